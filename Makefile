@@ -1,0 +1,51 @@
+# Two commands do all the set-up on a machine with python3, its venv, make and a C compiler:
+#   make demo    publish a recorded machine and watch it, for about 15 seconds
+#   make test    run the tests
+PYTHON ?= python3
+BIN := .venv/bin
+CORE := setup.py pyproject.toml src/vmclock_async/_core.c src/vmclock_async/_seqlock.h
+
+.PHONY: demo test lint check format bench stress clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	$(BIN)/vmclock-async demo
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+format: .venv/installed-lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Longer proofs: the seqlock under four readers at full speed for 10 seconds, more random histories.
+stress: .venv/installed-test
+	VMCLOCK_ASYNC_STRESS_SECONDS=10 $(BIN)/python -m pytest tests/test_seqlock_stress.py --timeout 300
+
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/bench_core.py --fast --quiet
+	$(BIN)/python benchmarks/bench_pipeline.py
+	$(BIN)/python benchmarks/bench_wakeup.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/installed: .venv/bin/python $(CORE)
+	PYTHONWARNINGS=ignore CFLAGS="$$(.ci/python-headers $(BIN)/python .headers)" $(BIN)/python -m pip install --quiet --editable '.[cli]'
+	touch $@
+
+.venv/installed-%: .venv/installed
+	$(BIN)/python -m pip install --quiet --group $*
+	touch $@
+
+clean:
+	rm -rf .venv .headers build dist src/*.egg-info src/vmclock_async/*.so

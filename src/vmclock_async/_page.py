@@ -1,0 +1,136 @@
+"""What lies at a segment's path: is it a VMClock page, and mapping it to be read.
+
+The checks and their order (magic, version, size) are ClockBound's; each error says what was seen and what to do.
+"""
+
+import errno
+import os
+import stat
+import time
+from typing import Final, NamedTuple
+
+from vmclock_async import _core, abi
+from vmclock_async.errors import (
+    SegmentError,
+    SegmentMalformedError,
+    SegmentNotInitializedError,
+    SegmentUnstableError,
+    SegmentVersionNotSupportedError,
+)
+
+_KINDS: Final = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """*path* as it is meant now: whoever changes the working directory later means the same segment.
+
+    Raises:
+        SegmentError: it can be no path.
+    """
+    text = os.fsdecode(path)
+    try:
+        os.fsencode(text)
+        if "\0" in text:
+            raise ValueError("a null character")
+        return os.path.abspath(text)
+    except (OSError, ValueError) as exc:
+        raise SegmentError(text, f"can be no path ({exc})") from exc
+
+
+def kind_of(mode: int) -> str | None:
+    """What a file of *mode* is, if it is not a regular file."""
+    return next((name for test, name in _KINDS if test(mode)), None)
+
+
+CHECKED_BYTES: Final = 10
+"""What ``check_page`` looks at: magic, size and version, the first ten bytes."""
+
+
+def check_page(path: str, page: bytes, limit: int) -> abi.Header:
+    """The header of *page*, if it is that of a usable segment of at most *limit* bytes.
+
+    Checked in the order magic, version, size, as ClockBound's reader does.
+    """
+    if not page:
+        raise SegmentNotInitializedError(
+            path, "the file is empty: nothing is committed yet; start a publisher, or wait"
+        )
+    if len(page) < abi.HEADER_SIZE:
+        raise SegmentMalformedError(path, f"{len(page)} bytes are too few for a header of {abi.HEADER_SIZE}")
+    header = abi.unpack_header(page)
+    if header.magic != abi.MAGIC:
+        raise SegmentMalformedError(
+            path, f"magic is 0x{header.magic:08X}, not 0x{abi.MAGIC:08X} (VCLK): this is no VMClock segment"
+        )
+    if header.version == 0:
+        raise SegmentNotInitializedError(
+            path, "version is 0: nothing is committed yet; start a publisher, or wait"
+        )
+    if header.version != abi.VERSION:
+        raise SegmentVersionNotSupportedError(
+            path, f"version is {header.version}, and only {abi.VERSION} is known; a newer reader may know it"
+        )
+    if header.size < abi.SEGMENT_SIZE:
+        raise SegmentMalformedError(path, f"size is {header.size}, and {abi.SEGMENT_SIZE} is the least there is")
+    if header.size > limit:
+        raise SegmentMalformedError(path, f"size is {header.size}, but the file ends after {limit} bytes")
+    return header
+
+
+def of_this_boot(status: os.stat_result) -> bool:
+    """Whether a file of *status* was written since this machine booted."""
+    boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return status.st_mtime_ns >= boot_ns
+
+
+class Mapped(NamedTuple):
+    """A page, the (st_dev, st_ino) of its file, and the magic, size and version that were checked."""
+
+    page: _core.Page
+    identity: tuple[int, int]
+    checked: bytes
+
+
+def map_page(path: str) -> Mapped:
+    """Check what is at *path* and map it read-only."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as exc:
+        raise SegmentNotInitializedError(path, "nothing is there; start a publisher, or check the path") from exc
+    except PermissionError as exc:
+        raise SegmentError(
+            path, "may not be read by this user; run as one who may, or change its mode (a device: by a udev rule)"
+        ) from exc
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:
+            raise SegmentMalformedError(path, "is a socket, or a device without a driver, not a segment") from exc
+        raise SegmentError(path, f"cannot be opened ({exc.strerror})") from exc
+    try:
+        status = os.fstat(fd)
+        kind = kind_of(status.st_mode)
+        if kind and not stat.S_ISCHR(status.st_mode):
+            raise SegmentMalformedError(path, f"is {kind}, not a segment")
+        # One pread: a second read() of the device gives nothing, and lseek() fails there.
+        head = os.pread(fd, abi.MAX_SIZE, 0)
+        check_page(path, head, len(head) if kind else status.st_size)
+        return Mapped(_core.Page(fd), (status.st_dev, status.st_ino), head[:CHECKED_BYTES])
+    except TimeoutError as exc:  # what the device's driver says of a page that stayed odd for 100 ms
+        page = _core.Page(fd)
+        seq_count = page.control_word >> 32
+        page.close()
+        raise SegmentUnstableError(
+            path, f"the device stayed unstable at seq_count {seq_count}", seq_count
+        ) from exc
+    except OSError as exc:
+        os.close(fd)
+        raise SegmentError(path, f"cannot be read ({exc.strerror})") from exc
+    except BaseException:
+        os.close(fd)
+        raise

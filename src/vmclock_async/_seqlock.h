@@ -1,0 +1,189 @@
+/*
+ * The protocol of one VMClock page: ordered loads and stores, and the counter.
+ *
+ * Layout: Linux UAPI header include/uapi/linux/vmclock-abi.h, checked below field by field.
+ * Everything that must be ordered is in this file, and nothing of Python is: it is compiled by
+ * itself for other architectures, and its object code searched for the barriers named here.
+ *
+ * The page is only ever touched as aligned 64-bit atomic words. memcpy may tear, and may be
+ * moved or dropped by the compiler.
+ */
+#ifndef VMCLOCK_ASYNC_SEQLOCK_H
+#define VMCLOCK_ASYNC_SEQLOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "a VMClock page is little-endian, and so must be the machine that maps it"
+#endif
+
+/* type, name, offset: each field of the ABI, checked where the compiler puts it */
+#define VMCLOCK_ABI(FIELD)                                         \
+    FIELD(uint32_t, magic, 0x00)                                   \
+    FIELD(uint32_t, size, 0x04)                                    \
+    FIELD(uint16_t, version, 0x08)                                 \
+    FIELD(uint8_t, counter_id, 0x0A)                               \
+    FIELD(uint8_t, time_type, 0x0B)                                \
+    FIELD(uint32_t, seq_count, 0x0C)                               \
+    FIELD(uint64_t, disruption_marker, 0x10)                       \
+    FIELD(uint64_t, flags, 0x18)                                   \
+    FIELD(uint16_t, padding, 0x20)                                 \
+    FIELD(uint8_t, clock_status, 0x22)                             \
+    FIELD(uint8_t, leap_second_smearing_hint, 0x23)                \
+    FIELD(int16_t, tai_offset_sec, 0x24)                           \
+    FIELD(uint8_t, leap_indicator, 0x26)                           \
+    FIELD(uint8_t, counter_period_shift, 0x27)                     \
+    FIELD(uint64_t, counter_value, 0x28)                           \
+    FIELD(uint64_t, counter_period_frac_sec, 0x30)                 \
+    FIELD(uint64_t, counter_period_esterror_rate_frac_sec, 0x38)   \
+    FIELD(uint64_t, counter_period_maxerror_rate_frac_sec, 0x40)   \
+    FIELD(uint64_t, time_sec, 0x48)                                \
+    FIELD(uint64_t, time_frac_sec, 0x50)                           \
+    FIELD(uint64_t, time_esterror_nanosec, 0x58)                   \
+    FIELD(uint64_t, time_maxerror_nanosec, 0x60)                   \
+    FIELD(uint64_t, vm_generation_counter, 0x68)
+
+#define MEMBER(type, name, offset) type name;
+struct vmclock_abi {
+    VMCLOCK_ABI(MEMBER)
+};
+#define CHECK(type, name, offset) \
+    _Static_assert(offsetof(struct vmclock_abi, name) == (offset), #name " is not where the ABI has it");
+VMCLOCK_ABI(CHECK)
+#undef MEMBER
+#undef CHECK
+_Static_assert(sizeof(struct vmclock_abi) == 112, "the ABI's structure is 112 bytes");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "64-bit loads and stores must be single instructions");
+
+typedef _Atomic uint64_t page_word;
+
+enum {
+    IDENTITY = 0,    /* word 0: magic, size */
+    CONTROL = 1,     /* word 1: version, counter_id, time_type, seq_count */
+    BODY = 2,        /* words 2 to 12: the body; 13: the generation counter */
+    PAGE_WORDS = 14, /* all that the ABI defines */
+};
+
+#define VMCLOCK_MAGIC UINT64_C(0x4B4C4356)
+#define SEQ_ODD (UINT64_C(1) << 32)
+#define READ_LIMIT_NS 50000
+
+static inline uint32_t control_seq_count(uint64_t control) { return (uint32_t)(control >> 32); }
+
+static inline uint64_t control_word(uint32_t seq_count, uint8_t time_type, uint8_t counter_id, uint16_t version)
+{
+    return (uint64_t)seq_count << 32 | (uint64_t)time_type << 24 | (uint64_t)counter_id << 16 | version;
+}
+
+/* Step 1 and 2 of a commit. The fence, not a release store: a release store orders only what came
+ * before it and would let the body's stores move up past it on Arm. */
+static inline uint64_t seqlock_begin(page_word *page, uint64_t constants_mask)
+{
+    uint64_t control = atomic_load_explicit(&page[CONTROL], memory_order_relaxed);
+    control = (control & constants_mask) | SEQ_ODD; /* odd already: left by a writer that died */
+    atomic_store_explicit(&page[CONTROL], control, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    return control;
+}
+
+/* Commits `words` words of body. A negative counter_id or time_type keeps what the page has. */
+static inline uint32_t seqlock_commit(page_word *page, const uint64_t *body, size_t words, int counter_id,
+                                      int time_type)
+{
+    uint64_t control = seqlock_begin(page, UINT64_MAX);
+    for (size_t i = 0; i < words; i++)
+        atomic_store_explicit(&page[BODY + i], body[i], memory_order_relaxed);
+    uint32_t seq_count = control_seq_count(control) + 1;
+    uint64_t next = control_word(seq_count, time_type < 0 ? (uint8_t)(control >> 24) : (uint8_t)time_type,
+                                 counter_id < 0 ? (uint8_t)(control >> 16) : (uint8_t)counter_id, 1);
+    atomic_store_explicit(&page[CONTROL], next, memory_order_release);
+    return seq_count;
+}
+
+/* A cold start in place: version 0 and a zero body, seq_count going on upward, because a reader may
+ * remember a number that a restart at 0 would reach again. */
+static inline uint32_t seqlock_reset(page_word *page, uint32_t size)
+{
+    size_t words = size < sizeof(struct vmclock_abi) ? size / sizeof(uint64_t) : PAGE_WORDS;
+    uint64_t control = seqlock_begin(page, UINT64_MAX << 32);
+    atomic_store_explicit(&page[IDENTITY], (uint64_t)size << 32 | VMCLOCK_MAGIC, memory_order_relaxed);
+    for (size_t i = BODY; i < words; i++)
+        atomic_store_explicit(&page[i], 0, memory_order_relaxed);
+    uint32_t seq_count = control_seq_count(control) + 1;
+    atomic_store_explicit(&page[CONTROL], control_word(seq_count, 0, 0, 0), memory_order_release);
+    return seq_count;
+}
+
+/* The raw counter, after the load of the control word and before every later load. (On Arm isb waits for that
+ * load, an acquire, but not for the relaxed ones of the body: these may come later, and are checked all the same.) */
+static inline uint64_t read_counter(void)
+{
+#if defined(__x86_64__)
+    uint32_t low, high;
+    __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
+#elif defined(__aarch64__)
+    /* As the kernel's arch_counter_enforce_ordering: a load that depends on the counter, so that
+     * no later load can be satisfied before it. */
+    uint64_t ticks, scratch;
+    __asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\teor %1, %0, %0\n\tadd %1, sp, %1\n\tldr xzr, [%1]"
+                     : "=r"(ticks), "=&r"(scratch)
+                     :
+                     : "memory");
+    return ticks;
+#else
+#error "the VMClock ABI names no counter for this architecture"
+#endif
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("yield" : : : "memory");
+#endif
+}
+
+/* One try: true when `copy` is whole. `counter`, if not null, is read inside the same try. */
+static inline bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter)
+{
+    copy[CONTROL] = atomic_load_explicit(&page[CONTROL], memory_order_acquire);
+    if (copy[CONTROL] & SEQ_ODD)
+        return false;
+    copy[IDENTITY] = atomic_load_explicit(&page[IDENTITY], memory_order_relaxed);
+    for (size_t i = BODY; i < PAGE_WORDS; i++)
+        copy[i] = atomic_load_explicit(&page[i], memory_order_relaxed);
+    if (counter)
+        *counter = read_counter();
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&page[CONTROL], memory_order_relaxed) == copy[CONTROL];
+}
+
+static inline int64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Tries for at most READ_LIMIT_NS; the clock is asked only once the first try has failed. */
+static inline bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter)
+{
+    if (seqlock_try_read(page, copy, counter))
+        return true;
+    int64_t deadline = monotonic_ns() + READ_LIMIT_NS;
+    do {
+        for (int i = 0; i < 8; i++)
+            cpu_relax();
+        if (seqlock_try_read(page, copy, counter))
+            return true;
+    } while (monotonic_ns() < deadline);
+    return false;
+}
+
+#endif

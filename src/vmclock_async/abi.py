@@ -1,0 +1,199 @@
+"""The VMClock page as the ABI has it: constants, enums, flags, and the page as bytes.
+
+Source: the Linux UAPI header ``include/uapi/linux/vmclock-abi.h``; UAPI.13 "VMClock" 1.1 is its prose. All
+fields are little-endian. Values this module does not know, of an enum or a flag, pass through unchanged.
+"""
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import Any, Final, NamedTuple
+
+__all__ = (
+    "BODY_FIELDS",
+    "BODY_OFFSET",
+    "BODY_SIZE",
+    "BODY_SIZE_WITH_GENERATION",
+    "HEADER_SIZE",
+    "MAGIC",
+    "MAX_SIZE",
+    "SEGMENT_SIZE",
+    "SEGMENT_SIZE_WITH_GENERATION",
+    "SEQ_COUNT_MODULUS",
+    "VERSION",
+    "ClockStatus",
+    "CounterId",
+    "Flags",
+    "Header",
+    "LeapIndicator",
+    "SmearingHint",
+    "TimeType",
+    "pack_body",
+    "pack_header",
+    "unpack_body",
+    "unpack_header",
+)
+
+MAGIC: Final = 0x4B4C4356
+"""First word of a page: the bytes ``VCLK``."""
+VERSION: Final = 1
+"""The only version there is; 0 in the page means that it is not usable yet."""
+HEADER_SIZE: Final = 16
+BODY_OFFSET: Final = 16
+BODY_SIZE: Final = 88
+"""Bytes of a body without the generation counter."""
+BODY_SIZE_WITH_GENERATION: Final = 96
+SEGMENT_SIZE: Final = 104
+"""Bytes of the smallest segment, the one ClockBound writes."""
+SEGMENT_SIZE_WITH_GENERATION: Final = 112
+MAX_SIZE: Final = 4096
+"""One page: the kernel's device, and the most that is ever mapped."""
+SEQ_COUNT_MODULUS: Final = 2**32
+
+_HEADER = struct.Struct("<IIHBBI")
+_BODY = struct.Struct("<QQ2xBBhBBQQQQQQQQ")
+_BODY_WITH_GENERATION = struct.Struct("<QQ2xBBhBBQQQQQQQQQ")
+
+
+class CounterId(IntEnum):
+    """Which CPU counter ``counter_value`` counts (u8 at 0x0A)."""
+
+    __module__ = "vmclock_async"
+
+    ARM_VCNT = 0
+    X86_TSC = 1
+    INVALID = 0xFF
+
+
+class TimeType(IntEnum):
+    """What ``time_sec`` counts (u8 at 0x0B)."""
+
+    __module__ = "vmclock_async"
+
+    UTC = 0
+    TAI = 1
+    MONOTONIC = 2
+    INVALID_SMEARED = 3
+    INVALID_MAYBE_SMEARED = 4
+
+
+class ClockStatus(IntEnum):
+    """State of the clock that the page describes (u8 at 0x22)."""
+
+    __module__ = "vmclock_async"
+
+    UNKNOWN = 0
+    INITIALIZING = 1
+    SYNCHRONIZED = 2
+    FREERUNNING = 3
+    UNRELIABLE = 4
+
+
+class SmearingHint(IntEnum):
+    """How the time is to be shown to users around a leap second (u8 at 0x23)."""
+
+    __module__ = "vmclock_async"
+
+    STRICT = 0
+    NOON_LINEAR = 1
+    UTC_SLS = 2
+
+
+class LeapIndicator(IntEnum):
+    """Leap second at the end of the reference time's month (u8 at 0x26)."""
+
+    __module__ = "vmclock_async"
+
+    NONE = 0
+    PRE_POS = 1
+    PRE_NEG = 2
+    POS = 3
+    POST_POS = 4
+    POST_NEG = 5
+
+
+class Flags(IntFlag):
+    """Bits of ``flags`` (u64 at 0x18); bits without a name are kept."""
+
+    __module__ = "vmclock_async"
+
+    TAI_OFFSET_VALID = 1 << 0
+    DISRUPTION_SOON = 1 << 1
+    """A disruption is planned within about a day."""
+    DISRUPTION_IMMINENT = 1 << 2
+    """A disruption is planned within about an hour."""
+    PERIOD_ESTERROR_VALID = 1 << 3
+    PERIOD_MAXERROR_VALID = 1 << 4
+    TIME_ESTERROR_VALID = 1 << 5
+    TIME_MAXERROR_VALID = 1 << 6
+    TIME_MONOTONIC = 1 << 7
+    VM_GEN_COUNTER_PRESENT = 1 << 8
+    NOTIFICATION_PRESENT = 1 << 9
+
+
+_GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
+"""As an int: an IntFlag's & makes a new IntFlag, which takes ten times as long."""
+
+
+class Header(NamedTuple):
+    """The first sixteen bytes of a page."""
+
+    magic: int
+    size: int
+    version: int
+    counter_id: int
+    time_type: int
+    seq_count: int
+
+
+BODY_FIELDS: Final = (
+    "disruption_marker",
+    "flags",
+    "clock_status",
+    "leap_second_smearing_hint",
+    "tai_offset_sec",
+    "leap_indicator",
+    "counter_period_shift",
+    "counter_value",
+    "counter_period_frac_sec",
+    "counter_period_esterror_rate_frac_sec",
+    "counter_period_maxerror_rate_frac_sec",
+    "time_sec",
+    "time_frac_sec",
+    "time_esterror_nanosec",
+    "time_maxerror_nanosec",
+    "vm_generation_counter",
+)
+"""Names of the body's fields in the order of the page (0x10 to 0x6F)."""
+
+
+def pack_header(header: Header) -> bytes:
+    """The sixteen bytes of *header*."""
+    return _HEADER.pack(*header)
+
+
+def unpack_header(page: bytes) -> Header:
+    """The header of *page*, which holds at least sixteen bytes."""
+    return Header._make(_HEADER.unpack_from(page))
+
+
+def pack_body(values: tuple[Any, ...]) -> bytes:
+    """*values*, one for each of ``BODY_FIELDS``, as 88 bytes, or as 96 if the last is not None.
+
+    Raises:
+        struct.error: a value out of its field's range.
+    """
+    if values[-1] is None:
+        return _BODY.pack(*values[:-1])
+    marker, flags, *rest = values
+    return _BODY_WITH_GENERATION.pack(marker, int(flags) | _GENERATION_PRESENT, *rest)
+
+
+def unpack_body(body: bytes | bytearray | memoryview) -> tuple[Any, ...]:
+    """The values (int) of ``BODY_FIELDS`` in *body*, which begins at 0x10 and holds at least 88 bytes.
+
+    The generation counter is None unless its flag is set and there are bytes for it.
+    """
+    values = _BODY.unpack_from(body)
+    if len(body) >= BODY_SIZE_WITH_GENERATION and values[1] & _GENERATION_PRESENT:
+        return _BODY_WITH_GENERATION.unpack_from(body)
+    return (*values, None)

@@ -1,0 +1,366 @@
+"""The segment: one VMClock page in a file, written by one process and read by any.
+
+Invariants:
+    * Only ``_core`` touches mapped bytes. seq_count is even at rest and odd inside a commit, so a read returns
+      one whole body or raises, never a mix of two.
+    * seq_count goes up by two a commit, modulo 2**32, and on through restarts of the writer: within one inode no
+      number comes twice while somebody may remember it.
+    * A segment's file is never truncated or replaced by the writer: whoever has it mapped would take SIGBUS, and a
+      bind mount would keep the old file.
+    * version is 1 from the first commit on, not before: no reader takes the zeros of a cold start for a body.
+
+Opening blocks for file operations (a cold start calls fsync()). ``write`` and ``seq_count`` do not wait;
+``snapshot`` waits at most 100 ms; ``wait_changed`` is asynchronous.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Final, Self, final
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from vmclock_async import _core, _file, _lock, abi
+from vmclock_async._page import CHECKED_BYTES, absolute, check_page, map_page, of_this_boot
+from vmclock_async._watch import InodeWatch
+from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.models import Snapshot, VMClockBody
+
+__all__ = ("SegmentReader", "SegmentReaderStatistics", "SegmentWriter")
+
+SNAPSHOT_LIMIT_S: Final = 0.1
+"""Longest time a synchronous read tries, as the Linux driver's own limit."""
+_RETRY_S: Final = 0.0002
+
+
+@final
+class SegmentWriter:
+    """The one writer of the segment at `path`, from opening to ``close``; a context manager.
+
+    What is at the path decides how it begins. Nothing: the file is created, parents too. A usable segment of
+    this boot: it goes on from there, and readers see no gap. Anything else in a regular file (another version,
+    an earlier boot, a smaller size, garbage): a cold start in place, seq_count going on upward.
+
+    Args:
+        path: where the segment is, or shall be; not a symbolic link.
+        size: bytes that a new segment has: 104 as ClockBound's, 112 with room for vm_generation_counter. A larger
+            segment that is there keeps its size.
+
+    Raises:
+        SegmentInUseError: another writer holds it. Nothing was touched.
+        SegmentError: the path is a symbolic link, a directory, a FIFO, a socket or a device, or may not be
+            written. Nothing was touched.
+        ValueError: *size* is not a multiple of 8 from 104 to 4096.
+    """
+
+    __module__ = "vmclock_async"
+
+    def __init__(self, path: str | os.PathLike[str], *, size: int = abi.SEGMENT_SIZE) -> None:
+        if size % 8 or not abi.SEGMENT_SIZE <= size <= abi.MAX_SIZE:
+            raise ValueError(f"size must be a multiple of 8 from {abi.SEGMENT_SIZE} to {abi.MAX_SIZE}, not {size}")
+        self.path: Final = absolute(path)
+        _file.refuse_special(self.path)
+        _file.make_parents(self.path)
+        lock_fd = _lock.acquire(self.path)
+        try:
+            fd = _file.open_or_create(self.path)
+            try:
+                page = _file.prepare(self.path, fd, size)
+                self._page: Final = _core.Page(fd, writable=True, lock_fd=lock_fd)
+            except BaseException:
+                os.close(fd)
+                raise
+        except BaseException as exc:
+            _lock.remove(self.path, lock_fd)
+            os.close(lock_fd)
+            if isinstance(exc, OSError):
+                raise SegmentError(self.path, f"cannot open it for writing ({exc.strerror})") from exc
+            raise
+        if page is None:
+            self._page.reset(size)
+            page = os.pread(fd, abi.MAX_SIZE, 0)
+        if abi.unpack_header(page).version == 0:
+            os.fsync(fd)
+        self.size: Final = abi.unpack_header(page).size
+        """Bytes in the segment."""
+        self.interrupted: Final = bool(self.seq_count & 1)
+        """Whether the writer before died in mid-update: seq_count is odd until the first ``write``."""
+        self._body = VMClockBody.unpack(page[abi.BODY_OFFSET : self.size])
+
+    @property
+    def body(self) -> VMClockBody:
+        """The body last committed, here or by the writer before; after a cold start the zero body."""
+        return self._body
+
+    @property
+    def seq_count(self) -> int:
+        """The segment's seq_count; even, but for an ``interrupted`` segment before the first ``write``."""
+        try:
+            return self._page.control_word >> 32
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    def write(self, body: VMClockBody, *, counter_id: int | None = None, time_type: int | None = None) -> int:
+        """Commit *body*, wake waiting readers, and return the even seq_count.
+
+        Args:
+            body: written verbatim.
+            counter_id: 0 to 255; None keeps what the segment has (a new one has 0).
+            time_type: 0 to 255; None keeps what the segment has (a new one has 0).
+
+        Raises:
+            SegmentError: the writer is closed, or *body* has a vm_generation_counter and the segment no room.
+            ValueError: *counter_id* or *time_type* out of range; or the flags of *body* speak of a
+                vm_generation_counter that it has not, and readers would find a zero there.
+        """
+        packed = body.pack()
+        if self.size >= abi.SEGMENT_SIZE_WITH_GENERATION:
+            if body.vm_generation_counter is None and int(body.flags) & abi.Flags.VM_GEN_COUNTER_PRESENT.value:
+                raise ValueError("flags: VM_GEN_COUNTER_PRESENT is set, but vm_generation_counter is None")
+            packed = packed.ljust(abi.BODY_SIZE_WITH_GENERATION, b"\0")
+        elif len(packed) > abi.BODY_SIZE:
+            raise SegmentError(
+                self.path,
+                f"its {self.size} bytes have no room for vm_generation_counter; open the writer with "
+                f"size={abi.SEGMENT_SIZE_WITH_GENERATION}",
+            )
+        try:
+            seq_count = self._page.commit(packed, counter_id, time_type)
+            self._body = body
+            self._page.wake()  # readers that wait; and mtime tells when this was
+        except ValueError as exc:
+            if self._page.closed:
+                raise self._closed_error() from exc
+            raise
+        except OSError as exc:
+            raise SegmentError(
+                self.path, f"committed {seq_count}, but cannot wake readers ({exc.strerror})"
+            ) from exc
+        return seq_count
+
+    def _closed_error(self) -> SegmentError:
+        return SegmentError(self.path, "the writer is closed; the child of a fork has to open one of its own")
+
+    def close(self) -> None:
+        """Unmap, and release the lock. The file stays: readers keep the last body, the next writer starts warm."""
+        lock_fd = self._page.retire()  # first the last commit ends, then the next writer may begin
+        if lock_fd is not None:  # else closed before; or in a fork's child, and the lock's file is the parent's
+            _lock.remove(self.path, lock_fd)
+        self._page.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SegmentReaderStatistics:
+    """How a reader has been waiting."""
+
+    waits: int
+    """Times that ``wait_changed`` went to sleep."""
+    reopened: int
+    """Times that the path led to another file, which was opened instead."""
+    watching: bool
+    """Whether inotify wakes the waiters; if not, they poll."""
+    polling_because: str | None
+    """Why there is no inotify watch; None where there is one, or nobody has waited."""
+
+
+@final
+class SegmentReader:
+    """A reader of the segment, captured page or device at `path`; a context manager.
+
+    Raises:
+        SegmentNotInitializedError: nothing is there, the file is empty, or its version is 0.
+        SegmentMalformedError: not a VMClock page: too short, wrong magic, a size below 104 or past the file's
+            end, a directory, a FIFO, a socket.
+        SegmentVersionNotSupportedError: a version other than 0 and 1.
+        SegmentError: it may not be read.
+    """
+
+    __module__ = "vmclock_async"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path: Final = absolute(path)
+        self._watch: Final = InodeWatch()
+        self._waits = 0
+        self._reopened = 0
+        self._closed = False
+        self._mapped = map_page(self.path)
+
+    def snapshot(self) -> Snapshot:
+        """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
+
+        Raises:
+            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer that died) or kept moving.
+            SegmentNotInitializedError: a writer has begun afresh, and committed nothing yet.
+            SegmentMalformedError: the page was overwritten with something else.
+            SegmentVersionNotSupportedError: the version has changed.
+            SegmentError: the reader is closed.
+        """
+        return self.sample()[0]
+
+    def sample(self) -> tuple[Snapshot, int]:
+        """A snapshot, and this machine's raw counter read within the same read of the page.
+
+        Raises:
+            As ``snapshot``.
+        """
+        first = self.seq_count
+        deadline = time.monotonic() + SNAPSHOT_LIMIT_S
+        while (sample := self._attempt()) is None:
+            if time.monotonic() > deadline:
+                raise self._unstable(first)
+            time.sleep(_RETRY_S)
+        return sample
+
+    @property
+    def seq_count(self) -> int:
+        """The page's seq_count at this moment, 0 to 2**32 - 1; odd inside a commit."""
+        try:
+            return self._mapped.page.control_word >> 32
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    @property
+    def of_this_boot(self) -> bool:
+        """Whether the file was written since this machine booted; the counter of an earlier boot means nothing."""
+        try:
+            return of_this_boot(os.fstat(self._mapped.page.fileno()))
+        except (OSError, ValueError) as exc:
+            raise self._closed_error() from exc
+
+    async def wait_changed(self, seq_count: int | Snapshot, *, poll_interval: float = 0.05) -> Snapshot:
+        """Wait for a commit other than *seq_count*. Cancelling loses nothing: the body stays put.
+
+        A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot
+        returned whatever its number. A commit that a dead writer left half done is waited out, until another
+        writer repairs it. Any number of tasks may wait.
+
+        Args:
+            seq_count: the number last seen, or the snapshot. A snapshot says of which file the number is; where
+                several tasks wait, one may have opened a new file while another was busy.
+            poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify);
+                ClockBound's writer does not.
+
+        Raises:
+            SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as ``snapshot``.
+            ValueError: *poll_interval* is not positive.
+        """
+        if not poll_interval > 0:
+            raise ValueError(f"poll_interval must be positive, not {poll_interval}")
+        await anyio.lowlevel.checkpoint()
+        if isinstance(seq_count, Snapshot):
+            seen = seq_count.inode, seq_count.seq_count
+        else:
+            seen = self._mapped.identity[1], seq_count
+        while True:
+            # Watch first and look second, or a commit between the two would wake nobody.
+            await self._follow()
+            snapshot = self._attempt_initialized()
+            if snapshot is not None and (snapshot.inode, snapshot.seq_count) != seen:
+                return snapshot
+            # No await between opening another file and giving what is in it: a cancellation there would lose it.
+            if self._replaced() and await self._reopen() and (snapshot := self._attempt_initialized()):
+                return snapshot
+            self._waits += 1
+            try:
+                await self._watch.wait(poll_interval)
+            except anyio.ClosedResourceError as exc:
+                raise self._closed_error() from exc
+
+    def statistics(self) -> SegmentReaderStatistics:
+        """How this reader has been waiting so far."""
+        return SegmentReaderStatistics(
+            waits=self._waits,
+            reopened=self._reopened,
+            watching=self._watch.active,
+            polling_because=self._watch.polling_because,
+        )
+
+    async def _follow(self) -> None:
+        page, identity, _ = (
+            self._mapped
+        )  # held until the watch is set: another task may open another file meanwhile
+        try:
+            fd = page.fileno()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        await self._watch.follow(fd, identity)
+
+    def _attempt(self) -> tuple[Snapshot, int] | None:
+        """One bounded try at a whole copy; checked again, because whoever writes the page may change it all."""
+        page, (_, inode), checked = self._mapped
+        try:
+            sample = page.read_with_counter()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        if sample is None:
+            return None
+        copy, counter = sample
+        if copy[:CHECKED_BYTES] != checked:
+            check_page(self.path, copy, abi.MAX_SIZE)
+        return Snapshot.unpack(copy, inode=inode), counter
+
+    def _attempt_initialized(self) -> Snapshot | None:
+        try:
+            sample = self._attempt()
+        except SegmentNotInitializedError:
+            return None  # a cold start in place: the first commit is still to come
+        return sample[0] if sample else None
+
+    def _replaced(self) -> bool:
+        """Whether the path leads elsewhere than to the file that is mapped."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._mapped.identity
+
+    async def _reopen(self) -> bool:
+        """Map what is at the path now, if it is a segment yet."""
+        try:
+            mapped = await anyio.to_thread.run_sync(map_page, self.path)
+        except SegmentNotInitializedError:
+            return False
+        if self._closed:
+            mapped.page.close()
+        else:
+            # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
+            self._mapped = mapped
+            self._reopened += 1
+        return True
+
+    def _unstable(self, first: int) -> SegmentUnstableError:
+        last = self.seq_count
+        waited = f"{SNAPSHOT_LIMIT_S * 1000:.0f} ms"
+        if first == last:
+            reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
+        else:
+            reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
+        return SegmentUnstableError(self.path, reason, last)
+
+    def _closed_error(self) -> SegmentError:
+        return SegmentError(self.path, "the reader is closed")
+
+    def close(self) -> None:
+        """Unmap the page. Tasks that wait get a ``SegmentError``.
+
+        Raises:
+            RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
+        """
+        self._watch.close()
+        self._closed = True
+        self._mapped.page.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,144 @@
+"""Fixtures that tests share: places for segments, pages to put there, and other processes.
+
+Other processes are scripts under the interpreter that runs the tests, killed and reaped when the test ends.
+"""
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
+settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("unhurried")
+
+_BACKENDS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
+    pytest.param(("trio", {}), id="trio"),
+]
+
+# Permissions mean nothing to root. A script calls this once it has imported what it needs: as somebody else it
+# may not be able to read the interpreter's own files.
+_UNPRIVILEGED = """
+import json, os, sys
+import vmclock_async
+from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
+
+def become_nobody():
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI is set a skipped test is a failed one: nothing is left out unseen."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        *_, reason = report.longrepr if isinstance(report.longrepr, tuple) else ("",)
+        report.outcome = "failed"
+        report.longrepr = f"{reason}; with CI set, a skipped test is a failure"
+    return report
+
+
+@pytest.fixture(params=_BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The event loop a test of the async API runs on; such a test runs on every one."""
+    backend: tuple[str, dict[str, Any]] = request.param
+    return backend
+
+
+@pytest.fixture
+def segment_path(tmp_path: Path) -> Iterator[Path]:
+    """A path where nothing is yet, alone in a directory on tmpfs, where segments belong."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path / "shm0"
+        return
+    directory = Path(tempfile.mkdtemp(prefix="vmclock-async-", dir="/dev/shm"))
+    directory.chmod(0o755)
+    try:
+        yield directory / "shm0"
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def vectors() -> Path:
+    """The directory of pages that other programs wrote; each folder's README says which."""
+    return Path(__file__).parent / "vectors"
+
+
+@pytest.fixture
+def make_page() -> Callable[..., bytes]:
+    """Bytes of a page with the given header, written out by hand so that they do not follow our own packing."""
+
+    def make(
+        *,
+        seq_count: int = 2,
+        version: int = 1,
+        size: int = 104,
+        magic: int = 0x4B4C4356,
+        counter_id: int = 0,
+        time_type: int = 0,
+        body: bytes = bytes(88),
+    ) -> bytes:
+        return struct.pack("<IIHBBI", magic, size, version, counter_id, time_type, seq_count) + body
+
+    return make
+
+
+@pytest.fixture
+def start_script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a script with arguments, pipes to its stdin and from its stdout; killed when the test ends.
+
+    With ``unprivileged`` the script has ``become_nobody()`` and the names it needs to use a segment.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *args: object, unprivileged: bool = False) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-c",
+                (_UNPRIVILEGED if unprivileged else "") + script,
+                *map(str, args),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[..., str]:
+    """Runs a script to its end, which must be a success, and returns what it printed."""
+
+    def run(script: str, *args: object, unprivileged: bool = False) -> str:
+        process = start_script(script, *args, unprivileged=unprivileged)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, f"exit code {process.returncode}; it printed {output!r}"
+        return output
+
+    return run

@@ -1,0 +1,798 @@
+"""What a writer does with whatever it finds at its path, and what it leaves alone.
+
+The rows are those of "Opening the writer" in the design: a segment that is there is continued, anything else in a
+regular file is begun afresh in place, and everything else is refused without a trace.
+"""
+
+import json
+import os
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from vmclock_async import (
+    ClockStatus,
+    Flags,
+    LeapIndicator,
+    SegmentReader,
+    SegmentWriter,
+    SmearingHint,
+    VMClockBody,
+    _core,
+)
+from vmclock_async.errors import SegmentError, SegmentInUseError, SegmentNotInitializedError
+
+U64_MAX = 2**64 - 1
+EARLIER_BOOT_NS = 10**18  # 2001: before this machine was started
+BODY = VMClockBody(disruption_marker=5, clock_status=ClockStatus.SYNCHRONIZED, time_sec=1_700_000_000)
+PACKED = BODY.pack()
+
+MakePage = Callable[..., bytes]
+RunScript = Callable[..., str]
+StartScript = Callable[..., "subprocess.Popen[str]"]
+
+
+class Seen(NamedTuple):
+    """A file as it is: nothing that an untouched one may change."""
+
+    inode: int
+    mode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    content: bytes
+
+
+def look(path: Path) -> Seen:
+    """What is at *path*, which is a regular file."""
+    status = path.stat()
+    content = path.read_bytes()
+    return Seen(status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, content)
+
+
+def header_of(path: Path) -> tuple[int, ...]:
+    """magic, size, version, counter_id, time_type and seq_count of the segment at *path*."""
+    return struct.unpack("<IIHBBI", path.read_bytes()[:16])
+
+
+def lock_of(path: Path) -> Path:
+    """Where the lock of the segment at *path* lies."""
+    return path.with_name(path.name + ".lock")
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """The process's umask is *mask* for the length of the block."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[_core.Page]:
+    """The page at *path* as a reader that was there before sees it."""
+    page = _core.Page(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+# Nothing there: a cold start.
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_new_segment_can_be_read_by_all_whatever_the_umask(segment_path: Path, mask: int) -> None:
+    """The file is 0644 and the parents it needed are 0755: no umask hides them or opens them to writers."""
+    path = segment_path.parent / "run" / "vmclock" / "shm0"
+    with umask(mask), SegmentWriter(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+        assert stat.S_IMODE(path.parent.parent.stat().st_mode) == 0o755
+
+
+def test_parents_that_are_there_keep_their_mode(segment_path: Path) -> None:
+    """Only directories that the writer creates get a mode from it."""
+    parent = segment_path.parent / "private"
+    parent.mkdir(mode=0o700)
+    with SegmentWriter(parent / "shm0"):
+        assert stat.S_IMODE(parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("size", [104, 112, 4096])
+def test_a_new_segment_is_not_usable_before_the_first_commit(segment_path: Path, size: int) -> None:
+    """It is *size* bytes with version 0, seq_count 0 and zeros: readers are told that nothing is committed."""
+    with SegmentWriter(segment_path, size=size) as writer:
+        assert segment_path.read_bytes() == struct.pack("<II", 0x4B4C4356, size).ljust(size, b"\0")
+        assert (writer.size, writer.seq_count, writer.interrupted) == (size, 0, False)
+        assert writer.body == VMClockBody()
+        with pytest.raises(SegmentNotInitializedError, match="version is 0"):
+            SegmentReader(segment_path)
+        assert writer.write(BODY) == 2
+        with SegmentReader(segment_path) as reader:
+            assert reader.snapshot().body == BODY
+
+
+def test_bytes_are_those_of_clockbound(segment_path: Path, vectors: Path) -> None:
+    """A cold start and three bodies, each by another writer, are byte for byte what ClockBound's writer left."""
+    folder = vectors / "clockbound-writer"
+    extremes = VMClockBody(
+        disruption_marker=U64_MAX,
+        clock_status=ClockStatus.UNRELIABLE,
+        leap_second_smearing_hint=SmearingHint.UTC_SLS,
+        tai_offset_sec=-32768,
+        leap_indicator=LeapIndicator.POST_NEG,
+        counter_period_shift=255,
+        counter_value=U64_MAX,
+        counter_period_frac_sec=U64_MAX,
+        counter_period_esterror_rate_frac_sec=U64_MAX,
+        counter_period_maxerror_rate_frac_sec=U64_MAX,
+        time_sec=U64_MAX,
+        time_frac_sec=U64_MAX,
+        time_esterror_nanosec=U64_MAX,
+        time_maxerror_nanosec=U64_MAX,
+    )
+    synchronized = VMClockBody(disruption_marker=2, clock_status=ClockStatus.SYNCHRONIZED, tai_offset_sec=37)
+    for body, seq_count, name in (
+        (VMClockBody(disruption_marker=1), 2, "updater-01-cold-start-marker-1.bin"),
+        (synchronized, 4, "updater-02-warm-restart-marker-2-synchronized-tai-37.bin"),
+        (extremes, 6, "updater-03-extremes.bin"),
+    ):
+        with SegmentWriter(segment_path) as writer:
+            assert writer.write(body) == seq_count
+            assert segment_path.read_bytes() == (folder / name).read_bytes()
+        assert segment_path.read_bytes() == (folder / name).read_bytes()
+
+
+# A usable segment: a warm start.
+
+
+@pytest.mark.parametrize(
+    ("size", "asked"),
+    [
+        pytest.param(104, 104, id="104"),
+        pytest.param(112, 112, id="112"),
+        pytest.param(112, 104, id="larger-than-asked"),
+        pytest.param(4096, 112, id="whole-page"),
+    ],
+)
+def test_a_usable_segment_is_continued(segment_path: Path, make_page: MakePage, size: int, asked: int) -> None:
+    """Nothing in the file changes when it is opened: body, constants, seq_count, size and mode stay."""
+    content = make_page(seq_count=8, size=size, counter_id=1, time_type=1, body=PACKED).ljust(size, b"\0")
+    segment_path.write_bytes(content)
+    segment_path.chmod(0o640)
+    before = look(segment_path)
+    with SegmentReader(segment_path) as reader, SegmentWriter(segment_path, size=asked) as writer:
+        assert look(segment_path) == before
+        assert (writer.body, writer.seq_count, writer.size, writer.interrupted) == (BODY, 8, size, False)
+        assert reader.snapshot().body == BODY
+        assert writer.write(VMClockBody(disruption_marker=6)) == 10
+        snapshot = reader.snapshot()
+    assert (snapshot.seq_count, snapshot.body.disruption_marker) == (10, 6)
+    assert (snapshot.counter_id, snapshot.time_type, snapshot.size) == (1, 1, size)
+    assert snapshot.inode == before.inode == segment_path.stat().st_ino
+    assert stat.S_IMODE(segment_path.stat().st_mode) == 0o640
+
+
+def test_a_commit_that_was_cut_short_is_repaired_by_the_next(segment_path: Path, make_page: MakePage) -> None:
+    """An odd seq_count stays on opening, is reported as interrupted, and becomes even with the first write."""
+    segment_path.write_bytes(make_page(seq_count=9, body=PACKED))
+    before = look(segment_path)
+    with SegmentWriter(segment_path) as writer:
+        assert look(segment_path) == before
+        assert (writer.interrupted, writer.seq_count) == (True, 9)
+        assert writer.write(BODY) == 10
+        assert writer.write(BODY) == 12
+    assert header_of(segment_path)[-1] == 12
+
+
+def test_seq_count_wraps(segment_path: Path, make_page: MakePage) -> None:
+    """After 0xFFFFFFFE comes 0, which is a number like any other."""
+    segment_path.write_bytes(make_page(seq_count=0xFFFFFFFC))
+    with SegmentWriter(segment_path) as writer, SegmentReader(segment_path) as reader:
+        seen = []
+        for _ in range(4):
+            seen.append(writer.write(BODY))
+            assert reader.snapshot().seq_count == seen[-1]
+    assert seen == [0xFFFFFFFE, 0, 2, 4]
+
+
+# Anything else in a regular file: a cold start in place.
+
+
+@pytest.mark.parametrize(
+    ("header", "length", "asked", "old_boot"),
+    [
+        pytest.param({"version": 0}, 104, 104, False, id="version-0"),
+        pytest.param({"version": 9}, 104, 104, False, id="version-9"),
+        pytest.param({"version": 9, "size": 112}, 112, 104, False, id="version-9-larger"),
+        pytest.param({}, 104, 104, True, id="earlier-boot"),
+        pytest.param({"size": 4096}, 4096, 112, True, id="earlier-boot-whole-page"),
+        pytest.param({}, 104, 112, False, id="grown-to-112"),
+        pytest.param({}, 4096, 112, False, id="larger-file-than-its-size"),
+        pytest.param({"size": 4096}, 104, 104, False, id="size-past-the-end"),
+        pytest.param({"size": 64}, 104, 104, False, id="size-below-104"),
+        pytest.param({"magic": 0xDEADBEEF}, 104, 104, False, id="garbage"),
+        pytest.param({"magic": 0xDEADBEEF}, 9000, 112, False, id="long-garbage"),
+    ],
+)
+@pytest.mark.parametrize("seq_count", [40, 41])
+def test_a_segment_that_cannot_be_continued_is_begun_afresh_in_place(
+    segment_path: Path,
+    make_page: MakePage,
+    header: dict[str, int],
+    length: int,
+    asked: int,
+    old_boot: bool,
+    seq_count: int,
+) -> None:
+    """The same inode gets a new header, a zero body and the next even seq_count; it grows, and is never cut.
+
+    The bytes behind the region survive, which they would not if the file had been cut and grown again.
+    """
+    segment_path.write_bytes(make_page(seq_count=seq_count, body=PACKED, **header).ljust(length, b"\xaa"))
+    if old_boot:
+        os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
+    before = look(segment_path)
+    with mapped(segment_path) as earlier, SegmentWriter(segment_path, size=asked) as writer:
+        after = look(segment_path)
+        assert (after.inode, after.mode) == (before.inode, before.mode)
+        assert after.size == max(length, asked)
+        assert header_of(segment_path) == (0x4B4C4356, asked, 0, 0, 0, 42)
+        assert after.content[16:asked] == bytes(asked - 16)
+        assert after.content[asked:] == before.content[asked:]
+        assert (writer.size, writer.seq_count, writer.interrupted) == (asked, 42, False)
+        assert writer.body == VMClockBody()
+        with pytest.raises(SegmentNotInitializedError):
+            SegmentReader(segment_path)
+        assert writer.write(BODY, counter_id=1, time_type=1) == 44
+        copy = earlier.read()
+    assert copy is not None
+    assert copy[:104] == make_page(seq_count=44, size=asked, counter_id=1, time_type=1, body=PACKED)
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 103])
+@pytest.mark.parametrize("asked", [104, 112])
+def test_a_file_too_short_for_a_segment_is_grown(segment_path: Path, length: int, asked: int) -> None:
+    """A file that nobody can have mapped begins at seq_count 0, in the same inode."""
+    segment_path.write_bytes(b"\xaa" * length)
+    inode = segment_path.stat().st_ino
+    with SegmentWriter(segment_path, size=asked) as writer:
+        assert segment_path.read_bytes() == struct.pack("<II", 0x4B4C4356, asked).ljust(asked, b"\0")
+        assert writer.write(BODY) == 2
+    assert segment_path.stat().st_ino == inode
+
+
+def test_a_reader_that_was_there_goes_on_through_a_cold_start(segment_path: Path, make_page: MakePage) -> None:
+    """It hears that nothing is committed, then gets the new body under a higher number, without opening again."""
+    segment_path.write_bytes(make_page(seq_count=6, body=PACKED))
+    os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
+    with SegmentReader(segment_path) as reader:
+        assert reader.snapshot().seq_count == 6
+        with SegmentWriter(segment_path, size=112) as writer:
+            with pytest.raises(SegmentNotInitializedError):
+                reader.snapshot()
+            writer.write(VMClockBody(vm_generation_counter=3))
+        snapshot = reader.snapshot()
+    assert (snapshot.seq_count, snapshot.size, snapshot.body.vm_generation_counter) == (10, 112, 3)
+
+
+def test_a_segment_of_this_boot_is_not_taken_for_an_earlier_one(segment_path: Path, make_page: MakePage) -> None:
+    """A file last written a second after boot is continued; one last written a second before is not."""
+    content = make_page(seq_count=6, body=PACKED)
+    boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    for mtime_ns, body in ((boot_ns + 10**9, BODY), (boot_ns - 10**9, VMClockBody())):
+        segment_path.write_bytes(content)
+        os.utime(segment_path, ns=(mtime_ns, mtime_ns))
+        with SegmentWriter(segment_path) as writer:
+            assert writer.body == body
+
+
+# What is refused, without a trace.
+
+
+def make_symlink(path: Path) -> None:
+    """A link to a segment that could be continued."""
+    target = path.with_name("target")
+    target.write_bytes(struct.pack("<IIHBBI", 0x4B4C4356, 104, 1, 0, 0, 2) + PACKED)
+    path.symlink_to(target)
+
+
+def make_socket(path: Path) -> None:
+    """A socket, bound there."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        pytest.param(make_symlink, "symbolic link", id="symlink"),
+        pytest.param(lambda path: path.symlink_to("nowhere"), "symbolic link", id="dangling-symlink"),
+        pytest.param(Path.mkdir, "directory", id="directory"),
+        pytest.param(os.mkfifo, "FIFO", id="fifo"),
+        pytest.param(make_socket, "socket", id="socket"),
+    ],
+)
+def test_what_is_not_a_regular_file_is_refused(
+    segment_path: Path, make: Callable[[Path], object], named: str
+) -> None:
+    """The error names the path and what is there; no lock is left, nothing is made, followed or changed."""
+    make(segment_path)
+
+    def state() -> dict[str, tuple[int, ...]]:
+        statuses = {entry.name: entry.lstat() for entry in segment_path.parent.iterdir()}
+        return {name: (s.st_ino, s.st_mode, s.st_size, s.st_mtime_ns) for name, s in statuses.items()}
+
+    before = state()
+    with pytest.raises(SegmentError, match=named) as caught:
+        SegmentWriter(segment_path)
+    assert str(segment_path) in str(caught.value)
+    assert state() == before
+
+
+def test_a_device_is_refused() -> None:
+    """A character device is not a segment to write, and gets no lock beside it."""
+    with pytest.raises(SegmentError, match="/dev/null: is a character device"):
+        SegmentWriter("/dev/null")
+    assert not os.path.lexists("/dev/null.lock")
+
+
+def test_a_path_below_a_file_is_refused(segment_path: Path) -> None:
+    """A parent that is a file is a SegmentError, not a bare OSError."""
+    segment_path.write_bytes(b"file")
+    with pytest.raises(SegmentError, match="Not a directory"):
+        SegmentWriter(segment_path / "shm0")
+
+
+@pytest.mark.parametrize("size", [-104, 0, 96, 103, 105, 108, 4097, 4104, 2**32])
+def test_a_size_that_no_segment_has_is_refused(segment_path: Path, size: int) -> None:
+    """A multiple of 8 from 104 to 4096, or a ValueError before anything is looked at."""
+    with pytest.raises(ValueError, match=f"from 104 to 4096, not {size}"):
+        SegmentWriter(segment_path, size=size)
+    assert list(segment_path.parent.iterdir()) == []
+
+
+REFUSED_SCRIPT = """
+become_nobody()
+try:
+    SegmentWriter(sys.argv[1])
+except vmclock_async.SegmentError as exc:
+    print(json.dumps([type(exc).__name__, str(exc)]))
+"""
+
+
+def test_a_segment_that_may_not_be_written_is_refused(
+    run_script: RunScript, segment_path: Path, make_page: MakePage
+) -> None:
+    """No write access to the file: a SegmentError that says so, the file as it was, and no lock left behind."""
+    segment_path.write_bytes(make_page(body=PACKED))
+    segment_path.chmod(0o444)
+    segment_path.parent.chmod(0o777)
+    before = look(segment_path)
+    name, message = json.loads(run_script(REFUSED_SCRIPT, segment_path, unprivileged=True))
+    assert name == "SegmentError"
+    assert message.startswith(f"{segment_path}: ")
+    assert "Permission denied" in message
+    assert look(segment_path) == before
+    assert list(segment_path.parent.iterdir()) == [segment_path]
+
+
+@pytest.mark.parametrize("below", ["shm0", "new/deeper/shm0"])
+def test_a_directory_that_may_not_be_written_is_refused(
+    run_script: RunScript, segment_path: Path, below: str
+) -> None:
+    """No write access to the directory: a SegmentError that says so, and nothing is created, parents neither."""
+    segment_path.parent.chmod(0o555)
+    try:
+        path = segment_path.parent / below
+        name, message = json.loads(run_script(REFUSED_SCRIPT, path, unprivileged=True))
+        assert name == "SegmentError"
+        assert message.startswith(f"{path}: ")
+        assert "Permission denied" in message
+        assert list(segment_path.parent.iterdir()) == []
+    finally:
+        segment_path.parent.chmod(0o755)
+
+
+PREPARED_FILES_SCRIPT = """
+become_nobody()
+path = sys.argv[1]
+with SegmentWriter(path) as writer:
+    writer.write(VMClockBody(disruption_marker=1))
+with SegmentWriter(path) as writer:
+    print(writer.write(VMClockBody(disruption_marker=2)))
+"""
+
+
+def test_files_prepared_in_a_directory_that_may_not_be_written_will_do(
+    run_script: RunScript, segment_path: Path, make_page: MakePage
+) -> None:
+    """A writer that cannot remove its lock's file leaves it, closes all the same, and can be opened again."""
+    segment_path.write_bytes(make_page(seq_count=6, body=PACKED))
+    lock_of(segment_path).touch()
+    for path in (segment_path, lock_of(segment_path)):
+        path.chmod(0o666)
+    segment_path.parent.chmod(0o555)
+    try:
+        assert run_script(PREPARED_FILES_SCRIPT, segment_path, unprivileged=True) == "10\n"
+        assert lock_of(segment_path).exists()
+    finally:
+        segment_path.parent.chmod(0o755)
+
+
+# The lock.
+
+
+HOLDER_SCRIPT = """
+import sys
+from vmclock_async import SegmentWriter, VMClockBody
+writer = SegmentWriter(sys.argv[1])
+print(writer.write(VMClockBody(disruption_marker=77)), flush=True)
+sys.stdin.read()
+"""
+
+
+def start_holder(start_script: StartScript, path: Path) -> "subprocess.Popen[str]":
+    """Another process that has committed to the segment at *path*, and holds it."""
+    holder = start_script(HOLDER_SCRIPT, path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "2\n"
+    return holder
+
+
+def test_a_segment_in_use_is_refused(start_script: StartScript, segment_path: Path) -> None:
+    """SegmentInUseError names the path and the holder's pid, and neither segment nor lock is touched."""
+    holder = start_holder(start_script, segment_path)
+    before = look(segment_path), look(lock_of(segment_path))
+    with pytest.raises(SegmentInUseError, match=rf"process {holder.pid} is writing to it") as caught:
+        SegmentWriter(segment_path, size=112)
+    assert str(caught.value).startswith(f"{segment_path}: ")
+    assert (look(segment_path), look(lock_of(segment_path))) == before
+
+
+def test_one_process_cannot_be_two_writers(segment_path: Path) -> None:
+    """A second writer in the same process is refused like one in another, and the first goes on."""
+    with SegmentWriter(segment_path) as writer:
+        with pytest.raises(SegmentInUseError, match=f"process {os.getpid()} "):
+            SegmentWriter(segment_path)
+        assert writer.write(BODY) == 2
+        assert lock_of(segment_path).exists()
+
+
+def test_a_writer_that_was_killed_leaves_the_segment_free(start_script: StartScript, segment_path: Path) -> None:
+    """After SIGKILL the next writer starts warm at once, over the lock's file that stayed."""
+    holder = start_holder(start_script, segment_path)
+    holder.kill()
+    holder.wait(timeout=10)
+    assert lock_of(segment_path).exists()
+    with SegmentWriter(segment_path) as writer:
+        assert (writer.seq_count, writer.body.disruption_marker) == (2, 77)
+        assert lock_of(segment_path).read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_the_lock_is_for_its_owner_alone_and_goes_with_the_writer(segment_path: Path, mask: int) -> None:
+    """Its file is 0600 whatever the umask, is not inherited by programs, and is removed on close."""
+    with umask(mask), SegmentWriter(segment_path):
+        status = lock_of(segment_path).stat()
+        assert stat.S_IMODE(status.st_mode) == 0o600
+        for entry in Path("/proc/self/fd").iterdir():
+            if entry.is_symlink() and os.readlink(entry).startswith(str(segment_path)):
+                assert not os.get_inheritable(int(entry.name))
+    assert list(segment_path.parent.iterdir()) == [segment_path]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: path.symlink_to("victim"), id="symlink"),
+        pytest.param(os.mkfifo, id="fifo"),
+        pytest.param(Path.mkdir, id="directory"),
+    ],
+)
+def test_a_lock_that_is_no_regular_file_is_refused(segment_path: Path, make: Callable[[Path], object]) -> None:
+    """A SegmentError that names the lock, at once; what it leads to is not opened, nothing is made or removed."""
+    victim = segment_path.with_name("victim")
+    victim.write_bytes(b"precious")
+    make(lock_of(segment_path))
+    before = lock_of(segment_path).lstat()
+    with pytest.raises(SegmentError, match=r"shm0\.lock"):
+        SegmentWriter(segment_path)
+    assert victim.read_bytes() == b"precious"
+    assert os.path.samestat(lock_of(segment_path).lstat(), before)
+    assert not segment_path.exists()
+
+
+CONTENDER_SCRIPT = """
+import sys
+from vmclock_async import SegmentWriter, VMClockBody
+from vmclock_async.errors import SegmentInUseError
+print("ready", flush=True)
+sys.stdin.readline()
+held = 0
+while held < 200:
+    try:
+        writer = SegmentWriter(sys.argv[1])
+    except SegmentInUseError:
+        continue
+    with writer:
+        writer.write(VMClockBody(counter_value=writer.body.counter_value + 1))
+    held += 1
+print(held, flush=True)
+"""
+
+
+def test_no_two_writers_hold_a_segment_at_once(start_script: StartScript, segment_path: Path) -> None:
+    """Processes that open, add one and close as fast as they can lose no addition: each was alone."""
+    contenders = [start_script(CONTENDER_SCRIPT, segment_path) for _ in range(3)]
+    for contender in contenders:
+        assert contender.stdout is not None
+        assert contender.stdout.readline() == "ready\n"
+    for contender in contenders:
+        assert contender.stdin is not None
+        contender.stdin.write("go\n")
+        contender.stdin.flush()
+    outputs = [contender.communicate(timeout=30)[0] for contender in contenders]
+    assert outputs == ["200\n"] * 3
+    with SegmentReader(segment_path) as reader:
+        snapshot = reader.snapshot()
+    assert (snapshot.body.counter_value, snapshot.seq_count) == (600, 1200)
+    assert list(segment_path.parent.iterdir()) == [segment_path]
+
+
+# Writing and closing.
+
+
+def test_a_generation_counter_needs_112_bytes(segment_path: Path) -> None:
+    """On 104 bytes it is refused with the remedy and nothing is written; on 112 it is kept."""
+    body = VMClockBody(disruption_marker=1, vm_generation_counter=U64_MAX)
+    with SegmentWriter(segment_path) as writer:
+        writer.write(BODY)
+        before = look(segment_path)
+        with pytest.raises(SegmentError, match="size=112"):
+            writer.write(body)
+        assert look(segment_path) == before
+        assert writer.body == BODY
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(body)
+        assert writer.body == body
+    with SegmentReader(segment_path) as reader:
+        assert reader.snapshot().body == body
+
+
+def test_a_generation_counter_that_is_given_up_leaves_no_trace(segment_path: Path) -> None:
+    """A body without one, after a body with one, leaves zeros in its place and the flag unset."""
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(VMClockBody(vm_generation_counter=U64_MAX))
+        writer.write(BODY)
+    assert segment_path.read_bytes()[16:] == PACKED + bytes(8)
+
+
+@pytest.mark.parametrize("constants", [{"counter_id": 256}, {"time_type": -1}, {"counter_id": 2**70}])
+def test_a_constant_out_of_range_is_refused(segment_path: Path, constants: dict[str, int]) -> None:
+    """A ValueError that names it, and nothing is written."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(BODY)
+        before = look(segment_path)
+        with pytest.raises(ValueError, match=next(iter(constants))):
+            writer.write(VMClockBody(), **constants)
+        assert look(segment_path) == before
+        assert writer.body == BODY
+
+
+def test_constants_stay_until_they_are_changed(segment_path: Path) -> None:
+    """counter_id and time_type of one commit hold for the next, also by the next writer."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(BODY, counter_id=1, time_type=2)
+    with SegmentWriter(segment_path) as writer:
+        writer.write(BODY)
+        assert header_of(segment_path)[3:5] == (1, 2)
+        writer.write(BODY, time_type=0)
+        assert header_of(segment_path)[3:5] == (1, 0)
+
+
+def test_mtime_tells_when_the_last_commit_was(segment_path: Path) -> None:
+    """Each commit sets the file's mtime, which is also what wakes readers."""
+    with SegmentWriter(segment_path) as writer:
+        for _ in range(2):
+            os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
+            before = time.clock_gettime_ns(time.CLOCK_REALTIME)
+            writer.write(BODY)
+            # The kernel stamps files with the time of its last tick, some milliseconds ago.
+            assert segment_path.stat().st_mtime_ns >= before - 10**9
+
+
+def test_closing_leaves_the_last_body(segment_path: Path) -> None:
+    """After close, once or twice, the file is there with an even seq_count, and free for the next writer."""
+    writer = SegmentWriter(segment_path)
+    writer.write(BODY)
+    writer.close()
+    before = look(segment_path)
+    writer.close()
+    assert look(segment_path) == before
+    assert header_of(segment_path) == (0x4B4C4356, 104, 1, 0, 0, 2)
+    assert list(segment_path.parent.iterdir()) == [segment_path]
+    with SegmentWriter(segment_path) as following:
+        writer.close()  # must not remove the lock of the one that follows
+        assert lock_of(segment_path).exists()
+        assert following.write(BODY) == 4
+
+
+def test_a_closed_writer_refuses_to_write(segment_path: Path) -> None:
+    """write() and seq_count raise SegmentError, and the file stays as it is."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(BODY)
+    before = look(segment_path)
+    with pytest.raises(SegmentError, match="the writer is closed"):
+        writer.write(BODY)
+    with pytest.raises(SegmentError, match="the writer is closed"):
+        _ = writer.seq_count
+    assert look(segment_path) == before
+
+
+def test_leaving_the_block_by_an_error_closes(segment_path: Path) -> None:
+    """An exception inside the block passes through, and the segment is free."""
+    with pytest.raises(ZeroDivisionError), SegmentWriter(segment_path):
+        _ = 1 // 0
+    assert not lock_of(segment_path).exists()
+
+
+FORK_SCRIPT = """
+import json, os, sys
+from vmclock_async import SegmentWriter, VMClockBody
+from vmclock_async.errors import SegmentError, SegmentInUseError
+
+path = sys.argv[1]
+writer = SegmentWriter(path)
+writer.write(VMClockBody(disruption_marker=1))
+results, answer = os.pipe()
+pid = os.fork()
+if pid == 0:
+    found = {}
+    for name, use in (
+        ("write", lambda: writer.write(VMClockBody())),
+        ("seq_count", lambda: writer.seq_count),
+        ("open", lambda: SegmentWriter(path)),
+    ):
+        try:
+            use()
+        except SegmentError as exc:
+            found[name] = [type(exc).__name__, str(exc)]
+    writer.close()
+    os.write(answer, json.dumps(found).encode())
+    os._exit(0)
+os.close(answer)
+found = json.loads(os.read(results, 4096))
+os.waitpid(pid, 0)
+lock_is_there = os.path.exists(path + ".lock")
+print(json.dumps([os.getpid(), found, lock_is_there, writer.write(VMClockBody(disruption_marker=2))]))
+"""
+
+
+def test_a_writer_does_not_follow_into_a_forked_child(run_script: RunScript, segment_path: Path) -> None:
+    """In the child it is closed, with an error that says why; closing it there leaves the parent its lock."""
+    pid, found, lock_is_there, seq_count = json.loads(run_script(FORK_SCRIPT, segment_path))
+    for use in ("write", "seq_count"):
+        name, message = found[use]
+        assert name == "SegmentError"
+        assert "the child of a fork has to open one of its own" in message
+    name, message = found["open"]
+    assert name == "SegmentInUseError"
+    assert f"process {pid} " in message
+    assert lock_is_there
+    assert seq_count == 4
+
+
+def test_closing_leaves_the_lock_of_another_directory_alone(
+    segment_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path means the segment that it meant at opening, whatever the working directory is by now."""
+    monkeypatch.chdir(tmp_path)
+    here = SegmentWriter("shm0")
+    monkeypatch.chdir(segment_path.parent)
+    with SegmentWriter("shm0") as there:
+        here.close()
+        assert not (tmp_path / "shm0.lock").exists()
+        with pytest.raises(SegmentInUseError):
+            SegmentWriter(there.path)
+
+
+def test_closing_leaves_a_lock_that_is_not_its_own_alone(segment_path: Path) -> None:
+    """If somebody removed the lock's file and another writer made one, that one stays."""
+    first = SegmentWriter(segment_path)
+    Path(f"{segment_path}.lock").unlink()
+    with SegmentWriter(segment_path):
+        first.close()
+        with pytest.raises(SegmentInUseError):
+            SegmentWriter(segment_path)
+
+
+def test_commits_end_before_the_lock_does(segment_path: Path) -> None:
+    """While one thread writes at full speed another closes: the lock is free only after the last commit."""
+    for _ in range(20):
+        first = SegmentWriter(segment_path)
+        seq_counts: list[int] = []
+        begun = threading.Event()
+
+        def write(writer: SegmentWriter, seen: list[int], start: threading.Event) -> None:
+            try:
+                while True:
+                    seen.append(writer.write(VMClockBody(disruption_marker=1)))
+                    start.set()
+            except SegmentError:
+                return  # closed
+
+        thread = threading.Thread(target=write, args=(first, seq_counts, begun))
+        thread.start()
+        begun.wait()
+        first.close()
+        with SegmentWriter(segment_path) as second:
+            before = second.seq_count
+            thread.join()
+            assert second.seq_count == before
+        # The last commit may have ended without its writer being told the number.
+        assert before - seq_counts[-1] in (0, 2)
+
+
+def test_sparse_file_on_a_full_filesystem_is_an_error_not_a_signal(segment_path: Path) -> None:
+    """A hole that cannot be filled is found before the first store, which would raise SIGBUS."""
+    script = (
+        "import os, resource, sys\n"
+        "from vmclock_async import SegmentError, SegmentWriter, VMClockBody\n"
+        "try:\n"
+        "    with SegmentWriter(sys.argv[1]) as writer:\n"
+        "        writer.write(VMClockBody())\n"
+        "except SegmentError as error:\n"
+        "    print(error)\n"
+    )
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system of one page")
+    folder = segment_path.parent / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder], check=True)
+    try:
+        (folder / "filler").write_bytes(bytes(4096))
+        segment = folder / "shm0"
+        segment.touch()
+        os.truncate(segment, 4096)
+        result = subprocess.run(
+            [sys.executable, "-c", script, segment], capture_output=True, text=True, check=False, timeout=20
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "No space left on device" in result.stdout
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("path", ["nul\0", "surrogate\ud800"])
+def test_what_can_be_no_path_is_a_segment_error(path: str) -> None:
+    """Neither writer nor reader raises what open() raises for it."""
+    with pytest.raises(SegmentError, match="can be no path"):
+        SegmentWriter(path)
+    with pytest.raises(SegmentError, match="can be no path"):
+        SegmentReader(path)
+
+
+def test_values_let_in_by_model_copy_are_refused(segment_path: Path) -> None:
+    """model_copy() validates nothing; what it let in is named before it reaches the page."""
+    with SegmentWriter(segment_path, size=112) as writer:
+        with pytest.raises(ValueError, match="time_sec"):
+            writer.write(VMClockBody().model_copy(update={"time_sec": -1}))
+        with pytest.raises(ValueError, match="VM_GEN_COUNTER_PRESENT is set"):
+            writer.write(VMClockBody(flags=Flags.VM_GEN_COUNTER_PRESENT))
+        writer.write(VMClockBody().model_copy(update={"vm_generation_counter": 7}))
+        with SegmentReader(segment_path) as reader:
+            assert reader.snapshot().body.vm_generation_counter == 7

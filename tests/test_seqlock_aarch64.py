@@ -1,0 +1,512 @@
+"""The barriers of the seqlock in Arm object code.
+
+x86 keeps stores in order by itself, so a barrier that is missing from the source is invisible there. Here the
+protocol is compiled for aarch64, and every path through each function, as the disassembler shows it, is followed
+by a small automaton that knows which order the protocol needs. Mutants of the header show that it can tell.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import vmclock_async
+
+COMPILER = "aarch64-linux-gnu-gcc"
+DISASSEMBLER = "aarch64-linux-gnu-objdump"
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wno-cast-function-type", "-Werror", "-c"]
+
+WRAPPERS = """
+#include <string.h>
+#include "_seqlock.h"
+uint32_t commit(page_word *page, const uint64_t *body, size_t words, int counter_id, int time_type)
+{
+    return seqlock_commit(page, body, words, counter_id, time_type);
+}
+uint32_t reset(page_word *page, uint32_t size) { return seqlock_reset(page, size); }
+bool read_page(page_word *page, uint64_t *copy) { return seqlock_read(page, copy, NULL); }
+bool read_with_counter(page_word *page, uint64_t *copy, uint64_t *counter)
+{
+    return seqlock_read(page, copy, counter);
+}
+uint64_t counter(void) { return read_counter(); }
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cross_compiler() -> None:
+    """Every test here needs the compiler; where CI is set, its absence is a failure (see conftest.py)."""
+    if shutil.which(COMPILER) and shutil.which(DISASSEMBLER):
+        return
+    pytest.skip(f"no {COMPILER}; install Debian's gcc-aarch64-linux-gnu and libc6-dev-arm64-cross")
+
+
+# From source to instructions.
+
+
+class Instruction(NamedTuple):
+    """One line of disassembly; `called` is the function that a branch out of the text leads to."""
+
+    name: str
+    operands: str
+    called: str | None
+
+
+Function = dict[int, Instruction]
+
+_LABEL = re.compile(r"^[0-9a-f]+ <([^>]+)>:$")
+_LINE = re.compile(r"^\s+([0-9a-f]+):\s+(\S+)\s*(.*?)\s*(?://.*)?$")
+_RELOCATION = re.compile(r"^\s+([0-9a-f]+): R_AARCH64_(?:CALL26|JUMP26)\s+(\S+)$")
+_LOCAL_CALL = re.compile(r"<([^>+]+)>$")
+
+
+def disassemble(object_file: Path) -> dict[str, Function]:
+    """The instructions of each function in *object_file*, by address."""
+    command = [DISASSEMBLER, "-dr", "--no-show-raw-insn", str(object_file)]
+    listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    functions: dict[str, Function] = {}
+    current: Function = {}
+    for line in listing.splitlines():
+        if label := _LABEL.match(line):
+            current = functions.setdefault(label[1], {})
+        elif relocation := _RELOCATION.match(line):
+            address = int(relocation[1], 16)
+            current[address] = current[address]._replace(called=relocation[2])
+        elif found := _LINE.match(line):
+            local = _LOCAL_CALL.search(found[3]) if found[2] == "bl" else None
+            current[int(found[1], 16)] = Instruction(found[2], found[3], local[1] if local else None)
+    return functions
+
+
+def compile_wrappers(directory: Path, header: str) -> dict[str, Function]:
+    """The functions of WRAPPERS, compiled with *header* as _seqlock.h."""
+    (directory / "_seqlock.h").write_text(header)
+    (directory / "wrappers.c").write_text(WRAPPERS)
+    result = directory / "wrappers.o"
+    subprocess.run([COMPILER, *FLAGS, str(directory / "wrappers.c"), "-o", str(result)], check=True)
+    return disassemble(result)
+
+
+# Which word of the page a register points at.
+
+IDENTITY, CONTROL, BODY = "identity", "control word", "body"
+Registers = frozenset[tuple[str, str]]
+"""Pairs of a register and the word it points at; other registers do not point into the page."""
+
+_REGISTER = re.compile(r"^[xw](\d+)$")
+_MEMORY = re.compile(r"^(?P<values>[^\[]+), \[(?P<base>\w+)(?:, (?P<index>[^\]]+))?\](?P<after>!|, \S+)?$")
+_STORES = ("str", "stp", "stur", "stlr", "stnp")
+
+
+def register(operand: str) -> str:
+    """w3 is the lower half of x3."""
+    found = _REGISTER.match(operand)
+    return f"x{found[1]}" if found else operand
+
+
+def word_at(start: str, offset: int | None) -> str:
+    """The word that lies *offset* bytes behind *start*; an offset that is not known is an index into the body."""
+    if offset is None or start == BODY:
+        return BODY
+    return {0: IDENTITY, 8: CONTROL}.get(offset + (8 if start == CONTROL else 0), BODY)
+
+
+def immediate(operand: str | None) -> int | None:
+    """The number in an operand such as ``#0x8``; no operand is 0."""
+    if operand is None:
+        return 0
+    return int(operand[1:], 0) if operand.startswith("#") else None
+
+
+class Step(NamedTuple):
+    """What an instruction does to the page: an event for the automata, or nothing; and the registers after it."""
+
+    event: str | None
+    registers: Registers
+
+
+def step(instruction: Instruction, registers: Registers, page_at: int | None) -> Step:
+    """Follow *instruction*. A pointer loaded from *page_at*, an offset in an object, points at the page."""
+    name, operands = instruction.name, instruction.operands
+    pointing = dict(registers)
+    if name == "bl" or name == "blr" or instruction.called:
+        kept = {reg: word for reg, word in pointing.items() if int(reg[1:]) >= 19}
+        return Step(f"call {instruction.called or operands}", frozenset(kept.items()))
+    if name == "dmb":
+        return Step(f"fence {operands}", registers)
+    if name == "isb":
+        return Step("isb", registers)
+    if memory := _MEMORY.match(operands):
+        return _step_memory(name, memory, pointing, page_at)
+    target, *sources = operands.split(", ")
+    event = "counter" if name == "mrs" and "cntvct_el0" in operands else None
+    word = None
+    if name == "mov" and sources[0] in pointing:
+        word = pointing[sources[0]]
+    elif name == "add" and len(sources) == 2 and target.startswith("x"):
+        first, second = sources
+        if first in pointing:
+            word = word_at(pointing[first], immediate(second))
+        elif second in pointing:
+            word = BODY
+    if not name.startswith(("b", "cb", "tb", "cmp", "tst", "ret", "nop")):
+        pointing.pop(register(target), None)
+        if word:
+            pointing[target] = word
+    return Step(event, frozenset(pointing.items()))
+
+
+def _step_memory(name: str, memory: "re.Match[str]", pointing: dict[str, str], page_at: int | None) -> Step:
+    values = memory["values"].split(", ")
+    base, word = memory["base"], pointing.get(memory["base"])
+    event = None
+    if word:
+        touched = word if memory["after"] and memory["after"] != "!" else word_at(word, immediate(memory["index"]))
+        kind = "store" if name.startswith(_STORES) else "load"
+        ordered = {"stlr": " release", "ldar": " acquire", "ldapr": " acquire"}.get(name, "")
+        whole = all(value.startswith("x") for value in values)
+        event = f"{kind}{ordered} {touched}" if whole else f"{kind} of {memory['values']}, not a word, {touched}"
+    if not name.startswith(_STORES):
+        for value in values:
+            pointing.pop(register(value), None)
+        if page_at is not None and base not in ("sp", "x29") and immediate(memory["index"]) == page_at:
+            pointing[values[0]] = IDENTITY
+    if memory["after"] and word:
+        pointing[base] = BODY
+    return Step(event, frozenset(pointing.items()))
+
+
+def next_addresses(function: Function, address: int) -> Iterator[int]:
+    """Where the function may go on after *address*; nowhere when it returns."""
+    name, operands, called = function[address]
+    if name in ("ret", "br") or (name == "b" and called):
+        return
+    if name == "b" or name.startswith(("b.", "cb", "tb")):
+        target = operands.split(" <")[0].split(", ")[-1]
+        yield int(target, 16)
+        if name == "b":
+            return
+    yield address + 4
+
+
+# The two protocols as automata: from a state and an event to a state, or to a complaint.
+
+Automaton = Callable[[str, str], str]
+
+
+class OutOfOrderError(Exception):
+    """The object code does in some path what the protocol forbids."""
+
+
+def writing(state: str, event: str) -> str:
+    """idle, odd (marked as being written), open (and fenced), done."""
+    match state, event:
+        case "idle" | "done", _ if event.startswith("call"):
+            return state
+        case _, _ if event.startswith("call"):
+            raise OutOfOrderError(f"{event} inside the commit")
+        case _, _ if "not a word" in event:
+            raise OutOfOrderError(event)
+        case "idle", "store control word" | "store release control word":
+            return "odd"
+        case "odd", "fence ish" | "fence sy":
+            return "open"
+        case "odd", "store body" | "store identity":
+            raise OutOfOrderError("the body is stored with no full fence after the odd control word")
+        case "open", "store body" | "store identity":
+            return "open"
+        case "open", "store release control word":
+            return "done"
+        case "open", "store control word":
+            raise OutOfOrderError("the last store of the control word is not a release")
+        case "open" | "odd", "return":
+            raise OutOfOrderError("returns with an odd control word")
+        case _, _ if event.startswith("store"):
+            raise OutOfOrderError(f"{event} in state {state}")
+    return state
+
+
+def reading(state: str, event: str) -> str:
+    """idle, first (the control word is loaded), loading (the body), isb, counted, fenced, done."""
+    match state, event:
+        case _, _ if "not a word" in event or event.startswith("store"):
+            raise OutOfOrderError(event)
+        case "loading" | "isb" | "counted" | "fenced", _ if event.startswith("call") or event == "return":
+            raise OutOfOrderError(f"{event} before the control word is compared")
+        case "idle" | "first" | "done", "load acquire control word":
+            return "first"
+        case "first" | "loading", "load body" | "load identity":
+            return "loading"
+        case _, "load body" | "load identity":
+            raise OutOfOrderError(f"the body is loaded in state {state}: no acquire before it, or a fence already")
+        case "loading", "isb":
+            return "isb"
+        case "isb", "counter":
+            return "counted"
+        case _, "counter":
+            raise OutOfOrderError(f"the counter is read in state {state}, not after the body and an isb")
+        case "loading" | "counted", "fence ishld" | "fence ish" | "fence sy":
+            return "fenced"
+        case "fenced", "load control word":
+            return "done"
+        case "loading" | "counted", "load control word":
+            raise OutOfOrderError("the control word is loaded again with no fence after the body")
+    return state
+
+
+def follow(function: Function, automaton: Automaton, *, page_at: int | None = None) -> set[str]:
+    """The states that *automaton* reaches on the paths through *function*, whose first argument is the page.
+
+    With *page_at* the page is not the argument but what is loaded from that offset of an object.
+
+    Raises:
+        OutOfOrderError: on some path the order is wrong.
+    """
+    start: Registers = frozenset() if page_at is not None else frozenset({("x0", IDENTITY)})
+    waiting = [(min(function), start, "idle")]
+    seen = set(waiting)
+    while waiting:
+        address, registers, state = waiting.pop()
+        event, after = step(function[address], registers, page_at)
+        if event:
+            state = automaton(state, event)
+        following = list(next_addresses(function, address))
+        if not following:
+            automaton(state, "return")
+        for target in following:
+            place = (target, after, state)
+            if place not in seen:
+                seen.add(place)
+                waiting.append(place)
+    return {state for _, _, state in seen}
+
+
+_COUNTER = re.compile(
+    r"isb \nmrs (?P<ticks>x\d+), cntvct_el0\neor (?P<zero>x\d+), (?P=ticks), (?P=ticks)\n"
+    r"add (?P<address>x\d+), sp, (?P=zero)\nldr xzr, \[(?P=address)\]\n"
+)
+
+
+def reads_counter_in_order(function: Function) -> bool:
+    """Whether every reading of the counter has an isb before and a load that depends on it after."""
+    text = "".join(f"{name} {operands}\n" for name, operands, _ in function.values())
+    readings = text.count("cntvct_el0")
+    return readings > 0 and len(_COUNTER.findall(text)) == readings
+
+
+# The header by itself.
+
+
+@pytest.fixture(scope="module")
+def source() -> Path:
+    """The directory of the core's sources."""
+    (package,) = vmclock_async.__path__
+    return Path(package)
+
+
+@pytest.fixture(scope="module")
+def wrappers(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Function]:
+    """The functions of the header as it is."""
+    return compile_wrappers(tmp_path_factory.mktemp("wrappers"), (source / "_seqlock.h").read_text())
+
+
+@pytest.mark.parametrize("name", ["commit", "reset"])
+def test_a_commit_is_fenced(wrappers: dict[str, Function], name: str) -> None:
+    """Odd control word, dmb ish, body in whole words, stlr of the control word, on every path and with no call."""
+    assert follow(wrappers[name], writing) == {"idle", "odd", "open", "done"}
+
+
+@pytest.mark.parametrize("name", ["read_page", "read_with_counter"])
+def test_a_read_is_fenced(wrappers: dict[str, Function], name: str) -> None:
+    """ldar of the control word, body in whole words, dmb ishld, control word again, on every path."""
+    counted = {"isb", "counted"} if name == "read_with_counter" else set()
+    assert follow(wrappers[name], reading) == {"idle", "first", "loading", "fenced", "done"} | counted
+
+
+@pytest.mark.parametrize("name", ["counter", "read_with_counter"])
+def test_the_counter_is_read_in_order(wrappers: dict[str, Function], name: str) -> None:
+    """isb before the counter and a dependent load after it, as the kernel does."""
+    assert reads_counter_in_order(wrappers[name])
+
+
+# The extension module as it is built.
+
+_ASK = """
+import json, sysconfig
+paths = sysconfig.get_path("include"), sysconfig.get_config_h_filename()
+print(json.dumps([*paths, *map(sysconfig.get_config_var, ("MULTIARCH", "py_version_short", "Py_GIL_DISABLED"))]))
+"""
+
+
+class Headers(NamedTuple):
+    """Where a Python's headers are, and which pyconfig.h describes this machine."""
+
+    include: Path
+    config: Path
+    limited_api: bool
+
+
+def headers_of(python: str) -> Headers | None:
+    """The headers of *python*: its own, or those that .ci/python-headers has unpacked; None if there are none."""
+    answer = subprocess.run([python, "-c", _ASK], check=True, capture_output=True, text=True).stdout
+    include, config, multiarch, version, free_threaded = json.loads(answer)
+    unpacked = Path(__file__).parent.parent / ".headers" / "usr" / "include" / f"python{version}"
+    for found in (Path(include), unpacked):
+        if (found / "Python.h").exists():
+            # Debian's pyconfig.h only includes the one of the target's architecture.
+            own = found.parent / (multiarch or "") / found.name / "pyconfig.h"
+            return Headers(found, own if multiarch and own.exists() else Path(config), not free_threaded)
+    return None
+
+
+_PYTHONS = [pytest.param(sys.executable, id="this-python")]
+if os.access("/usr/bin/python3", os.X_OK) and headers_of("/usr/bin/python3"):
+    _PYTHONS.append(pytest.param("/usr/bin/python3", id="system-python"))
+
+
+@pytest.fixture(scope="module", params=_PYTHONS)
+def extension(
+    request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Function]:
+    """The functions of _core.c, compiled with the headers of this Python or the system's."""
+    headers = headers_of(request.param)
+    if headers is None:
+        pytest.skip(f"no Python.h for {request.param}; install python3-dev, or run .ci/python-headers")
+    directory = tmp_path_factory.mktemp("extension")
+    # What Debian's pyconfig.h asks for. This machine's will do: both are LP64.
+    target = directory / "aarch64-linux-gnu" / headers.include.name
+    target.mkdir(parents=True)
+    shutil.copy(headers.config, target / "pyconfig.h")
+    defines = ["-DPy_LIMITED_API=0x030B0000"] if headers.limited_api else []
+    result = directory / "_core.o"
+    includes = [f"-I{directory}", f"-I{headers.include}"]
+    command = [COMPILER, *FLAGS, "-fPIC", *defines, *includes, str(source / "_core.c"), "-o", str(result)]
+    subprocess.run(command, check=True)
+    return disassemble(result)
+
+
+WORDS_OFFSET = 16
+"""Where the pointer to the page is in a Page object: behind PyObject_HEAD."""
+
+
+def test_the_extension_commits_in_order(extension: dict[str, Function]) -> None:
+    """What holds for the header holds where the compiler has inlined it: commit() and reset()."""
+    for name in ("page_commit", "page_reset"):
+        states = follow(extension[name], writing, page_at=WORDS_OFFSET)
+        assert states == {"idle", "odd", "open", "done"}, name
+
+
+def test_the_extension_reads_in_order(extension: dict[str, Function]) -> None:
+    """read() and read_with_counter(), with the counter between the body and the fence."""
+    fenced = {"idle", "first", "loading", "fenced", "done"}
+    assert follow(extension["page_read"], reading, page_at=WORDS_OFFSET) == fenced
+    assert follow(extension["page_read_with_counter"], reading, page_at=WORDS_OFFSET) == fenced | {
+        "isb",
+        "counted",
+    }
+    assert reads_counter_in_order(extension["page_read_with_counter"])
+    assert reads_counter_in_order(extension["core_counter"])
+
+
+# The checks can fail.
+
+BODY_STORE = """    for (size_t i = 0; i < words; i++)
+        atomic_store_explicit(&page[BODY + i], body[i], memory_order_relaxed);
+"""
+BODY_LOAD = """    for (size_t i = BODY; i < PAGE_WORDS; i++)
+        copy[i] = atomic_load_explicit(&page[i], memory_order_relaxed);
+"""
+RELEASE_FENCE = "    atomic_thread_fence(memory_order_release);\n"
+ACQUIRE_FENCE = "    atomic_thread_fence(memory_order_acquire);\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "automaton", "before", "after", "complaint"),
+    [
+        pytest.param("commit", writing, RELEASE_FENCE, "", "no full fence", id="release-fence-removed"),
+        pytest.param("reset", writing, RELEASE_FENCE, "", "no full fence", id="release-fence-removed-reset"),
+        pytest.param(
+            "commit",
+            writing,
+            "control, memory_order_relaxed);\n" + RELEASE_FENCE,
+            "control, memory_order_release);\n",
+            "no full fence",
+            id="release-store-in-place-of-the-fence",
+        ),
+        pytest.param(
+            "commit",
+            writing,
+            "next, memory_order_release",
+            "next, memory_order_relaxed",
+            "not a release",
+            id="last-store-relaxed",
+        ),
+        pytest.param(
+            "commit",
+            writing,
+            BODY_STORE,
+            "    memcpy((void *)&page[BODY], body, words * sizeof(uint64_t));\n",
+            "call memcpy inside",
+            id="body-stored-with-memcpy",
+        ),
+        pytest.param("read_page", reading, ACQUIRE_FENCE, "", "no fence after", id="acquire-fence-removed"),
+        pytest.param(
+            "read_with_counter",
+            reading,
+            ACQUIRE_FENCE,
+            "",
+            "no fence after the body",
+            id="acquire-fence-removed-counter",
+        ),
+        pytest.param(
+            "read_page",
+            reading,
+            "&page[CONTROL], memory_order_acquire",
+            "&page[CONTROL], memory_order_relaxed",
+            "no acquire before it",
+            id="first-load-relaxed",
+        ),
+        pytest.param(
+            "read_page",
+            reading,
+            BODY_LOAD,
+            "    memcpy(&copy[BODY], (void *)&page[BODY], 96);\n",
+            "not a word",
+            id="body-loaded-with-memcpy",
+        ),
+        pytest.param(
+            "read_with_counter",
+            reading,
+            'volatile("isb\\n\\t',
+            'volatile("',
+            "not after the body and an isb",
+            id="isb-removed",
+        ),
+    ],
+)
+def test_a_barrier_that_is_missing_is_found(
+    source: Path, tmp_path: Path, function: str, automaton: Automaton, before: str, after: str, complaint: str
+) -> None:
+    """The header with one barrier weakened is refused, for that reason."""
+    header = (source / "_seqlock.h").read_text()
+    assert header.count(before) == 1
+    mutant = compile_wrappers(tmp_path, header.replace(before, after))
+    with pytest.raises(OutOfOrderError, match=complaint):
+        follow(mutant[function], automaton)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('volatile("isb\\n\\t', 'volatile("'), ("\\n\\tldr xzr, [%1]", "")], ids=["isb", "load"]
+)
+def test_a_counter_out_of_order_is_found(source: Path, tmp_path: Path, before: str, after: str) -> None:
+    """The counter without its isb, or without the dependent load, is refused."""
+    header = (source / "_seqlock.h").read_text()
+    assert header.count(before) == 1
+    assert not reads_counter_in_order(compile_wrappers(tmp_path, header.replace(before, after))["counter"])
