@@ -36,7 +36,9 @@ from vmclock_async.errors import (
     VMClockError,
 )
 from vmclock_async.models import BodyUpdate, Snapshot, VMClockBody
+from vmclock_async.publisher import Publisher
 from vmclock_async.segment import SegmentReader, SegmentWriter
+from vmclock_async.sources import Emit, Source
 
 __all__ = (
     "BodyUpdate",
@@ -48,9 +50,11 @@ __all__ = (
     "ClockUnboundedError",
     "CounterId",
     "CounterNotSupportedError",
+    "Emit",
     "Flags",
     "InvalidUpdateError",
     "LeapIndicator",
+    "Publisher",
     "RecordingError",
     "SegmentError",
     "SegmentInUseError",
@@ -62,6 +66,7 @@ __all__ = (
     "SegmentWriter",
     "SmearingHint",
     "Snapshot",
+    "Source",
     "SourceError",
     "SourceSettingsError",
     "SourceUnavailableError",

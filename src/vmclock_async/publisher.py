@@ -1,0 +1,353 @@
+"""The publisher: supervised sources on one side, the one task that writes on the other.
+
+Sources run as tasks of one task group. Each hands its updates over a stream without a buffer to the writer task,
+which merges them onto the current body and commits the result. So there is no queue in which a time could grow
+old, and one place where the segment changes.
+
+Invariants:
+    * Only the writer task touches the segment. A commit has no await in it: cancelling at any point leaves a whole
+      body, an even seq_count and no lock.
+    * Every update is committed, in the order it was taken, none skipped or joined with another.
+    * The segment is opened when the first source has been heard (an update, or that it is unavailable for now). A
+      run that fails before that, on a recording that does not exist for one, has written nothing.
+"""
+
+import os
+import random
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from pydantic import ValidationError
+
+from vmclock_async._page import absolute
+from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
+from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
+from vmclock_async.models import BodyUpdate, VMClockBody, validation_reason
+from vmclock_async.segment import SegmentWriter
+from vmclock_async.sources import Source
+
+__all__ = ("Publisher", "PublisherStatistics", "SourceState", "SourceStatistics")
+
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 30.0
+
+SourceState = Literal["new", "running", "unavailable", "finished", "failed"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SourceStatistics:
+    """What one source has done so far."""
+
+    state: SourceState
+    updates: int
+    """Updates taken from it."""
+    dropped: int
+    """Of these, dropped because a disruption had ended their epoch."""
+    restarts: int
+    """Times it was run again after a ``SourceUnavailableError``."""
+    update_age_s: float | None
+    """Seconds since its last update; None before the first."""
+    last_error: str | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PublisherStatistics:
+    """What a publisher has done so far."""
+
+    commits: int
+    seq_count: int | None
+    """Of the last commit; None before the first."""
+    sources: Mapping[str, SourceStatistics]
+
+
+@final
+@dataclass(slots=True)
+class _Supervised:
+    """A source and what is known of it."""
+
+    name: str
+    source: Source
+    state: SourceState = "new"
+    updates: int = 0
+    dropped: int = 0
+    restarts: int = 0
+    updated_at: float | None = None
+    last_error: str | None = None
+
+    def statistics(self) -> SourceStatistics:
+        age = None if self.updated_at is None else time.monotonic() - self.updated_at
+        return SourceStatistics(self.state, self.updates, self.dropped, self.restarts, age, self.last_error)
+
+
+@final
+@dataclass(slots=True)
+class _Message:
+    """From a source's task to the writer's: an update, or what keeps the source from sending one.
+
+    Errors go the same way as updates, so that all that was sent before them is committed first.
+    """
+
+    sender: _Supervised
+    update: BodyUpdate | None = None
+    epoch: int | None = None
+    error: SourceError | None = None
+
+    def raise_if_final(self) -> None:
+        """Raise the error that ends the run, if this is one."""
+        if self.error is not None and not isinstance(self.error, SourceUnavailableError):
+            raise self.error
+
+
+@final
+@dataclass(slots=True)
+class _Emit:
+    """``Emit``, as one source sees it."""
+
+    publisher: "Publisher"
+    sender: _Supervised
+    stream: MemoryObjectSendStream[_Message]
+
+    @property
+    def epoch(self) -> int:
+        return self.publisher._epoch
+
+    async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
+        if not isinstance(update, BodyUpdate):
+            raise InvalidUpdateError(self.sender.name, f"sent a {type(update).__name__}, not a BodyUpdate")
+        await self.post(_Message(self.sender, update, epoch))
+
+    async def post(self, message: _Message) -> None:
+        try:
+            await self.stream.send(message)
+        except anyio.BrokenResourceError:
+            await anyio.sleep_forever()  # the writer has failed, and the run is being cancelled
+
+
+@final
+@dataclass(slots=True)
+class _Backoff:
+    """Growing pauses between tries: each twice the one before, less up to a half, 30 s at most."""
+
+    tries: int = 0
+
+    def next_pause_s(self) -> float:
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * float(1 << self.tries))
+        self.tries = min(self.tries + 1, 16)
+        return pause * random.uniform(0.5, 1.0)
+
+
+@final
+class Publisher:
+    """Publishes what sources say into one segment; the only thing that writes it.
+
+    With one source, its updates merge field by field onto the current body. Several are merged so in the order
+    in which their updates arrive.
+
+    Args:
+        path: of the segment; see ``SegmentWriter``. A new one has 112 bytes.
+        sources: by name, or just the sources, which then go by the names of their classes.
+
+    Raises:
+        ValueError: *sources* is empty.
+    """
+
+    __module__ = "vmclock_async"
+
+    def __init__(self, path: str | os.PathLike[str], sources: Mapping[str, Source] | Iterable[Source]) -> None:
+        self.path: Final = absolute(path)
+        self._sources: Final = [_Supervised(name, source) for name, source in _by_name(sources).items()]
+        if not self._sources:
+            raise ValueError("a publisher needs at least one source")
+        self._epoch = 0
+        self._commits = 0
+        self._seq_count: int | None = None
+        self._running = False
+        self._failure: Exception | None = None
+
+    async def run(self) -> None:
+        """Publish until every source has returned. Cancelling it stops cleanly at any point.
+
+        Raises:
+            SourceError: a source failed in a way that trying again cannot mend; it names the source, and the
+                error behind it is its ``__cause__``.
+            InvalidUpdateError: a source sent something else than a valid update.
+            SegmentInUseError: another writer holds the segment.
+            SegmentError: the segment cannot be written.
+            RuntimeError: it is running already.
+        """
+        if self._running:
+            raise RuntimeError(f"the publisher of {self.path} is running already")
+        self._running = True
+        self._failure = None
+        try:
+            # Each task closes its end when it is done. The stack closes those of tasks that never came to begin.
+            with ExitStack() as stack:
+                send, receive = anyio.create_memory_object_stream[_Message](0)
+                ends = [stack.enter_context(send.clone()) for _ in self._sources]
+                stack.enter_context(receive)
+                send.close()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._write, tasks, receive)
+                    for supervised, end in zip(self._sources, ends, strict=True):
+                        tasks.start_soon(self._supervise, supervised, end)
+        finally:
+            self._running = False
+        if self._failure is not None:
+            raise self._failure  # bare, not in the group's exception
+
+    def statistics(self) -> PublisherStatistics:
+        """What has been done so far, by source."""
+        return PublisherStatistics(
+            commits=self._commits,
+            seq_count=self._seq_count,
+            sources={supervised.name: supervised.statistics() for supervised in self._sources},
+        )
+
+    async def _supervise(self, supervised: _Supervised, stream: MemoryObjectSendStream[_Message]) -> None:
+        backoff = _Backoff()
+        emit = _Emit(self, supervised, stream)
+        with stream:
+            while True:
+                supervised.state = "running"
+                updates_before = supervised.updates
+                try:
+                    await supervised.source.run(emit)
+                except Exception as exc:  # a stranger's code: whatever it raises must name the source
+                    error = _as_source_error(supervised.name, exc)
+                except BaseException:
+                    # If it is not the run that is cancelled, the source leaked a CancelledError of its own, which
+                    # would end the run without a word.
+                    self._failure = self._failure or SourceError(supervised.name, "was cancelled from within")
+                    raise
+                else:
+                    supervised.state = "finished"
+                    return
+                supervised.last_error = error.reason
+                unavailable = isinstance(error, SourceUnavailableError)
+                supervised.state = "unavailable" if unavailable else "failed"
+                await emit.post(_Message(supervised, error=error))
+                if not unavailable:
+                    return
+                if supervised.updates > updates_before:
+                    backoff = _Backoff()
+                await anyio.sleep(backoff.next_pause_s())
+                supervised.restarts += 1
+
+    async def _write(self, tasks: TaskGroup, stream: MemoryObjectReceiveStream[_Message]) -> None:
+        with stream, closing(_Opener(self.path)) as opener:
+            try:
+                message = await stream.receive()
+                message.raise_if_final()
+                await anyio.to_thread.run_sync(opener.open)  # a cold start waits for the disk
+                writer = opener.opened
+                if writer.interrupted:
+                    # Readers cannot read a half-done commit, and need not wait for the next whole one.
+                    self._note(writer.write(VMClockBody(disruption_marker=writer.body.disruption_marker)))
+                while True:
+                    self._take(writer, message)
+                    message = await stream.receive()
+            except anyio.EndOfStream:
+                return  # every source has returned
+            except VMClockError as exc:
+                self._failure = exc
+                tasks.cancel_scope.cancel()
+
+    def _take(self, writer: SegmentWriter, message: _Message) -> None:
+        """Merge and commit what *message* brings."""
+        message.raise_if_final()
+        update, sender = message.update, message.sender
+        if update is None:
+            return
+        sender.updates += 1
+        sender.updated_at = time.monotonic()
+        if message.epoch is not None and message.epoch != self._epoch:
+            sender.dropped += 1
+            return
+        marker_before = writer.body.disruption_marker
+        # A new segment's marker is 0 for want of one: its first marker is no disruption.
+        new = writer.seq_count == 0
+        try:
+            body = update.applied_to(writer.body)
+            self._note(writer.write(body, counter_id=update.counter_id, time_type=update.time_type))
+        except (TypeError, ValueError) as exc:  # values that model_copy() let in unseen
+            reason = validation_reason(exc) if isinstance(exc, ValidationError) else str(exc)
+            raise InvalidUpdateError(sender.name, f"sent what is no update: {reason}") from exc
+        if body.disruption_marker != marker_before and not new:
+            self._epoch += 1
+
+    def _note(self, seq_count: int) -> None:
+        self._commits += 1
+        self._seq_count = seq_count
+
+
+def _by_name(sources: Mapping[str, Source] | Iterable[Source]) -> dict[str, Source]:
+    """*sources* by name: a mapping's own, otherwise the class's name, numbered where it comes twice."""
+    if isinstance(sources, Mapping):
+        return dict(sources)
+    named: dict[str, Source] = {}
+    for source in sources:
+        name = base = type(source).__name__
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{base}-{number}"
+        named[name] = source
+    return named
+
+
+def _as_source_error(name: str, error: Exception) -> SourceError:
+    """*error*, raised by the source called *name*, as one that names it; the original becomes its cause."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # of a source that has a task group of its own
+    match error:
+        case SourceError(source=str(), reason=str()):
+            return error
+        case ValidationError():
+            wrapped: SourceError = InvalidUpdateError(name, f"invalid {error.title}: {validation_reason(error)}")
+        case VMClockError():
+            wrapped = SourceError(name, _text(error))
+        case _:
+            wrapped = SourceError(name, f"failed with {type(error).__name__}: {_text(error)}")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # a stranger's code, again
+        return "(an error that cannot be shown)"
+
+
+@final
+class _Opener:
+    """Opens the segment in a worker thread, and closes it, also if the task was cancelled before it was open."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._writer: SegmentWriter | None = None
+        self._closed = False
+
+    @property
+    def opened(self) -> SegmentWriter:
+        assert self._writer is not None
+        return self._writer
+
+    def open(self) -> None:
+        self._writer = SegmentWriter(self._path, size=SEGMENT_SIZE_WITH_GENERATION)
+        if self._closed:
+            self._writer.close()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._writer is not None:
+            self._writer.close()
