@@ -1,0 +1,142 @@
+"""Live mode: a recorded body in terms of this machine's counter and of the present.
+
+What was recorded is kept: statuses, flags and markers; how the clock was stepped or slewed from one measurement
+to the next; how its bound shrank, and grew again while a body was kept. A body that repeats the time of the one
+before keeps the reference that it was given then, and its bound grows as it did. A leap second takes place again,
+too: after it UTC is a second behind the present.
+
+What is exchanged is the counter (value, period, id) and the origin of time. The first time that was recorded is
+the present, and so is the first one that can be relied on (SYNCHRONIZED or FREERUNNING, newly measured) after each
+change of disruption_marker. A machine that was restored hours after its snapshot had its time jump by those hours,
+of which the recorder's monotonic clock saw nothing; a replay that kept them would be hours ahead of the present
+for the rest of its life. So on a live replay the time stays near the present, and what a disruption shows is what
+it means: a marker that moved, a time that is void, and then time again.
+
+CLOCK_MONOTONIC is what paces a replay and what a recorder counts; so the period comes from it too. A body without
+a time (no counter, no period, a timescale that is neither UTC nor TAI) is published with counter_id INVALID: its
+counter values mean nothing here.
+"""
+
+import time
+from typing import Final, Self, final
+
+import anyio
+
+from vmclock_async.abi import ClockStatus, CounterId, TimeType
+from vmclock_async.models import BodyUpdate, VMClockBody
+from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
+from vmclock_async.recording import Record, RecordingHeader
+from vmclock_async.timebase import COUNTER_ID, Pairing, fixed_point_period, pair
+
+__all__ = ("Anchor",)
+
+_CALIBRATION_S: Final = 0.02
+_U64: Final = 2**64
+_MEASURED_FIELDS: Final = (
+    "counter_value",
+    "counter_period_shift",
+    "counter_period_frac_sec",
+    "counter_period_esterror_rate_frac_sec",
+    "counter_period_maxerror_rate_frac_sec",
+    "time_sec",
+    "time_frac_sec",
+    "time_esterror_nanosec",
+    "time_maxerror_nanosec",
+)
+"""What a measurement sets; a commit that changes none of these has measured nothing."""
+
+
+@final
+class Anchor:
+    """Where the recording's beginning lies on this machine's counter and in its time."""
+
+    def __init__(self, header: RecordingHeader, before: Pairing, start: Pairing) -> None:
+        self._header = header
+        self._before = before
+        self._start = start
+        self._marker: int | None = None
+        self._shift: int | None = None
+        """Units of 2**-64 s from recorded time to the present; None until there is a time to take it from."""
+        self._recorded: VMClockBody | None = None
+        self._published: VMClockBody | None = None
+
+    @classmethod
+    async def drop(cls, header: RecordingHeader) -> Self:
+        """Calibrate the counter for 20 ms, and let the recording begin now."""
+        before = pair(time.CLOCK_MONOTONIC)
+        await anyio.sleep(_CALIBRATION_S)
+        return cls(header, before, pair(time.CLOCK_MONOTONIC))
+
+    def update(self, record: Record) -> BodyUpdate:
+        """The update that says now what *record* said then."""
+        body = record.body
+        if body.disruption_marker != self._marker:
+            self._marker, self._shift = body.disruption_marker, None
+        if not self._has_time(body):
+            self._recorded = self._published = None
+            return BodyUpdate.from_body(body, counter_id=CounterId.INVALID, time_type=self._header.time_type)
+        if self._published is not None and _measured(body) == _measured(self._recorded):
+            published = body.model_copy(update=_measured(self._published))
+        else:
+            published = self._reanchored(body, record)
+        self._recorded, self._published = body, published
+        return BodyUpdate.from_body(published, counter_id=COUNTER_ID, time_type=self._header.time_type)
+
+    def _has_time(self, body: VMClockBody) -> bool:
+        return (
+            self._header.counter_id != CounterId.INVALID
+            and self._header.time_type in (TimeType.UTC, TimeType.TAI)
+            and body.counter_period_frac_sec > 0
+        )
+
+    def _reanchored(self, body: VMClockBody, record: Record) -> VMClockBody:
+        # Over the whole time since calibration began: the longer, the better the period.
+        now = pair(time.CLOCK_MONOTONIC)
+        elapsed_ns = now.clock_ns - self._before.clock_ns
+        ticks = now.counter_ticks - self._before.counter_ticks
+        period = fixed_point_period(elapsed_ns, ticks)
+        # Where the record's own time falls on our counter, however late it is published.
+        counter = self._start.counter_ticks + record.t_ns * ticks // elapsed_ns
+        seen = reckon(body, body.counter_value if record.counter is None else record.counter)
+        shift = self._shift
+        if shift is None:
+            shift = self._present(counter, elapsed_ns, ticks, body) - seen.low
+            if body.clock_status in (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING):
+                self._shift = shift
+        # Modulo: a recorded step out of the ABI's range stays out of every reader's.
+        reference = (seen.low + shift) % (_U64 * UNITS_PER_SECOND)
+
+        def scaled(rate: int, own_rate: int = 0) -> int:
+            """*rate*, an error a tick of the recorded counter, for ours: the same share of the period."""
+            return min(-(-rate * period.frac_sec // body.counter_period_frac_sec) + own_rate, _U64 - 1)
+
+        # Ours on top of the recorded: the windows of the pairings, a tick, and the rounding.
+        own_ticks = self._start.window_ticks + now.window_ticks + 1
+        own_ns = own_ticks * elapsed_ns // ticks + 2
+        own_rate = period.frac_sec * (self._before.window_ticks + now.window_ticks) // (2 * ticks) + 1
+        return body.model_copy(
+            update={
+                "counter_value": counter % _U64,
+                "counter_period_shift": period.shift,
+                "counter_period_frac_sec": period.frac_sec,
+                "counter_period_esterror_rate_frac_sec": scaled(body.counter_period_esterror_rate_frac_sec),
+                "counter_period_maxerror_rate_frac_sec": scaled(
+                    body.counter_period_maxerror_rate_frac_sec, own_rate
+                ),
+                "time_sec": reference // UNITS_PER_SECOND,
+                "time_frac_sec": reference % UNITS_PER_SECOND,
+                "time_esterror_nanosec": min(seen.esterror_ns, _U64 - 1),
+                "time_maxerror_nanosec": min(seen.maxerror_ns + own_ns, _U64 - 1),
+            }
+        )
+
+    def _present(self, counter: int, elapsed_ns: int, ticks: int, body: VMClockBody) -> int:
+        """CLOCK_REALTIME at *counter* on the recording's timescale, units of 2**-64 s."""
+        realtime = pair(time.CLOCK_REALTIME)
+        utc_ns = realtime.clock_ns + (counter - realtime.counter_ticks) * elapsed_ns // ticks
+        offset_s = body.tai_offset_sec if self._header.time_type == TimeType.TAI else 0
+        return (utc_ns << 64) // 10**9 - offset_s * UNITS_PER_SECOND
+
+
+def _measured(body: VMClockBody | None) -> dict[str, int]:
+    return {} if body is None else {name: body.__dict__[name] for name in _MEASURED_FIELDS}

@@ -1,0 +1,119 @@
+"""The replay source and its settings.
+
+``recorded`` publishes every body bit for bit, at the recorded pace times ``speed``. ``live`` re-anchors each body
+to this machine's counter and to the present, so that a reader here gets the time from it.
+
+The file is read in worker threads, some hundred records at a time.
+"""
+
+from pathlib import Path
+from typing import ClassVar, Final, Literal, Self, final
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vmclock_async.errors import RecordingError
+from vmclock_async.models import BodyUpdate
+from vmclock_async.recording import RecordingReader
+from vmclock_async.sources import Emit, Progress
+from vmclock_replay.live import Anchor
+
+__all__ = ("ReplaySettings", "ReplaySource")
+
+_LARGEST_COUNTED: Final = 32 * 2**20
+"""Bytes of text up to which records are counted before they are replayed, for the sake of progress alone."""
+_PAUSE_OF_ONE_RECORD_NS: Final = 10**9
+
+
+@final
+class ReplaySettings(BaseModel):
+    """Options of the replay source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path = Field(description="the recording, JSON Lines, plain or gzip")
+    mode: Literal["recorded", "live"] = Field(
+        "recorded",
+        description="recorded: bit for bit; live: re-anchored to this machine's counter and the present",
+    )
+    speed: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="times the recorded pace; 0: as fast as it can (recorded only)"
+    )
+    loop: bool = Field(False, description="start again at the end, for ever (recorded only)")
+
+    @model_validator(mode="after")
+    def _live_has_one_pace(self) -> Self:
+        if self.mode == "live" and (self.speed != 1.0 or self.loop):
+            raise ValueError("speed and loop belong to mode=recorded; leave them out with mode=live")
+        return self
+
+
+@final
+class ReplaySource:
+    """Replays a recording, one update a record, then returns.
+
+    Raises from ``run``:
+        RecordingError: the recording cannot be used, or a record is bad; all records before that one are emitted.
+    """
+
+    settings_type: ClassVar[type[BaseModel]] = ReplaySettings
+
+    def __init__(self, settings: ReplaySettings) -> None:
+        self._settings = settings
+        self._done = 0
+        self._total: int | None = None
+
+    def progress(self) -> Progress:
+        """Records emitted in this run, and in all (None for a loop and for very large files)."""
+        return Progress(self._done, self._total)
+
+    async def run(self, emit: Emit) -> None:
+        """Emit every record in file order."""
+        self._done, self._total = 0, None
+        with await anyio.to_thread.run_sync(RecordingReader, self._settings.path) as reader:
+            if not self._settings.loop:
+                self._total = await anyio.to_thread.run_sync(_count, self._settings.path)
+            if self._settings.mode == "live":
+                await self._run_live(reader, emit)
+            else:
+                await self._run_recorded(reader, emit)
+
+    async def _run_recorded(self, reader: RecordingReader, emit: Emit) -> None:
+        constants = {"counter_id": reader.header.counter_id, "time_type": reader.header.time_type}
+        speed = self._settings.speed
+        while True:
+            start = anyio.current_time()
+            last_ns = step_ns = 0
+            while records := await anyio.to_thread.run_sync(reader.read):
+                for record in records:
+                    if speed:
+                        await anyio.sleep_until(start + record.t_ns / 1e9 / speed)
+                    await self._emit(emit, BodyUpdate.from_body(record.body, **constants))
+                    last_ns, step_ns = record.t_ns, record.t_ns - last_ns
+            if not self._settings.loop or not self._done:
+                return
+            if speed:  # the step from the last record to the first is not recorded: take the one before it
+                await anyio.sleep_until(start + (last_ns + (step_ns or _PAUSE_OF_ONE_RECORD_NS)) / 1e9 / speed)
+            await anyio.to_thread.run_sync(reader.rewind)
+
+    async def _run_live(self, reader: RecordingReader, emit: Emit) -> None:
+        anchor = await Anchor.drop(reader.header)
+        start = anyio.current_time()
+        while records := await anyio.to_thread.run_sync(reader.read):
+            for record in records:
+                await anyio.sleep_until(start + record.t_ns / 1e9)
+                await self._emit(emit, anchor.update(record))
+
+    async def _emit(self, emit: Emit, update: BodyUpdate) -> None:
+        await emit(update)
+        self._done += 1
+
+
+def _count(path: Path) -> int | None:
+    """Records in the recording at *path*, or None if counting them would take long, or fails."""
+    try:
+        with RecordingReader(path) as reader:
+            return reader.count(_LARGEST_COUNTED)
+    except RecordingError:
+        return None  # the replay meets it too, but after the good records before it

@@ -1,0 +1,203 @@
+"""Dead reckoning: what a body says of the time at another counter value, and how far off that may be.
+
+Exact integers throughout, every rounding outward. With c the counter, c0, P, k, R as the ABI has them
+(counter_value, counter_period_frac_sec, counter_period_shift, counter_period_maxerror_rate_frac_sec) and
+d = c - c0 as a signed 64-bit difference:
+
+    T = time_sec + time_frac_sec / 2**64 + d * P / 2**(64 + k)            seconds
+    M = time_maxerror_nanosec + |d| * R / 2**(64 + k) * 10**9              nanoseconds
+
+Source of the formulas: ``include/uapi/linux/vmclock-abi.h``, UAPI.13 "VMClock".
+"""
+
+import datetime
+from typing import Final, NamedTuple
+
+from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType
+from vmclock_async.errors import (
+    ClockDisruptedError,
+    ClockNotSynchronizedError,
+    ClockStaleError,
+    ClockUnboundedError,
+    CounterNotSupportedError,
+)
+from vmclock_async.models import Snapshot, VMClockBody
+
+__all__ = ("UNITS_PER_SECOND", "Bounds", "Reckoned", "bounds_at", "reckon", "ticks_between")
+
+UNITS_PER_SECOND: Final = 2**64
+"""Times here are in units of 2**-64 s, as time_frac_sec is."""
+
+_LARGEST_SHIFT: Final = 63
+_LONGEST_PAST_S: Final = 1
+"""A counter that is further behind its reference than this was reset."""
+_LATEST_NS: Final = 2**63 - 1
+"""In 2262, where signed 64-bit nanoseconds end."""
+
+
+class Reckoned(NamedTuple):
+    """A time on the page's own timescale."""
+
+    low: int
+    """Units of 2**-64 s since the timescale's epoch, rounded down."""
+    high: int
+    """The same, rounded up."""
+    elapsed: int
+    """Units of 2**-64 s since the reference time; negative before it."""
+    maxerror_ns: int
+    esterror_ns: int
+
+
+def ticks_between(earlier: int, later: int) -> int:
+    """*later* minus *earlier*, counter values modulo 2**64, as a signed 64-bit difference."""
+    return (later - earlier + 2**63) % 2**64 - 2**63
+
+
+def reckon(body: VMClockBody, counter: int) -> Reckoned:
+    """The time of *body* at *counter*. Asks nothing of its flags or status."""
+    d = ticks_between(body.counter_value, counter)
+    k = body.counter_period_shift
+    reference = body.time_sec * UNITS_PER_SECOND + body.time_frac_sec
+    product = d * body.counter_period_frac_sec
+    elapsed = product >> k
+    return Reckoned(
+        low=reference + elapsed,
+        high=reference - (-product >> k),
+        elapsed=elapsed,
+        maxerror_ns=body.time_maxerror_nanosec + _grown_ns(d, body.counter_period_maxerror_rate_frac_sec, k),
+        esterror_ns=body.time_esterror_nanosec + _grown_ns(d, body.counter_period_esterror_rate_frac_sec, k),
+    )
+
+
+def _grown_ns(ticks: int, rate: int, shift: int) -> int:
+    return -(-abs(ticks) * rate * 10**9 >> 64 + shift)
+
+
+class Bounds(NamedTuple):
+    """An interval of UTC, nanoseconds since 1970, that contains true time."""
+
+    earliest_ns: int
+    latest_ns: int
+
+    @property
+    def midpoint_ns(self) -> int:
+        """The middle, rounded down."""
+        return (self.earliest_ns + self.latest_ns) // 2
+
+    @property
+    def error_ns(self) -> int:
+        """Half the width, rounded up."""
+        return -((self.earliest_ns - self.latest_ns) // 2)
+
+
+def bounds_at(snapshot: Snapshot, counter: int, *, counter_id: CounterId, max_age_s: int = 1000) -> Bounds:
+    """The interval in which *snapshot* puts true time at *counter*.
+
+    Args:
+        snapshot: of the segment, read together with *counter*.
+        counter: raw counter value.
+        counter_id: which counter *counter* is of (``timebase.COUNTER_ID``).
+        max_age_s: longest time in seconds by which the reference is carried forward.
+
+    Raises:
+        ClockNotSynchronizedError: clock_status is neither SYNCHRONIZED nor FREERUNNING.
+        CounterNotSupportedError: the segment's counter is another one, or its shift is above 63.
+        ClockUnboundedError: a bound is missing, the time is not UTC nor convertible to it, or out of range.
+        ClockDisruptedError: the counter is more than 1 s behind the reference: it was reset.
+        ClockStaleError: the reference is older than *max_age_s*.
+    """
+    body = snapshot.body
+    _require_bound(snapshot, counter_id)
+    time = reckon(body, counter)
+    if time.elapsed < -_LONGEST_PAST_S * UNITS_PER_SECOND:
+        raise ClockDisruptedError(
+            f"the counter is {-time.elapsed / UNITS_PER_SECOND:.3f} s behind the segment's reference: it was "
+            "reset, or the segment is of another machine; wait for a new commit"
+        )
+    if time.elapsed + time.high - time.low > max_age_s * UNITS_PER_SECOND:  # rounded up
+        raise ClockStaleError(
+            f"the segment's reference is {time.elapsed / UNITS_PER_SECOND:.0f} s old, more than {max_age_s} s; "
+            "is its publisher running?"
+        )
+    offset_s = body.tai_offset_sec if snapshot.time_type == TimeType.TAI else 0
+    low, high = time.low + offset_s * UNITS_PER_SECOND, time.high + offset_s * UNITS_PER_SECOND
+    earliest = (low * 10**9 >> 64) - time.maxerror_ns
+    latest = -(-high * 10**9 >> 64) + time.maxerror_ns
+    earliest, latest = _widened_by_leap(body, earliest, latest, body.time_sec + offset_s)
+    if earliest < 0 or latest > _LATEST_NS:
+        raise ClockUnboundedError(
+            f"the interval from {earliest} to {latest} ns leaves the years 1970 to 2262; the segment is damaged"
+        )
+    return Bounds(earliest, latest)
+
+
+def _require_bound(snapshot: Snapshot, counter_id: CounterId) -> None:
+    body = snapshot.body
+    if body.clock_status not in (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING):
+        raise ClockNotSynchronizedError(
+            f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING"
+        )
+    if snapshot.counter_id != counter_id:
+        raise CounterNotSupportedError(
+            f"the segment counts with {name_of(snapshot.counter_id)}, this machine with "
+            f"{name_of(counter_id)}; a source has to give the time in this machine's counter"
+        )
+    if body.counter_period_shift > _LARGEST_SHIFT:
+        raise CounterNotSupportedError(f"counter_period_shift is {body.counter_period_shift}, more than 63")
+    for flag, field in (
+        (Flags.TIME_MAXERROR_VALID, "time_maxerror_nanosec"),
+        (Flags.PERIOD_MAXERROR_VALID, "counter_period_maxerror_rate_frac_sec"),
+    ):
+        if not body.flags & flag:
+            raise ClockUnboundedError(f"{field} is not valid ({flag.name} is clear); use a source that bounds it")
+    match snapshot.time_type:
+        case TimeType.UTC:
+            pass
+        case TimeType.TAI if not body.flags & Flags.TAI_OFFSET_VALID:
+            raise ClockUnboundedError(
+                "the time is TAI and its offset to UTC is not valid (TAI_OFFSET_VALID is clear)"
+            )
+        case TimeType.TAI if body.tai_offset_sec > 0:
+            raise ClockUnboundedError(
+                f"tai_offset_sec is {body.tai_offset_sec}: the offset is from TAI to UTC, and so negative; "
+                "the publisher uses the old sign"
+            )
+        case TimeType.TAI:
+            pass
+        case _:
+            raise ClockUnboundedError(
+                f"the time is {name_of(snapshot.time_type)}, which cannot be turned into UTC"
+            )
+
+
+def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_utc_s: int) -> tuple[int, int]:
+    """Where UTC may or may not have made its leap, the hull of both readings.
+
+    That is past the end of the reference's month with one announced, and from within a positive one on: its body
+    may still be read when the second is over. A positive leap second repeats a second, so that true UTC is one
+    less than reckoned; a negative one skips one.
+    """
+    match body.leap_indicator:
+        case LeapIndicator.POS:
+            return earliest - 10**9, latest
+        case LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):
+            return earliest - 10**9, latest
+        case LeapIndicator.PRE_NEG if latest >= _month_end_ns(reference_utc_s):
+            return earliest, latest + 10**9
+        case _:
+            return earliest, latest
+
+
+def _month_end_ns(utc_s: int) -> int:
+    """The end of the UTC month in which *utc_s* falls, nanoseconds since 1970."""
+    try:
+        moment = datetime.datetime.fromtimestamp(utc_s, datetime.UTC)
+        in_next_month = moment.replace(day=1) + datetime.timedelta(days=32)
+    except (OverflowError, OSError, ValueError):
+        return _LATEST_NS  # out of every range, and refused for that
+    return int(in_next_month.replace(day=1, hour=0, minute=0, second=0).timestamp()) * 10**9
+
+
+def name_of(value: int) -> str:
+    """The ABI's name of an enum's *value*, or the number where it has none."""
+    return getattr(value, "name", None) or str(int(value))
