@@ -1,0 +1,7 @@
+"""``python -m vmclock_async``."""
+
+import sys
+
+from vmclock_async._cli import main
+
+sys.exit(main())

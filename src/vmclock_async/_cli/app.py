@@ -1,0 +1,73 @@
+"""The commands, and what becomes of their errors."""
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from vmclock_async._cli import demo, now, publish, show, sources, watch
+from vmclock_async._cli.output import complain
+from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
+
+__all__ = ("run",)
+
+app = typer.Typer(
+    name="vmclock-async",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("publish")(publish.publish)
+app.command("show")(show.show)
+app.command("now")(now.now)
+app.command("watch")(watch.watch)
+app.command("sources")(sources.sources)
+app.command("demo")(demo.demo)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"vmclock-async {version('vmclock-async')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Publish, read and watch VMClock segments.
+
+    PATH defaults to $VMCLOCK_ASYNC_SEGMENT, then /run/vmclock-async/shm0, then the user's runtime directory.
+    """
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command that *argv* names; return the exit status."""
+    logger = logging.getLogger("vmclock_async")
+    handler = _Warnings(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        app(args=list(argv), prog_name="vmclock-async")
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except VMClockError as exc:
+        complain(str(exc))
+        for note in getattr(exc, "__notes__", ()):
+            complain(note)
+        return 2 if isinstance(exc, UnknownSourceError | SourceSettingsError) else 1
+    except OSError as exc:
+        complain(str(exc))
+        return 1
+    finally:
+        logger.removeHandler(handler)
+    return 0

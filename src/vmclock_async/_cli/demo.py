@@ -1,0 +1,42 @@
+"""``demo``: publish a recording that is shipped, and watch it. Needs no clock source at all."""
+
+import os
+import tempfile
+from functools import partial
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from vmclock_async._cli.output import complain, run_async
+from vmclock_async._cli.view import View
+from vmclock_async._cli.watch import follow, view_for
+from vmclock_async.publisher import Publisher
+from vmclock_async.sources import build_source
+
+__all__ = ("demo",)
+
+
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a change.")] = False,
+) -> None:
+    """Publish a shipped recording for about 15 seconds, and watch it: a migration, then a restore."""
+    shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        as_file(files(__package__) / "demo.jsonl") as recording,
+        tempfile.TemporaryDirectory(prefix="vmclock-async-", dir=shared_memory) as directory,
+    ):
+        complain(f"replaying a recorded machine into {directory}/shm0; it is migrated once, and restored once")
+        segment = Path(directory) / "shm0"
+        run_async(partial(_run, segment, recording, view_for(str(segment), as_json=as_json)))
+    complain("done; publish a recording of your own with: vmclock-async publish replay --set replay.path=FILE")
+
+
+async def _run(segment: Path, recording: Path, view: View) -> None:
+    source = build_source("replay", {"path": recording, "mode": "live"})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow, str(segment), view)
+        await Publisher(segment, {"replay": source}).run()
+        tasks.cancel_scope.cancel()

@@ -1,0 +1,132 @@
+"""What every command shares: where things are printed, how values are shown, and how an async command is run."""
+
+import datetime
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TextIO
+
+import anyio
+import typer
+
+from vmclock_async.models import Snapshot
+from vmclock_async.reckoning import Bounds
+
+__all__ = (
+    "bounds_fields",
+    "complain",
+    "duration",
+    "is_terminal",
+    "print_json",
+    "print_line",
+    "printable",
+    "run_async",
+    "snapshot_fields",
+    "utc",
+)
+
+
+def printable(text: str) -> str:
+    """*text* with control characters escaped: paths and plugins' messages may hold any."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether *stream* is open, and a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def complain(text: str) -> None:
+    """Say *text* on stderr, in one line. Nobody may be listening: what is said there never ends the work."""
+    if sys.stderr is not None:
+        try:
+            print(f"vmclock-async: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+        except OSError:
+            _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send *stream* to nowhere, or its flush at exit fails again, and the exit status with it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def print_line(text: str) -> None:
+    """Print a line of result on stdout; if whoever read it has seen enough, end quietly with 0."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        raise typer.Exit from None
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print *value* on stdout as one line of JSON."""
+    print_line(json.dumps(value))
+
+
+def snapshot_fields(path: str, snapshot: Snapshot) -> dict[str, object]:
+    """*snapshot* for JSON: the ABI's names and numbers."""
+    return {"path": path, **snapshot.model_dump(mode="json")}
+
+
+def utc(ns: int) -> str:
+    """*ns* since 1970 as UTC to the nanosecond."""
+    seconds, fraction = divmod(ns, 10**9)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def duration(ns: int) -> str:
+    """*ns* in the unit that reads best."""
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if ns >= size:
+            return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns // size} {unit}"
+    return f"{ns} ns"
+
+
+def bounds_fields(bounds: Bounds) -> dict[str, object]:
+    """*bounds* for JSON."""
+    return {
+        "earliest_ns": bounds.earliest_ns,
+        "latest_ns": bounds.latest_ns,
+        "midpoint_ns": bounds.midpoint_ns,
+        "error_ns": bounds.error_ns,
+    }
+
+
+def run_async(main: Callable[[], Awaitable[None]]) -> None:
+    """Run *main* on asyncio. Ctrl-C ends the program with 130, SIGTERM with 0, SIGHUP with 129, all cleaned up."""
+    try:
+        anyio.run(_until_told, main)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BaseExceptionGroup as group:
+        raise _first(group) from None  # one line a failure: the others are its consequences
+
+
+async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
+    """Run *main*; a service manager's stop is a clean end, a terminal that hangs up is not quite."""
+    told: list[int] = []
+
+    async def listen(scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+            told.append(await anext(aiter(signals)))
+            scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen, tasks.cancel_scope)
+        await main()
+        tasks.cancel_scope.cancel()
+    if signal.SIGHUP in told:
+        raise typer.Exit(129)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

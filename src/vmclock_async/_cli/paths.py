@@ -1,0 +1,50 @@
+"""Where the segment is when no path is given, and whether that is in memory."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+__all__ = ("SEGMENT_VARIABLE", "on_tmpfs", "publisher_path", "reader_path")
+
+SEGMENT_VARIABLE: Final = "VMCLOCK_ASYNC_SEGMENT"
+_SYSTEM: Final = Path("/run/vmclock-async/shm0")
+
+
+def _user() -> Path:
+    return Path(platformdirs.user_runtime_dir("vmclock-async")) / "shm0"
+
+
+def reader_path(path: Path | None) -> Path:
+    """*path*, or where a publisher of this machine or this user puts its segment."""
+    if path is not None:
+        return path
+    if variable := os.environ.get(SEGMENT_VARIABLE):
+        return Path(variable)
+    return _SYSTEM if _SYSTEM.exists() else _user()
+
+
+def publisher_path(path: Path | None) -> Path:
+    """*path*, or where readers will look; under systemd the unit's RuntimeDirectory=."""
+    if path is not None:
+        return path
+    if variable := os.environ.get(SEGMENT_VARIABLE):
+        return Path(variable)
+    if directories := os.environ.get("RUNTIME_DIRECTORY"):
+        return Path(directories.split(":")[0]) / "shm0"  # systemd.exec(5): a list, colon-separated
+    return _SYSTEM if os.geteuid() == 0 else _user()
+
+
+def on_tmpfs(path: Path) -> bool:
+    """Whether *path*, or its nearest parent that exists, is on a file system in memory."""
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    device = existing.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            # proc_pid_mountinfo(5): ID, parent, major:minor, ... - type source options
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2] == number:
+                return rest.split()[0] in ("tmpfs", "ramfs")
+    return False

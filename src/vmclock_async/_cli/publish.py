@@ -1,0 +1,131 @@
+"""``publish``: the main job."""
+
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
+from vmclock_async._cli.paths import on_tmpfs, publisher_path
+from vmclock_async.errors import SourceSettingsError
+from vmclock_async.publisher import Publisher
+from vmclock_async.sources import ReportsProgress, Source, build_source, find_source, installed_sources
+
+__all__ = ("publish",)
+
+_REFRESH_S: Final = 0.1
+
+
+def publish(
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Names of sources; see the command sources.")
+    ] = None,
+    segment: Annotated[Path | None, typer.Option(help="Where the segment is, or shall be.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SOURCE.OPTION=VALUE", help="An option of a source.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with one table of options a source.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print statistics as JSON at the end.")] = False,
+) -> None:
+    """Publish what sources say into a segment, until they end or Ctrl-C."""
+    names = sources or ["auto"]
+    if "auto" in names:
+        raise typer.BadParameter(
+            f"auto has no source to pick from: none of those installed ({', '.join(installed_sources())}) "
+            "reads a clock; name one",
+            param_hint="SOURCE",
+        )
+    chosen = _build(names, _read_config(config), options or [])
+    path = publisher_path(segment)
+    if not on_tmpfs(path):
+        complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
+    publisher = Publisher(path, chosen)
+    run_async(partial(_run, publisher, chosen))
+    if as_json:
+        print_json(asdict(publisher.statistics()))
+
+
+def _read_config(config: Path | None) -> dict[str, object]:
+    if config is None:
+        return {}
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise typer.BadParameter(f"{config}: cannot be read ({exc.strerror})", param_hint="--config") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise typer.BadParameter(f"{config}: not TOML ({exc})", param_hint="--config") from exc
+
+
+def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) -> dict[str, Source]:
+    """The sources *names*, with the options of the configuration file and, above these, of --set."""
+    options: dict[str, dict[str, object]] = {}
+    for name in names:
+        find_source(name)  # an unknown name is told before an option of it
+        table = tables.get(name, {})
+        if not isinstance(table, Mapping):
+            raise SourceSettingsError(name, f"its options must be a table in the configuration, not {table!r}")
+        options[name] = dict(table)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        name, dot, option = key.partition(".")
+        if not (equals and dot and name and option):
+            raise typer.BadParameter(f"{setting!r} is not SOURCE.OPTION=VALUE", param_hint="--set")
+        if name not in options:
+            raise typer.BadParameter(
+                f"{setting!r} sets an option of {name}, which is not among the sources: {', '.join(names)}",
+                param_hint="--set",
+            )
+        options[name][option] = value
+    return {name: build_source(name, options[name]) for name in options}
+
+
+async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
+    complain(f"publishing {', '.join(sources)} to {publisher.path}")
+    try:
+        async with anyio.create_task_group() as tasks:
+            if is_terminal(sys.stderr):
+                tasks.start_soon(_show_progress, publisher, sources)
+            await publisher.run()
+            tasks.cancel_scope.cancel()
+    finally:
+        done = publisher.statistics()
+        if done.commits:
+            complain(f"{done.commits} commits, seq_count {done.seq_count}")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
+        yield progress
+
+
+async def _show_progress(publisher: Publisher, sources: Mapping[str, Source]) -> None:
+    with _progress() as progress:
+        rows = {name: progress.add_task(name, total=None, rate="") for name in sources}
+        while True:
+            for name, statistics in publisher.statistics().sources.items():
+                source = sources[name]
+                total = source.progress().total if isinstance(source, ReportsProgress) else None
+                speed = progress.tasks[rows[name]].speed
+                rate = f"{speed:,.0f}/s" if speed else ""
+                shown = rate if statistics.state == "running" else f"{statistics.state} {rate}"
+                progress.update(rows[name], completed=statistics.updates, total=total, rate=shown)
+            progress.refresh()
+            await anyio.sleep(_REFRESH_S)

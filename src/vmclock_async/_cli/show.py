@@ -1,0 +1,65 @@
+"""``show``: decode a segment, a captured page or the device."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmclock_async import timebase
+from vmclock_async._cli.output import duration, print_json, print_line, snapshot_fields
+from vmclock_async._cli.paths import reader_path
+from vmclock_async.abi import BODY_FIELDS, Flags
+from vmclock_async.models import VALIDITY_FLAGS, Snapshot
+from vmclock_async.reckoning import name_of
+from vmclock_async.segment import SegmentReader
+
+__all__ = ("show",)
+
+
+def show(
+    path: Annotated[Path | None, typer.Argument(help="A segment, a captured page or /dev/vmclock0.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the ABI's names and numbers.")] = False,
+) -> None:
+    """Decode a segment, a captured page or the device."""
+    chosen = str(reader_path(path))
+    with SegmentReader(chosen) as reader:
+        snapshot = reader.snapshot()
+    if as_json:
+        print_json(snapshot_fields(chosen, snapshot))
+        return
+    for name, value, remark in _rows(snapshot):
+        print_line(f"{name:<38} {value:<22} {remark}".rstrip())
+
+
+def _rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """Name, value and what there is to say of it, in the order of the page."""
+    mine = "" if snapshot.counter_id == timebase.COUNTER_ID else "not this machine's counter"
+    rows = [
+        ("magic", f"0x{snapshot.magic:08X}", "VCLK"),
+        ("size", str(snapshot.size), "bytes"),
+        ("version", str(snapshot.version), ""),
+        ("counter_id", str(int(snapshot.counter_id)), f"{name_of(snapshot.counter_id)} {mine}".strip()),
+        ("time_type", str(int(snapshot.time_type)), name_of(snapshot.time_type)),
+        ("seq_count", str(snapshot.seq_count), ""),
+    ]
+    for name in BODY_FIELDS:
+        value = getattr(snapshot.body, name)
+        if value is None:
+            continue
+        if name == "flags":
+            rows.append((name, f"0x{value:X}", _flag_names(value)))
+        elif name in VALIDITY_FLAGS and not snapshot.body.flags & VALIDITY_FLAGS[name]:
+            rows.append((name, str(value), "not valid: its flag is clear"))
+        elif name.endswith("error_nanosec"):
+            rows.append((name, str(value), duration(value)))
+        elif name in ("clock_status", "leap_second_smearing_hint", "leap_indicator"):
+            rows.append((name, str(int(value)), name_of(value)))
+        else:
+            rows.append((name, str(value), ""))
+    return rows
+
+
+def _flag_names(flags: Flags) -> str:
+    named = [flag.name or "" for flag in Flags if flag & flags]
+    unnamed = int(flags) & ~sum(Flags)
+    return " ".join(named + ([f"0x{unnamed:X} (unknown)"] if unnamed else []))
