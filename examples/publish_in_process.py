@@ -1,0 +1,59 @@
+"""Publish a segment from inside a program, next to everything else that it does, with a source of its own.
+
+python examples/publish_in_process.py [SEGMENT] [--seconds 3]
+"""
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from vmclock_async import BodyUpdate, ClockStatus, Emit, Flags, Publisher
+
+
+class MovesSettings(BaseModel):
+    """Options of the source below: it has none."""
+
+
+class Moves:
+    """A source for a machine that is moved about: announces each move, then reports it."""
+
+    settings_type: ClassVar[type[BaseModel]] = MovesSettings
+
+    def __init__(self, settings: MovesSettings) -> None:
+        self.settings = settings
+
+    async def run(self, emit: Emit) -> None:
+        """Each update speaks for the fields that it names, and leaves the others as they are."""
+        for marker in range(1, 2**64):
+            await emit(BodyUpdate(disruption_marker=marker, clock_status=ClockStatus.UNKNOWN, flags=Flags(0)))
+            await asyncio.sleep(0.3)
+            await emit(BodyUpdate(clock_status=ClockStatus.INITIALIZING))
+            await asyncio.sleep(0.3)
+            await emit(BodyUpdate(flags=Flags.DISRUPTION_IMMINENT))
+            await asyncio.sleep(0.3)
+
+
+async def main(path: Path, seconds: float) -> None:
+    """Publish to *path* for *seconds*."""
+    publisher = Publisher(path, {"moves": Moves(MovesSettings())})
+    print(f"publishing to {path} for {seconds:g} s")
+    async with asyncio.TaskGroup() as tasks:
+        publishing = tasks.create_task(publisher.run())
+        for _ in range(round(seconds / 0.5)):  # the rest of the program
+            await asyncio.sleep(0.5)
+            print(f"{publisher.statistics().commits} commits so far")
+        publishing.cancel()  # leaves a whole body for readers, and no lock
+    print("stopped")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Publish a segment for a few seconds.")
+    parser.add_argument("segment", nargs="?", type=Path, help="default: one in a temporary directory")
+    parser.add_argument("--seconds", type=float, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(main(arguments.segment or Path(directory) / "shm0", arguments.seconds))
