@@ -1,0 +1,105 @@
+"""The package as a whole: public names, where objects say they live, and what a module may import."""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import pickle
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import vmclock_async
+import vmclock_replay
+from vmclock_async import errors
+
+PACKAGES: tuple[ModuleType, ...] = (vmclock_async, vmclock_replay)
+
+
+def public_modules() -> list[str]:
+    """Names of all modules without a leading underscore in their path."""
+    names = []
+    for package in PACKAGES:
+        names.append(package.__name__)
+        modules = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        names += [module.name for module in modules if "._" not in module.name]
+    return names
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_public_names_are_listed(name: str) -> None:
+    """A public module has a sorted tuple __all__ of names that exist and have a docstring."""
+    module = importlib.import_module(name)
+    listed = module.__all__
+    assert isinstance(listed, tuple)
+    ranked = sorted(listed, key=lambda entry: (not entry.isupper(), not entry[0].isupper(), entry))
+    assert list(listed) == ranked
+    for entry in listed:
+        value = getattr(module, entry)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{name}.{entry} has no docstring"
+
+
+def test_exported_objects_report_the_package() -> None:
+    """A traceback and a pickle name vmclock_async.SegmentError, not the module it happens to be written in."""
+    for name in vmclock_async.__all__:
+        assert getattr(vmclock_async, name).__module__ == "vmclock_async", name
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_pickles(name: str) -> None:
+    """An error that crosses a process boundary keeps its type, its text and its attributes."""
+    error_type = getattr(errors, name)
+    arguments: dict[type, tuple[object, ...]] = {
+        errors.SegmentUnstableError: ("/path", "moving", 7),
+        errors.RecordingError: ("/path", 3, "bad"),
+    }
+    if issubclass(error_type, errors.SegmentError | errors.SourceError):
+        given = arguments.get(error_type, ("name", "reason"))
+    else:
+        given = arguments.get(error_type, ("reason",))
+    error = error_type(*given)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (error_type, str(error), vars(error))
+    assert issubclass(error_type, errors.VMClockError)
+
+
+def test_missing_core_says_how_to_build_it() -> None:
+    """Without the compiled core nothing is sound, so the import fails, and says what to do."""
+    program = (
+        "import sys\n"
+        "sys.modules['vmclock_async._core'] = None\n"
+        "try:\n"
+        "    import vmclock_async\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install" in result.stdout
+
+
+def test_package_never_imports_asyncio_by_name() -> None:
+    """Nothing here is bound to one event loop: anyio alone."""
+    for package in PACKAGES:
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            spec = importlib.util.find_spec(module.name)
+            assert spec is not None
+            if spec.origin is not None and spec.origin.endswith(".py"):
+                assert "import asyncio" not in Path(spec.origin).read_text(encoding="utf-8"), module.name
+
+
+def test_plugins_import_public_names_alone() -> None:
+    """What ships here uses no more than a third party's plugin may: no module or name with an underscore."""
+    for module in pkgutil.walk_packages(vmclock_replay.__path__, "vmclock_replay."):
+        spec = importlib.util.find_spec(module.name)
+        assert spec is not None
+        assert spec.origin is not None
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vmclock_async"):
+                imported = [node.module or "", *(name.name for name in node.names)]
+                assert not any(part.startswith("_") for name in imported for part in name.split(".")), imported
