@@ -49,9 +49,20 @@ def publish(
     if not on_tmpfs(path):
         complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
     publisher = Publisher(path, chosen)
-    run_async(partial(_run, publisher, chosen))
+    try:
+        run_async(partial(_run, publisher, chosen))
+    except typer.Exit:  # interrupted; a failure has a line of its own, and no other
+        _tell_the_end(publisher)
+        raise
+    _tell_the_end(publisher)
     if as_json:
         print_json(asdict(publisher.statistics()))
+
+
+def _tell_the_end(publisher: Publisher) -> None:
+    done = publisher.statistics()
+    number = "" if done.seq_count is None else f", seq_count {done.seq_count}"
+    complain(f"{done.commits} commits to {publisher.path}{number}")
 
 
 def _read_config(config: Path | None) -> dict[str, object]:
@@ -89,17 +100,12 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
 
 
 async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
-    complain(f"publishing {', '.join(sources)} to {publisher.path}")
-    try:
-        async with anyio.create_task_group() as tasks:
-            if is_terminal(sys.stderr):
-                tasks.start_soon(_show_progress, publisher, sources)
-            await publisher.run()
-            tasks.cancel_scope.cancel()
-    finally:
-        done = publisher.statistics()
-        if done.commits:
-            complain(f"{done.commits} commits, seq_count {done.seq_count}")
+    async with anyio.create_task_group() as tasks:
+        if is_terminal(sys.stderr):
+            complain(f"publishing {', '.join(sources)} to {publisher.path}")
+            tasks.start_soon(_show_progress, publisher, sources)
+        await publisher.run()
+        tasks.cancel_scope.cancel()
 
 
 @contextmanager
