@@ -9,12 +9,15 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+import adjtimex_stand_in
+from adjtimex_stand_in import AdjtimexStandIn
 
 # A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -102,11 +105,14 @@ def make_page() -> Callable[..., bytes]:
 def start_script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a script with arguments, pipes to its stdin and from its stdout; killed when the test ends.
 
-    With ``unprivileged`` the script has ``become_nobody()`` and the names it needs to use a segment.
+    With ``unprivileged`` the script has ``become_nobody()`` and the names it needs to use a segment;
+    *environment* is added to that of the tests.
     """
     started: list[subprocess.Popen[str]] = []
 
-    def start(script: str, *args: object, unprivileged: bool = False) -> subprocess.Popen[str]:
+    def start(
+        script: str, *args: object, unprivileged: bool = False, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -119,6 +125,7 @@ def start_script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
         started.append(process)
         return process
@@ -135,10 +142,26 @@ def start_script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[..., str]:
     """Runs a script to its end, which must be a success, and returns what it printed."""
 
-    def run(script: str, *args: object, unprivileged: bool = False) -> str:
-        process = start_script(script, *args, unprivileged=unprivileged)
+    def run(script: str, *args: object, **how: Any) -> str:
+        process = start_script(script, *args, **how)
         output, _ = process.communicate(timeout=30)
         assert process.returncode == 0, f"exit code {process.returncode}; it printed {output!r}"
         return output
 
     return run
+
+
+@pytest.fixture(scope="session")
+def adjtimex_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled stand-in for the kernel's clock."""
+    return adjtimex_stand_in.compiled(tmp_path_factory.mktemp("adjtimex"))
+
+
+@pytest.fixture
+def played_clock(adjtimex_library: Path, tmp_path: Path) -> Iterator[AdjtimexStandIn]:
+    """A clock of the kernel's to play to other processes: ``start_script(..., environment=clock.environment)``."""
+    clock = AdjtimexStandIn(adjtimex_library, tmp_path / "played-clock")
+    try:
+        yield clock
+    finally:
+        clock.close()

@@ -1,15 +1,42 @@
-"""Pairing this machine's counter with a clock of the kernel, and periods in the ABI's fixed point.
+"""What a source of time needs: the counter paired with a clock of the kernel, rates, and periods in fixed point.
 
-Everything is in integers: a float of epoch seconds resolves only 240 ns.
+Everything is in integers and exact fractions: a float of epoch seconds resolves only 240 ns.
+
+A source pairs the counter with the clock of ``timescale``, which is CLOCK_TAI where the kernel knows the TAI
+offset: UAPI.13 recommends TAI, because it has no leap seconds. The rate comes from a ``Calibration`` against
+CLOCK_MONOTONIC_RAW, which nothing steers, or from a ``Slope`` through the source's own measurements.
 """
 
 import time
-from typing import Final, NamedTuple
+from collections import deque
+from fractions import Fraction
+from typing import Final, NamedTuple, final
 
 from vmclock_async import _core
-from vmclock_async.abi import CounterId
+from vmclock_async._adjtimex import ClockState, ClockStatusBits, Timex, adjtimex
+from vmclock_async._continuity import Continuity, counter_unfit_because
+from vmclock_async.abi import CounterId, LeapIndicator, TimeType
 
-__all__ = ("COUNTER_ID", "Pairing", "Period", "counter_ticks", "fixed_point_period", "pair")
+__all__ = (
+    "COUNTER_ID",
+    "Calibration",
+    "ClockState",
+    "ClockStatusBits",
+    "Continuity",
+    "Pairing",
+    "Period",
+    "Rate",
+    "Slope",
+    "Timescale",
+    "Timex",
+    "adjtimex",
+    "counter_ticks",
+    "counter_unfit_because",
+    "fixed_point_period",
+    "leap_indicator",
+    "pair",
+    "timescale",
+)
 
 COUNTER_ID: Final = CounterId(_core.COUNTER_ID)
 """This machine's counter, as the ABI numbers it: X86_TSC or ARM_VCNT."""
@@ -41,6 +68,137 @@ def pair(clock_id: int) -> Pairing:
             best = Pairing(before + window // 2, clock_ns, window)
     assert best is not None
     return best
+
+
+class Rate(NamedTuple):
+    """How long a tick takes, and how far off that may be; both in nanoseconds a tick, exact."""
+
+    ns_per_tick: Fraction
+    error: Fraction
+    """Bound on what the measuring itself may have got wrong. What the oscillator does later comes on top."""
+
+    def duration_ns(self, ticks: int) -> int:
+        """Nanoseconds that *ticks* take, rounded up."""
+        return -(-ticks * self.ns_per_tick.numerator // self.ns_per_tick.denominator)
+
+
+@final
+class Calibration:
+    """The counter's rate against CLOCK_MONOTONIC_RAW, over a baseline that grows from its making on.
+
+    Nothing steers that clock, so the longer the baseline, the better the rate. Begin anew after a disruption.
+    """
+
+    def __init__(self) -> None:
+        self._first = pair(time.CLOCK_MONOTONIC_RAW)
+
+    def rate(self) -> Rate:
+        """The rate since the calibration began; its error is the pairings' windows over that time.
+
+        Raises:
+            ValueError: the counter or the clock has not moved on since, or by less than the windows.
+        """
+        return _rate_between(self._first, pair(time.CLOCK_MONOTONIC_RAW))
+
+
+def _rate_between(first: Pairing, last: Pairing) -> Rate:
+    ticks, elapsed_ns = last.counter_ticks - first.counter_ticks, last.clock_ns - first.clock_ns
+    ticks_off = Fraction(first.window_ticks + last.window_ticks, 2)
+    if ticks <= 0 or elapsed_ns <= 0:
+        raise ValueError(f"a rate needs time that passed, not {ticks} ticks in {elapsed_ns} ns")
+    return _rate(Fraction(elapsed_ns, ticks), ticks, ticks_off, 0)
+
+
+def _rate(ns_per_tick: Fraction, ticks: int, ticks_off: Fraction, ns_off: Fraction | int) -> Rate:
+    """*ns_per_tick*, measured over *ticks*, of which *ticks_off* at most, and *ns_off*, may be wrong.
+
+    On top come a tick of rounding at each end, and each clock's own last nanosecond. The ticks that are off go by
+    at the true rate, which is not known: hence they are taken from the baseline, too.
+    """
+    ticks_off += 2
+    if ticks <= ticks_off:
+        raise ValueError(f"a rate needs more ticks than the {float(ticks_off)} that may be wrong, not {ticks}")
+    return Rate(ns_per_tick, (ticks_off * ns_per_tick + ns_off + 2) / (ticks - ticks_off))
+
+
+@final
+class Slope:
+    """The counter's rate as the line through a source's last measurements, by least squares.
+
+    Its error is what the measurements leave open. At the first and at the last, the true line is half a window
+    from the measurement, and the line through all of them is no farther off than the farthest: so the two lines
+    differ by no more than twice that distance and a window, over the baseline. It is taken twice over: where all
+    measurements from one on jumped (a correction all at once), the line tilts by up to three times the distance.
+    """
+
+    LENGTH: Final = 16
+    """Measurements that count."""
+
+    def __init__(self) -> None:
+        self._samples: Final[deque[Pairing]] = deque(maxlen=self.LENGTH)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, measurement: Pairing) -> None:
+        """Add *measurement*, whose counter value is later than all before."""
+        self._samples.append(measurement)
+
+    def rate(self) -> Rate:
+        """The rate of the measurements, two at least.
+
+        Raises:
+            ValueError: there are fewer, they do not go forward, or by less than their windows.
+        """
+        if len(self._samples) < 2:
+            raise ValueError(f"a slope needs two measurements, not {len(self._samples)}")
+        first, last = self._samples[0], self._samples[-1]
+        ticks = [sample.counter_ticks - first.counter_ticks for sample in self._samples]
+        times = [sample.clock_ns - first.clock_ns for sample in self._samples]
+        n, sum_x, sum_y = len(ticks), sum(ticks), sum(times)
+        above = n * sum(x * y for x, y in zip(ticks, times, strict=True)) - sum_x * sum_y
+        below = n * sum(x * x for x in ticks) - sum_x**2
+        if above <= 0 or below <= 0 or ticks[-1] <= 0:
+            raise ValueError(f"measurements that do not go forward: {ticks} ticks, {times} ns")
+        slope = Fraction(above, below)
+        # Distances from the line, times n to stay in integers as far as can be.
+        farthest = max(abs(n * y - sum_y - slope * (n * x - sum_x)) for x, y in zip(ticks, times, strict=True)) / n
+        return _rate(slope, ticks[-1], Fraction(first.window_ticks + last.window_ticks, 2), 4 * farthest)
+
+
+class Timescale(NamedTuple):
+    """The clock to pair the counter with."""
+
+    clock_id: int
+    """CLOCK_TAI or CLOCK_REALTIME."""
+    time_type: TimeType
+    tai_offset_s: int | None
+    """What to add to TAI for UTC, -37 since 2017 (the ABI's tai_offset_sec); None where the kernel knows none."""
+
+
+_LEAST_TAI_OFFSET_S: Final = 10
+"""TAI minus UTC in 1972, when leap seconds began. A kernel that was told none has 0, or 1 after a leap second."""
+
+
+def timescale(timex: Timex) -> Timescale:
+    """TAI where the kernel knows its offset (``adjtimex``: ``tai`` is 10 or more), else UTC."""
+    if timex.tai_offset_s >= _LEAST_TAI_OFFSET_S:
+        return Timescale(time.CLOCK_TAI, TimeType.TAI, -timex.tai_offset_s)
+    return Timescale(time.CLOCK_REALTIME, TimeType.UTC, None)
+
+
+def leap_indicator(timex: Timex) -> LeapIndicator:
+    """What the kernel says of leap seconds (``adjtimex``: its state, and STA_INS and STA_DEL)."""
+    match timex.state:
+        case ClockState.OOP:
+            return LeapIndicator.POS
+        case ClockState.WAIT:
+            return LeapIndicator.POST_NEG if timex.status & ClockStatusBits.DEL else LeapIndicator.POST_POS
+    if timex.status & ClockStatusBits.INS:
+        return LeapIndicator.PRE_POS
+    if timex.status & ClockStatusBits.DEL:
+        return LeapIndicator.PRE_NEG
+    return LeapIndicator.NONE
 
 
 class Period(NamedTuple):

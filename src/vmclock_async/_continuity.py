@@ -1,0 +1,125 @@
+"""Whether this machine's counter may be relied on, and whether it went on undisturbed.
+
+A counter is fit where it ticks at one rate, on every core alike, in every idle state, and where the kernel itself
+trusts it: the kernel watches the TSC, and turns to another clocksource when it proves unstable.
+
+What breaks its continuity: suspend, during which it may stop or start again, seen as a jump of CLOCK_BOOTTIME
+minus CLOCK_MONOTONIC; and another clocksource. A migration is not seen here: that is what the device is for. Nor
+is a suspend at a time when no publisher ran, but for a counter that went back (see merging).
+"""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Final, NamedTuple, final
+
+from vmclock_async import _core
+from vmclock_async.abi import CounterId
+
+__all__ = ("Between", "Continuity", "counter_unfit_because", "tsc_unfit_because")
+
+_CLOCKSOURCE: Final = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+_CPUINFO: Final = "/proc/cpuinfo"
+_NEEDED_FLAGS: Final = ("constant_tsc", "nonstop_tsc")
+_FIT_CLOCKSOURCES: Final = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page")
+"""Those that are the TSC, or are computed from it. Not hyperv_clocksource_msr, for which the host is asked."""
+
+
+def counter_unfit_because() -> str | None:
+    """Why no time may be told in terms of this machine's counter; None where it is fit.
+
+    x86: constant_tsc, nonstop_tsc, and the clocksource tsc, kvm-clock or hyperv_clocksource_tsc_page. Arm: CNTVCT
+    is fit by architecture.
+    """
+    if _core.COUNTER_ID != CounterId.X86_TSC:
+        return None
+    return tsc_unfit_because(_cpu_flags(), current_clocksource())
+
+
+def tsc_unfit_because(cpu_flags: frozenset[str], clocksource: str) -> str | None:
+    """The same for a TSC, given what the kernel says of it."""
+    lacking = [flag for flag in _NEEDED_FLAGS if flag not in cpu_flags]
+    if lacking:
+        return (
+            f"the TSC does not keep its rate: {_CPUINFO} lacks {' and '.join(lacking)}; "
+            "a virtual machine needs a CPU model with an invariant TSC"
+        )
+    if clocksource not in _FIT_CLOCKSOURCES:
+        return (
+            f"the kernel does not trust the TSC: {_CLOCKSOURCE} is {clocksource or 'not readable'}, not "
+            f"{', '.join(_FIT_CLOCKSOURCES)}; see the kernel's log for why"
+        )
+    return None
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """Those of the first processor; they are the same on all that the kernel runs on."""
+    try:
+        with open(_CPUINFO, encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name.strip() == "flags":
+                    return frozenset(value.split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+def current_clocksource() -> str:
+    """The kernel's clocksource; empty where it cannot be read."""
+    try:
+        with open(_CLOCKSOURCE, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+class Between(NamedTuple):
+    """A quantity of which only this much is known."""
+
+    low_ns: int
+    high_ns: int
+
+
+def asleep() -> Between:
+    """How long this machine has slept since it booted: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return Between(boottime - after, boottime - before)
+
+
+@final
+class Continuity:
+    """Tells once of each break in the counter's continuity since it was made.
+
+    Args:
+        asleep: how long the machine has slept.
+        clocksource: the kernel's clocksource.
+    """
+
+    def __init__(
+        self, *, asleep: Callable[[], Between] = asleep, clocksource: Callable[[], str] = current_clocksource
+    ) -> None:
+        self._read_asleep: Final = asleep
+        self._read_clocksource: Final = clocksource
+        self._asleep = asleep()
+        self._clocksource = clocksource()
+
+    def break_seen(self) -> str | None:
+        """What broke the counter's continuity since the last call, for people; None if nothing did."""
+        before, now = self._asleep, self._read_asleep()
+        low_ns, high_ns = max(before.low_ns, now.low_ns), min(before.high_ns, now.high_ns)
+        if low_ns > high_ns:
+            self._asleep = now
+            # Backwards: of another boot, or restored into another time namespace.
+            slept_ns = now.low_ns - before.high_ns if now.low_ns > before.high_ns else now.high_ns - before.low_ns
+            return f"the machine was suspended (CLOCK_BOOTTIME - CLOCK_MONOTONIC moved by {slept_ns / 1e9:.6f} s)"
+        # It did not move, so all that was known of it holds: else one slow look would hide a short sleep.
+        self._asleep = Between(low_ns, high_ns)
+        clocksource, found = self._clocksource, self._read_clocksource()
+        if found in ("", clocksource):
+            return None  # what cannot be read is no news
+        self._clocksource = found
+        return f"the kernel's clocksource changed from {clocksource or 'one that could not be read'} to {found}"

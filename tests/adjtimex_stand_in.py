@@ -1,0 +1,76 @@
+"""The test's side of ``adjtimex_stand_in.c``: what another process is to see of the kernel's clock."""
+
+import mmap
+import os
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+STA_PLL: Final = 0x0001
+STA_INS: Final = 0x0010
+STA_DEL: Final = 0x0020
+STA_UNSYNC: Final = 0x0040
+STA_CLOCKERR: Final = 0x1000
+STA_NANO: Final = 0x2000
+
+_FIELDS: Final = (
+    "sequence",
+    "refused",
+    "base_ns",
+    "raw_base_ns",
+    "rate_ppb",
+    "leap_at_ns",
+    "late_ns",
+    "status",
+    "offset",
+    "freq",
+    "maxerror",
+    "esterror",
+    "tick",
+    "tai",
+)
+"""Of ``struct played``, each 64 bits; units as in ``struct timex``."""
+
+
+def compiled(directory: Path) -> Path:
+    """The stand-in as a shared library in *directory*, made by the machine's C compiler."""
+    library = directory / "adjtimex_stand_in.so"
+    source = Path(__file__).with_suffix(".c")
+    command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([*command, "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+class AdjtimexStandIn:
+    """A played clock: at first synchronised by the kernel's own loop to about 2 ms, and with a TAI offset."""
+
+    def __init__(self, library: Path, file: Path) -> None:
+        self._values = dict.fromkeys(_FIELDS, 0)
+        file.write_bytes(bytes(8 * len(_FIELDS)))
+        with file.open("r+b") as opened:
+            self._mapped = mmap.mmap(opened.fileno(), 0)
+        preloaded = [str(library), *filter(None, [os.environ.get("LD_PRELOAD")])]
+        self.environment: Final = {"LD_PRELOAD": ":".join(preloaded), "ADJTIMEX_STAND_IN": str(file)}
+        """What a process needs to see it."""
+        self.play(status=STA_PLL | STA_NANO, maxerror=2001, esterror=300, tick=10_000, tai=37)
+
+    def play(self, **values: int) -> None:
+        """Give *values* from now on, all at once; see ``struct played``."""
+        assert values.keys() <= self._values.keys(), values
+        self._values.update(values)
+        odd = self._values["sequence"] + 1
+        struct.pack_into("=q", self._mapped, 0, odd)
+        self._values["sequence"] = odd + 1
+        struct.pack_into(f"={len(_FIELDS) - 1}q", self._mapped, 8, *list(self._values.values())[1:])
+        struct.pack_into("=q", self._mapped, 0, odd + 1)
+
+    def play_realtime(self, realtime_ns: int, *, rate_ppb: int = 0) -> None:
+        """Let CLOCK_REALTIME be *realtime_ns* now, and go on faster than CLOCK_MONOTONIC_RAW by *rate_ppb*."""
+        raw_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        self.play(base_ns=realtime_ns, raw_base_ns=raw_ns, rate_ppb=rate_ppb)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._mapped.close()
