@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 _CONTROL_OFFSET = 8
+_MARKER_OFFSET = 0x10
 _BODY_OFFSET = 16
 _ABI_SIZE = 112
 _WORD = 8
@@ -23,6 +24,8 @@ class SeqlockPage(Protocol):
     def closed(self) -> bool: ...
     @property
     def control_word(self) -> int: ...
+    @property
+    def disruption_marker(self) -> int: ...
     def close(self) -> None: ...
     def read(self) -> bytes | None: ...
     def commit(self, body: bytes, counter_id: int | None, time_type: int | None, /) -> int: ...
@@ -44,6 +47,10 @@ class TwinPage:
     @property
     def control_word(self) -> int:
         return self._load(_CONTROL_OFFSET)
+
+    @property
+    def disruption_marker(self) -> int:
+        return self._load(_MARKER_OFFSET)
 
     def close(self) -> None:
         self._closed = True

@@ -210,6 +210,7 @@ def test_core_and_twin_agree_byte_for_byte(page: bytes, operations: list[Operati
             assert perform(compiled.page, operation) == perform(twin.page, operation)
             assert compiled.contents() == twin.contents()
             assert compiled.page.control_word == twin.page.control_word
+            assert compiled.page.disruption_marker == twin.page.disruption_marker
             assert compiled.page.read() == twin.page.read()
     finally:
         compiled.page.close()
@@ -376,6 +377,7 @@ def test_a_read_only_page_refuses_to_be_written(make_page: MakePage, call: Calla
     "use",
     [
         pytest.param(lambda page: page.control_word, id="control_word"),
+        pytest.param(lambda page: page.disruption_marker, id="disruption_marker"),
         pytest.param(lambda page: page.fileno(), id="fileno"),
         pytest.param(lambda page: page.read(), id="read"),
         pytest.param(lambda page: page.read_with_counter(), id="read_with_counter"),

@@ -207,13 +207,13 @@ static PyObject *page_closed(Page *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(atomic_load(&self->closed));
 }
 
-static PyObject *page_control_word(Page *self, void *Py_UNUSED(closure))
+static PyObject *page_load(Page *self, void *index)
 {
     if (page_enter(self) < 0)
         return NULL;
-    uint64_t control = atomic_load_explicit(&self->words[CONTROL], memory_order_acquire);
+    uint64_t word = atomic_load_explicit(&self->words[(uintptr_t)index], memory_order_acquire);
     page_leave(self);
-    return PyLong_FromUnsignedLongLong(control);
+    return PyLong_FromUnsignedLongLong(word);
 }
 
 static PyObject *page_read(Page *self, PyObject *Py_UNUSED(ignored))
@@ -328,7 +328,8 @@ static PyMethodDef page_methods[] = {
 
 static PyGetSetDef page_getset[] = {
     {"closed", (getter)page_closed, NULL, "Whether the page has been closed.", NULL},
-    {"control_word", (getter)page_control_word, NULL, "The word at 0x08, loaded whole.", NULL},
+    {"control_word", (getter)page_load, NULL, "The word at 0x08, loaded whole.", (void *)CONTROL},
+    {"disruption_marker", (getter)page_load, NULL, "The word at 0x10, loaded whole.", (void *)MARKER},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

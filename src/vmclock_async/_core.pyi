@@ -45,6 +45,10 @@ class Page:
     def control_word(self) -> int:
         """The eight bytes at 0x08 (version, counter_id, time_type, seq_count), one load with acquire."""
 
+    @property
+    def disruption_marker(self) -> int:
+        """The eight bytes at 0x10, one load with acquire: old or new while a commit is in progress, not mixed."""
+
     def close(self) -> None:
         """Unmap and close, once the calls in flight have ended. May be called again."""
 

@@ -91,11 +91,16 @@ def of_this_boot(status: os.stat_result) -> bool:
 
 
 class Mapped(NamedTuple):
-    """A page, the (st_dev, st_ino) of its file, and the magic, size and version that were checked."""
+    """A page that was checked and mapped."""
 
     page: _core.Page
     identity: tuple[int, int]
+    """(st_dev, st_ino) of its file."""
     checked: bytes
+    """The magic, size and version that were checked."""
+    is_device: bool
+    notifies: bool
+    """Whether it has NOTIFICATION_PRESENT, which in a regular file means nothing."""
 
 
 def map_page(path: str) -> Mapped:
@@ -120,7 +125,14 @@ def map_page(path: str) -> Mapped:
         # One pread: a second read() of the device gives nothing, and lseek() fails there.
         head = os.pread(fd, abi.MAX_SIZE, 0)
         check_page(path, head, len(head) if kind else status.st_size)
-        return Mapped(_core.Page(fd), (status.st_dev, status.st_ino), head[:CHECKED_BYTES])
+        flags = abi.unpack_body(head[abi.BODY_OFFSET :])[1]
+        return Mapped(
+            page=_core.Page(fd),
+            identity=(status.st_dev, status.st_ino),
+            checked=head[:CHECKED_BYTES],
+            is_device=kind is not None,
+            notifies=bool(flags & abi.Flags.NOTIFICATION_PRESENT),
+        )
     except TimeoutError as exc:  # what the device's driver says of a page that stayed odd for 100 ms
         page = _core.Page(fd)
         seq_count = page.control_word >> 32

@@ -64,6 +64,7 @@ typedef _Atomic uint64_t page_word;
 enum {
     IDENTITY = 0,    /* word 0: magic, size */
     CONTROL = 1,     /* word 1: version, counter_id, time_type, seq_count */
+    MARKER = 2,      /* word 2, the body's first: disruption_marker */
     BODY = 2,        /* words 2 to 12: the body; 13: the generation counter */
     PAGE_WORDS = 14, /* all that the ABI defines */
 };

@@ -1,14 +1,21 @@
-"""Waking readers when the file under a segment changes.
+"""Waking readers when the page behind their mapping changes.
 
-A store through a mapping raises no inotify event and a regular file cannot be polled, so the writer calls
-futimens() after each commit, and readers watch the inode for IN_ATTRIB. Unlinking or replacing the file changes
-the inode's link count, which is an IN_ATTRIB too.
+Two ways, one for each kind of file:
+
+* A store through a mapping raises no inotify event and a regular file cannot be polled. So the writer calls
+  futimens() after each commit, and readers watch the inode for IN_ATTRIB. Unlinking or replacing the file changes
+  the inode's link count, which is an IN_ATTRIB too.
+* The kernel's device can be polled where its page has NOTIFICATION_PRESENT (Linux 7.0): readable while seq_count
+  differs from the one that this open file last read(). Looking through the mapping does not arm it again; read()
+  does. Where there is nothing to be notified of, the driver says POLLHUP at once and for ever (before 7.0: it
+  cannot be polled at all), and whoever went on waiting would spin: so a descriptor that is ready time and again
+  without a change is given up, and polled by time.
 
 Invariants:
     * One descriptor a reader, however many tasks wait: two tasks may not wait on one descriptor, and a user has
       128 inotify instances. The first waiter waits on the descriptor; when it leaves, for whatever reason, it
       wakes the others, and one of them takes its place.
-    * Queued events are drained before the caller looks at the page, so a commit after the look wakes.
+    * What is queued is drained before the caller looks at the page, so a commit after the look wakes.
     * Every wait ends after its time-out at the latest: losing the watch costs latency, never a change.
 """
 
@@ -21,25 +28,60 @@ import anyio
 import anyio.to_thread
 
 if TYPE_CHECKING:
+    from _typeshed import HasFileno
     from inotify_simple import INotify
 
 _EVENTS_BYTES: Final = 65536
 """All events that can be queued for one watch: equal ones that follow each other are merged (inotify(7))."""
+_PAGE_BYTES: Final = 4096
+_IN_VAIN: Final = 3
+"""How often in a row a device may be ready without a change before it is given up."""
+
+
+class _Watch:
+    """Waits for one descriptor, for any number of tasks."""
+
+    def __init__(self) -> None:
+        self._changed: anyio.Event | None = None
+        self.polling_because: str | None = None
+        """Why there is nothing to wait on; None while there is, or before the first wait."""
+
+    @property
+    def active(self) -> bool:
+        """Whether waiters are woken."""
+        raise NotImplementedError
+
+    async def wait(self, timeout: float) -> None:
+        """Return at the next change, or after *timeout* seconds, or now and then for no reason."""
+        with anyio.move_on_after(timeout):
+            if self._changed is not None:
+                await self._changed.wait()
+            elif not self.active:
+                await anyio.sleep(timeout)
+            else:
+                self._changed = changed = anyio.Event()
+                try:
+                    await self._wait_in_front()
+                finally:
+                    self._changed = None
+                    changed.set()
+
+    async def _wait_in_front(self) -> None:
+        """Wait for the descriptor, and drain it."""
+        raise NotImplementedError
 
 
 @final
-class InodeWatch:
-    """Waits for changes of one open file at a time."""
+class InodeWatch(_Watch):
+    """Waits for changes of one open regular file at a time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._inotify: INotify | None = None
         self._descriptor: int | None = None
         self._watched: tuple[int, int] | None = None
-        self._changed: anyio.Event | None = None
         self._following = threading.Lock()
         self._closed = False
-        self.polling_because: str | None = None
-        """Why there is no watch; None while there is one, or before the first wait."""
 
     @property
     def active(self) -> bool:
@@ -75,26 +117,15 @@ class InodeWatch:
         if self._closed:  # while this was under way
             self._release()
 
-    async def wait(self, timeout: float) -> None:
-        """Return at the next change, or after *timeout* seconds, or now and then for no reason."""
-        with anyio.move_on_after(timeout):
-            if self._changed is not None:
-                await self._changed.wait()
-            elif self._inotify is None or self._descriptor is None:
-                await anyio.sleep(timeout)
-            else:
-                await self._wait_in_front(self._inotify)
-
-    async def _wait_in_front(self, inotify: "INotify") -> None:
-        self._changed = changed = anyio.Event()
+    async def _wait_in_front(self) -> None:
+        inotify = self._inotify
+        if inotify is None:
+            return
         try:
             await anyio.wait_readable(inotify)
             os.read(inotify.fileno(), _EVENTS_BYTES)
         except BlockingIOError:
             pass  # nothing there after all
-        finally:
-            self._changed = None
-            changed.set()
 
     def close(self) -> None:
         """Wake the waiters, who find the reader closed, and give the descriptor back.
@@ -112,3 +143,56 @@ class InodeWatch:
         inotify, self._inotify, self._descriptor = self._inotify, None, None
         if inotify is not None:
             inotify.close()
+
+
+@final
+class DeviceWatch(_Watch):
+    """Waits for changes of one open device.
+
+    Args:
+        device: what is open. Its descriptor is its own, no dup: what was last read() is noted on the open file.
+        notifies: whether its page has NOTIFICATION_PRESENT.
+    """
+
+    def __init__(self, device: "HasFileno", *, notifies: bool) -> None:
+        super().__init__()
+        self._device: Final = device
+        self._last: bytes | None = None
+        self._in_vain = 0
+        if not notifies:
+            self.polling_because = "the device has no notifications (NOTIFICATION_PRESENT is clear)"
+
+    @property
+    def active(self) -> bool:
+        """Whether the device wakes the waiters."""
+        return self.polling_because is None
+
+    async def _wait_in_front(self) -> None:
+        try:
+            fd = self._device.fileno()
+        except ValueError:
+            raise anyio.ClosedResourceError from None
+        try:
+            await anyio.wait_readable(fd)
+        except OSError as exc:
+            self.polling_because = f"the device cannot be polled ({exc})"
+            return
+        try:
+            # In a thread: the driver waits up to 100 ms for an update to end.
+            page: bytes | None = await anyio.to_thread.run_sync(os.pread, fd, _PAGE_BYTES, 0)
+        except OSError:  # ETIMEDOUT: still in an update; or closed meanwhile, which the caller finds
+            page = self._last
+        self._in_vain = self._in_vain + 1 if page == self._last else 0
+        self._last = page
+        if self._in_vain >= _IN_VAIN:
+            self.polling_because = "the device is ready without a change (POLLHUP)"
+
+    def close(self) -> None:
+        """Wake the waiters, who find the reader closed.
+
+        Raises:
+            RuntimeError: tasks are waiting, and this is not the thread of their event loop.
+        """
+        if self._changed is not None:
+            with contextlib.suppress(ValueError):  # closed already
+                anyio.notify_closing(self._device.fileno())

@@ -23,10 +23,10 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core, _file, _lock, abi
-from vmclock_async._page import CHECKED_BYTES, absolute, check_page, map_page, of_this_boot
-from vmclock_async._watch import InodeWatch
+from vmclock_async._page import CHECKED_BYTES, Mapped, absolute, check_page, map_page, of_this_boot
+from vmclock_async._watch import DeviceWatch, InodeWatch
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
-from vmclock_async.models import Snapshot, VMClockBody
+from vmclock_async.models import Contents, Snapshot, VMClockBody
 
 __all__ = ("SegmentReader", "SegmentReaderStatistics", "SegmentWriter")
 
@@ -87,12 +87,23 @@ class SegmentWriter:
         """Bytes in the segment."""
         self.interrupted: Final = bool(self.seq_count & 1)
         """Whether the writer before died in mid-update: seq_count is odd until the first ``write``."""
+        self.cold: Final = abi.unpack_header(page).version == 0
+        """Whether nobody can have read a body of it: this writer's first will be the first there is."""
         self._body = VMClockBody.unpack(page[abi.BODY_OFFSET : self.size])
 
     @property
     def body(self) -> VMClockBody:
         """The body last committed, here or by the writer before; after a cold start the zero body."""
         return self._body
+
+    @property
+    def contents(self) -> Contents:
+        """The body last committed, with the segment's counter_id and time_type."""
+        try:
+            word = self._page.control_word
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        return Contents(self._body, word >> 16 & 0xFF, word >> 24 & 0xFF)
 
     @property
     def seq_count(self) -> int:
@@ -167,9 +178,9 @@ class SegmentReaderStatistics:
     reopened: int
     """Times that the path led to another file, which was opened instead."""
     watching: bool
-    """Whether inotify wakes the waiters; if not, they poll."""
+    """Whether inotify, or the device itself, wakes the waiters; if not, they poll."""
     polling_because: str | None
-    """Why there is no inotify watch; None where there is one, or nobody has waited."""
+    """Why nothing wakes them; None where something does, or nobody has waited."""
 
 
 @final
@@ -188,11 +199,17 @@ class SegmentReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Final = absolute(path)
-        self._watch: Final = InodeWatch()
+        self._inode_watch: Final = InodeWatch()
         self._waits = 0
         self._reopened = 0
         self._closed = False
-        self._mapped = map_page(self.path)
+        self._take(map_page(self.path))
+
+    def _take(self, mapped: Mapped) -> None:
+        self._mapped = mapped
+        self._watch: InodeWatch | DeviceWatch = self._inode_watch
+        if mapped.is_device:
+            self._watch = DeviceWatch(mapped.page, notifies=mapped.notifies)
 
     def snapshot(self) -> Snapshot:
         """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
@@ -229,6 +246,14 @@ class SegmentReader:
             raise self._closed_error() from exc
 
     @property
+    def disruption_marker(self) -> int:
+        """The page's marker at this moment, in one load; may be of a commit that is still in progress."""
+        try:
+            return self._mapped.page.disruption_marker
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    @property
     def of_this_boot(self) -> bool:
         """Whether the file was written since this machine booted; the counter of an earlier boot means nothing."""
         try:
@@ -246,8 +271,8 @@ class SegmentReader:
         Args:
             seq_count: the number last seen, or the snapshot. A snapshot says of which file the number is; where
                 several tasks wait, one may have opened a new file while another was busy.
-            poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify);
-                ClockBound's writer does not.
+            poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify), and
+                so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not.
 
         Raises:
             SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as ``snapshot``.
@@ -285,28 +310,27 @@ class SegmentReader:
         )
 
     async def _follow(self) -> None:
-        page, identity, _ = (
-            self._mapped
-        )  # held until the watch is set: another task may open another file meanwhile
+        mapped = self._mapped  # held until the watch is set: another task may open another file meanwhile
         try:
-            fd = page.fileno()
+            fd = mapped.page.fileno()
         except ValueError as exc:
             raise self._closed_error() from exc
-        await self._watch.follow(fd, identity)
+        if not mapped.is_device:
+            await self._inode_watch.follow(fd, mapped.identity)
 
     def _attempt(self) -> tuple[Snapshot, int] | None:
         """One bounded try at a whole copy; checked again, because whoever writes the page may change it all."""
-        page, (_, inode), checked = self._mapped
+        mapped = self._mapped
         try:
-            sample = page.read_with_counter()
+            sample = mapped.page.read_with_counter()
         except ValueError as exc:
             raise self._closed_error() from exc
         if sample is None:
             return None
         copy, counter = sample
-        if copy[:CHECKED_BYTES] != checked:
+        if copy[:CHECKED_BYTES] != mapped.checked:
             check_page(self.path, copy, abi.MAX_SIZE)
-        return Snapshot.unpack(copy, inode=inode), counter
+        return Snapshot.unpack(copy, inode=mapped.identity[1]), counter
 
     def _attempt_initialized(self) -> Snapshot | None:
         try:
@@ -333,7 +357,7 @@ class SegmentReader:
             mapped.page.close()
         else:
             # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
-            self._mapped = mapped
+            self._take(mapped)
             self._reopened += 1
         return True
 
@@ -356,6 +380,7 @@ class SegmentReader:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
         self._watch.close()
+        self._inode_watch.close()
         self._closed = True
         self._mapped.page.close()
 

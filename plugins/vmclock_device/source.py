@@ -1,0 +1,134 @@
+"""The device source: passes on what ``/dev/vmclock0`` says, whole body by whole body.
+
+As a publisher's only source it is relayed bit for bit. Beside others it tells of disruptions, and of the time
+where the hypervisor tells that too; QEMU and Firecracker do not.
+
+Updates of a page that come faster than they are read are not all seen; the last one always is.
+"""
+
+import os
+from pathlib import Path
+from typing import ClassVar, Final, final
+
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, Field
+
+from vmclock_async import (
+    BodyUpdate,
+    Emit,
+    SegmentError,
+    SegmentNotInitializedError,
+    SegmentReader,
+    SegmentUnstableError,
+    Snapshot,
+    SourceError,
+    SourceUnavailableError,
+)
+from vmclock_async.abi import name_of
+
+__all__ = ("DeviceSettings", "DeviceSource")
+
+DEVICE: Final = Path("/dev/vmclock0")
+
+
+@final
+class DeviceSettings(BaseModel):
+    """Options of the device source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path = Field(DEVICE, description="the device, a captured page or a segment")
+    poll_interval: float = Field(
+        0.1, gt=0, allow_inf_nan=False, description="seconds between looks where nothing wakes the source"
+    )
+
+
+@final
+class DeviceSource:
+    """Follows one page.
+
+    Raises from ``run``:
+        SourceUnavailableError: nothing is there, nothing is committed there yet, or an update does not end.
+        SourceError: it may not be read.
+        SegmentMalformedError, SegmentVersionNotSupportedError: what is there is no page that could be read.
+    """
+
+    settings_type: ClassVar[type[BaseModel]] = DeviceSettings
+
+    def __init__(self, settings: DeviceSettings) -> None:
+        self._settings = settings
+        self._reader: SegmentReader | None = None
+
+    def disruption_marker(self) -> int | None:
+        """The page's marker as it is now; None while the page is not open."""
+        try:
+            return self._reader.disruption_marker if self._reader else None
+        except SegmentError:
+            return None  # closed, at this very moment
+
+    def probe(self) -> str:
+        """What the page tells; blocks for 100 ms at most.
+
+        Raises:
+            As ``run``.
+        """
+        path = self._settings.path
+        try:
+            with self._open() as reader:
+                body = reader.snapshot().body
+        except (SourceUnavailableError, SegmentNotInitializedError, SegmentUnstableError):
+            if not path.exists():
+                raise
+            return f"{path}, not readable at this moment"  # as it is in the middle of an update: it is tried again
+        time = f"time {name_of(body.clock_status)}" if body.counter_period_frac_sec else "no time"
+        return f"{path}, marker {body.disruption_marker}, {time}"
+
+    async def run(self, emit: Emit) -> None:
+        """Emit the page, and then each change of it, until it is cancelled."""
+        with await anyio.to_thread.run_sync(self._open) as reader:
+            self._reader = reader
+            try:
+                snapshot = await anyio.to_thread.run_sync(reader.snapshot)  # up to 100 ms
+                while True:
+                    await emit(_update(snapshot))
+                    snapshot = await reader.wait_changed(snapshot, poll_interval=self._settings.poll_interval)
+            except (SegmentNotInitializedError, SegmentUnstableError) as exc:
+                raise self._unavailable(exc) from exc
+            finally:
+                self._reader = None
+
+    def _open(self) -> SegmentReader:
+        path = self._settings.path
+        try:
+            return SegmentReader(path)
+        except (SegmentNotInitializedError, SegmentUnstableError) as exc:
+            raise self._unavailable(exc) from exc
+        except SegmentError as exc:
+            if isinstance(exc.__cause__, PermissionError):
+                raise SourceError("device", _forbidden(path)) from exc
+            raise
+
+    def _unavailable(self, error: SegmentError) -> SourceUnavailableError:
+        reason = str(error)
+        if self._settings.path == DEVICE and not DEVICE.exists():
+            reason = (
+                f"{DEVICE}: nothing is there; the driver is in Linux 6.13 and later (PTP_1588_CLOCK_VMCLOCK), and "
+                "the hypervisor has to offer the device; without it name another source"
+            )
+        return SourceUnavailableError("device", reason)
+
+
+def _update(snapshot: Snapshot) -> BodyUpdate:
+    return BodyUpdate.from_body(snapshot.body, counter_id=snapshot.counter_id, time_type=snapshot.time_type)
+
+
+def _forbidden(path: Path) -> str:
+    try:
+        status = os.stat(path)
+        who = f"user {status.st_uid} (mode {status.st_mode & 0o777:04o})"
+    except OSError:
+        who = "others"
+    return (
+        f"{path} may be read by {who} alone; run as that user, or let others read it, for a device by a udev "
+        'rule: KERNEL=="vmclock[0-9]*", MODE="0444"'
+    )

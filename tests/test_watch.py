@@ -1,0 +1,148 @@
+"""Waiting on a device's descriptor: it never spins, whatever the driver says; on every event loop.
+
+That a change wakes takes a real device: see tests/guest.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import anyio
+import pytest
+
+from vmclock_async._watch import DeviceWatch
+
+LONG_S = 30.0
+"""A wait that lasts so long has not been woken."""
+
+
+class Opened:
+    """A descriptor, counting how often it is asked for: once a wait."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.asked = 0
+
+    def fileno(self) -> int:
+        self.asked += 1
+        return self._fd
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[int], Opened]]:
+    """Makes an ``Opened`` of a descriptor, which is closed when the test ends."""
+    with ExitStack() as stack:
+
+        def own(fd: int) -> Opened:
+            stack.callback(os.close, fd)
+            return Opened(fd)
+
+        yield own
+
+
+async def wait_often(watch: DeviceWatch) -> None:
+    """As a reader that looks again after each wait, until nothing wakes it any more."""
+    with anyio.move_on_after(1):
+        while True:
+            await watch.wait(0.2)
+
+
+def always_ready() -> int:
+    return os.eventfd(1)
+
+
+def hung_up() -> int:
+    mine, other = socket.socketpair()
+    other.close()
+    return mine.detach()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("make", [always_ready, hung_up])
+async def test_ready_without_a_change_is_given_up(
+    make: Callable[[], int], opened: Callable[[int], Opened]
+) -> None:
+    """POLLHUP at once and for ever, as the driver says without notifications: three wake-ups, and then by time."""
+    device = opened(make())
+    watch = DeviceWatch(device, notifies=True)
+    await wait_often(watch)
+    assert device.asked == 3
+    assert not watch.active
+    assert watch.polling_because == "the device is ready without a change (POLLHUP)"
+
+
+@pytest.mark.anyio
+async def test_descriptor_that_cannot_be_polled_is_given_up(opened: Callable[[int], Opened]) -> None:
+    """Before Linux 7.0 epoll refuses the device (EPERM), as it does /dev/zero: one try, and then by time."""
+    device = opened(os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC))
+    watch = DeviceWatch(device, notifies=True)
+    await wait_often(watch)
+    assert device.asked <= 3  # trio polls what epoll refuses by itself: ready at once, time and again
+    assert not watch.active
+    assert watch.polling_because
+
+
+@pytest.mark.anyio
+async def test_page_without_notifications_is_polled_by_time(opened: Callable[[int], Opened]) -> None:
+    """The descriptor is left alone where the page says that there is nothing to wait for."""
+    device = opened(always_ready())
+    watch = DeviceWatch(device, notifies=False)
+    await wait_often(watch)
+    assert device.asked == 0
+    assert watch.polling_because == "the device has no notifications (NOTIFICATION_PRESENT is clear)"
+
+
+@pytest.mark.anyio
+async def test_one_waiter_in_front_wakes_the_others(opened: Callable[[int], Opened]) -> None:
+    """Any number of tasks wait on one descriptor; when it is ready, all return."""
+    fd = os.eventfd(0)
+    device = opened(fd)
+    watch = DeviceWatch(device, notifies=True)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(watch.wait, LONG_S)
+            await anyio.wait_all_tasks_blocked()
+            assert device.asked == 1
+            os.eventfd_write(fd, 1)
+
+
+@pytest.mark.anyio
+async def test_cancelled_waiter_in_front_is_replaced(opened: Callable[[int], Opened]) -> None:
+    """The others are woken when it leaves, and the next wait is on the descriptor again."""
+    fd = os.eventfd(0)
+    device = opened(fd)
+    watch = DeviceWatch(device, notifies=True)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            front = anyio.CancelScope()
+
+            async def in_front() -> None:
+                with front:
+                    await watch.wait(LONG_S)
+
+            tasks.start_soon(in_front)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(watch.wait, LONG_S)
+            await anyio.wait_all_tasks_blocked()
+            front.cancel()
+        os.eventfd_write(fd, 1)
+        await watch.wait(LONG_S)
+    assert device.asked == 2
+
+
+@pytest.mark.anyio
+async def test_closing_wakes_the_waiters(opened: Callable[[int], Opened]) -> None:
+    """A reader that is closed leaves nobody waiting."""
+    watch = DeviceWatch(opened(os.eventfd(0)), notifies=True)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+
+            async def wait() -> None:
+                with pytest.raises(anyio.ClosedResourceError):
+                    await watch.wait(LONG_S)
+
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            watch.close()
