@@ -1,4 +1,4 @@
-"""What an update costs from a source's ``emit`` to the committed page: validation, stream, merge, commit, wake-up.
+"""What a measurement costs on its way to the page: validation, stream, merging, nesting, commit, wake-up.
 
     python benchmarks/bench_pipeline.py [--fast]
 
@@ -14,7 +14,10 @@ import anyio
 import pyperf
 from pydantic import BaseModel
 
-from vmclock_async import BodyUpdate, Emit, Publisher
+from vmclock_async import BodyUpdate, ClockStatus, Emit, Publisher, TimeType
+from vmclock_async.timebase import COUNTER_ID, counter_ticks, fixed_point_period
+
+START_S = 1_790_000_000
 
 BACKENDS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
@@ -33,16 +36,22 @@ class Metronome:
 
     async def run(self, emit: Emit) -> None:
         """Emit that many updates; the validation of each is part of what is timed."""
-        for number in range(self._updates):
+        period = fixed_point_period(1, 2)
+        start = counter_ticks()
+        for _ in range(self._updates):
+            counter = counter_ticks()
+            elapsed = (counter - start) * period.frac_sec >> period.shift
             await emit(
                 BodyUpdate(
-                    clock_status=2,
-                    counter_value=number,
-                    counter_period_frac_sec=2**63,
-                    counter_period_shift=31,
-                    counter_period_maxerror_rate_frac_sec=2**40,
-                    time_sec=number,
-                    time_frac_sec=number,
+                    counter_id=COUNTER_ID,
+                    time_type=TimeType.UTC,
+                    clock_status=ClockStatus.SYNCHRONIZED,
+                    counter_value=counter,
+                    counter_period_frac_sec=period.frac_sec,
+                    counter_period_shift=period.shift,
+                    counter_period_maxerror_rate_frac_sec=period.frac_sec // 20_000,
+                    time_sec=START_S + (elapsed >> 64),
+                    time_frac_sec=elapsed & 2**64 - 1,
                     time_maxerror_nanosec=100,
                 )
             )
@@ -56,7 +65,7 @@ def publish(updates: int, backend: str) -> float:
         start = time.perf_counter()
         anyio.run(publisher.run, **BACKENDS[backend])
         elapsed = time.perf_counter() - start
-        assert publisher.statistics().commits == updates
+        assert publisher.statistics().commits == updates + 1  # the last leaves the time running free
     return elapsed
 
 

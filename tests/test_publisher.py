@@ -428,7 +428,7 @@ def test_publisher_left_running_when_the_loop_ends_leaves_no_lock(segment_path: 
 async def test_cancelling_the_asyncio_task_stops_the_publisher(segment_path: Path) -> None:
     """Under plain asyncio, task.cancel() is enough, and CancelledError comes out."""
     task = asyncio.create_task(Publisher(segment_path, [Scripted(counting_up)]).run())
-    while not segment_path.exists():  # noqa: ASYNC110  # no event: only the file tells
+    while not segment_path.exists():  # no event: only the file tells
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

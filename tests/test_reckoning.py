@@ -193,7 +193,8 @@ def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, i
         earliest -= 10**9
         in_years = earliest >= 0 and latest < 2**63
     if in_years and body.leap_indicator in (LeapIndicator.PRE_POS, LeapIndicator.PRE_NEG):
-        if latest >= month_end_s(body.time_sec + offset_s) * 10**9:
+        skipped_s = 1 if body.leap_indicator == LeapIndicator.PRE_NEG else 0  # the month's last
+        if latest >= (month_end_s(body.time_sec + offset_s) - skipped_s) * 10**9:
             event("leap")
             earliest -= 10**9 if body.leap_indicator == LeapIndicator.PRE_POS else 0
             latest += 10**9 if body.leap_indicator == LeapIndicator.PRE_NEG else 0
@@ -202,7 +203,8 @@ def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, i
         ClockNotSynchronizedError: body.clock_status not in (2, 3),
         CounterNotSupportedError: snapshot.counter_id != 1 or body.counter_period_shift > 63,
         ClockUnboundedError: (
-            not body.flags & Flags.TIME_MAXERROR_VALID
+            body.counter_period_frac_sec == 0
+            or not body.flags & Flags.TIME_MAXERROR_VALID
             or not body.flags & Flags.PERIOD_MAXERROR_VALID
             or snapshot.time_type not in (TimeType.UTC, TimeType.TAI)
             or (is_tai and not body.flags & Flags.TAI_OFFSET_VALID)
@@ -309,8 +311,9 @@ def test_age_limits_are_inclusive() -> None:
     ],
 )
 def test_leap_second_ahead(indicator: LeapIndicator, earlier_ns: int, later_ns: int, tai: bool) -> None:
-    """An interval that reaches the end of the reference's month holds both readings; a nanosecond before, not."""
+    """An interval that reaches the leap at the month's end holds both readings; a nanosecond before, not."""
     offset_s = -37 if tai else 0
+    skipped_s = 1 if indicator == LeapIndicator.PRE_NEG else 0  # the month's last, and it is over
     body = ghz_body(
         flags=BOUNDED | Flags.TAI_OFFSET_VALID,
         tai_offset_sec=-37,
@@ -318,11 +321,12 @@ def test_leap_second_ahead(indicator: LeapIndicator, earlier_ns: int, later_ns: 
         time_sec=YEAR_2026 - 10 - offset_s,  # the month that ends is December
     )
     snapshot = snapshot_of(body, time_type=TimeType.TAI if tai else TimeType.UTC)
-    end_ns = YEAR_2026 * 10**9
+    end_ns = (YEAR_2026 - skipped_s) * 10**9
+    at_end = 10**12 + (10 - skipped_s) * 10**9
     # The latest is 1001 ns past the reading: the period at 1 GHz is a little less than a nanosecond.
-    before = bounds_at(snapshot, 10**12 + 10 * 10**9 - 1001, counter_id=CounterId.X86_TSC)
+    before = bounds_at(snapshot, at_end - 1001, counter_id=CounterId.X86_TSC)
     assert before == (end_ns - 2002, end_ns - 1)
-    reached = bounds_at(snapshot, 10**12 + 10 * 10**9 - 1000, counter_id=CounterId.X86_TSC)
+    reached = bounds_at(snapshot, at_end - 1000, counter_id=CounterId.X86_TSC)
     assert reached == (end_ns - 2001 - earlier_ns, end_ns + later_ns)
 
 

@@ -27,6 +27,7 @@ __all__ = (
     "LeapIndicator",
     "SmearingHint",
     "TimeType",
+    "name_of",
     "pack_body",
     "pack_header",
     "unpack_body",
@@ -132,6 +133,11 @@ class Flags(IntFlag):
 
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 """As an int: an IntFlag's & makes a new IntFlag, which takes ten times as long."""
+
+
+def name_of(value: int) -> str:
+    """The ABI's name of an enum's *value*, or the number where it has none."""
+    return getattr(value, "name", None) or str(int(value))
 
 
 class Header(NamedTuple):

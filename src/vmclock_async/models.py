@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from functools import cache, lru_cache
 from operator import itemgetter
-from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, final
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
@@ -33,7 +33,7 @@ from vmclock_async.abi import (
     unpack_header,
 )
 
-__all__ = ("VALIDITY_FLAGS", "BodyUpdate", "Snapshot", "VMClockBody", "validation_reason")
+__all__ = ("VALIDITY_FLAGS", "BodyUpdate", "Contents", "Snapshot", "VMClockBody", "validation_reason")
 
 
 class _Range:
@@ -206,6 +206,24 @@ class BodyUpdate(BaseModel):
     )
     """The bits that ``flags`` speaks for."""
 
+    verbatim: ClassVar[bool] = False
+    """Whether this is a whole body, made by ``from_body``, that is copied as it stands."""
+
+    MEASURED_FIELDS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "counter_value",
+            "counter_period_shift",
+            "counter_period_frac_sec",
+            "counter_period_esterror_rate_frac_sec",
+            "counter_period_maxerror_rate_frac_sec",
+            "time_sec",
+            "time_frac_sec",
+            "time_esterror_nanosec",
+            "time_maxerror_nanosec",
+        }
+    )
+    """The fields that a measurement of time consists of."""
+
     disruption_marker: Annotated[int | None, _Range(0, _U64_MAX)] = None
     flags: Annotated[Flags | None, _Range(0, _U64_MAX, Flags)] = None
     clock_status: Annotated[ClockStatus | int | None, _Range(0, 0xFF, _clock_status)] = None
@@ -224,6 +242,11 @@ class BodyUpdate(BaseModel):
     vm_generation_counter: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
     counter_id: Annotated[CounterId | int | None, _Range(0, 0xFF, _counter_id)] = None
     time_type: Annotated[TimeType | int | None, _Range(0, 0xFF, _time_type)] = None
+
+    @property
+    def measures(self) -> bool:
+        """Whether it speaks for a field of a measurement of time."""
+        return not self.MEASURED_FIELDS.isdisjoint(self.model_fields_set)
 
     def __eq__(self, other: object) -> bool:
         # Not to speak for a field and to clear it are both None.
@@ -280,9 +303,27 @@ class BodyUpdate(BaseModel):
 class _WholeUpdate(BodyUpdate):
     """``BodyUpdate.from_body``: its flags are the body's own, not what its values would raise."""
 
+    verbatim: ClassVar[bool] = True
+
     def applied_to(self, body: VMClockBody) -> VMClockBody:
         values = dict(zip(BODY_FIELDS, _values_of(self.__dict__), strict=True))
         return _trusted(VMClockBody, values, _BODY_FIELDS)
+
+
+class Contents(NamedTuple):
+    """What one commit writes: a body, and the two constants of the page that give it its meaning."""
+
+    body: VMClockBody
+    counter_id: int
+    time_type: int
+
+    def updated(self, update: BodyUpdate) -> "Contents":
+        """These contents with what *update* speaks for."""
+        return Contents(
+            update.applied_to(self.body),
+            self.counter_id if update.counter_id is None else update.counter_id,
+            self.time_type if update.time_type is None else update.time_type,
+        )
 
 
 @final

@@ -1,17 +1,25 @@
 """The publisher: supervised sources on one side, the one task that writes on the other.
 
 Sources run as tasks of one task group. Each hands its updates over a stream without a buffer to the writer task,
-which merges them onto the current body and commits the result. So there is no queue in which a time could grow
-old, and one place where the segment changes.
+which makes one body of them and commits it. So there is no queue in which a time could grow old, and one place
+where the segment changes.
+
+What becomes of an update is told where it is done: relaying (``_relaying``), merging (``_merging``), disruptions
+and epochs (``_disruption``), nesting (``_nesting``), sources that go quiet (``_quiet``).
 
 Invariants:
     * Only the writer task touches the segment. A commit has no await in it: cancelling at any point leaves a whole
       body, an even seq_count and no lock.
-    * Every update is committed, in the order it was taken, none skipped or joined with another.
+    * Updates are taken in order, none skipped or joined with another. That of a sole source is a commit each; of
+      several, one that changes nothing of what is published is none.
+    * Right before each commit, and once a second, the device's marker and the counter's continuity are looked at:
+      no time from before a disruption is committed after it was to be seen.
     * The segment is opened when the first source has been heard (an update, or that it is unavailable for now). A
       run that fails before that, on a recording that does not exist for one, has written nothing.
 """
 
+import logging
+import math
 import os
 import random
 import time
@@ -26,10 +34,16 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from pydantic import ValidationError
 
+from vmclock_async._committing import Committer
 from vmclock_async._page import absolute
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
-from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
-from vmclock_async.models import BodyUpdate, VMClockBody, validation_reason
+from vmclock_async.errors import (
+    InvalidUpdateError,
+    SourceError,
+    SourceUnavailableError,
+    VMClockError,
+)
+from vmclock_async.models import BodyUpdate, validation_reason
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import Source
 
@@ -37,6 +51,10 @@ __all__ = ("Publisher", "PublisherStatistics", "SourceState", "SourceStatistics"
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 30.0
+LOOK_EVERY_S: Final = 1.0
+"""How often the writer looks at markers, suspends and quiet sources while no update comes."""
+
+_log: Final = logging.getLogger("vmclock_async.publisher")
 
 SourceState = Literal["new", "running", "unavailable", "finished", "failed"]
 
@@ -67,6 +85,9 @@ class PublisherStatistics:
     seq_count: int | None
     """Of the last commit; None before the first."""
     sources: Mapping[str, SourceStatistics]
+    groups: Mapping[str, str | None]
+    """Which source ``disruption``, ``time`` and ``calendar`` come from; None where nobody has it, or where what
+    was published before is held."""
 
 
 @final
@@ -118,11 +139,14 @@ class _Emit:
 
     @property
     def epoch(self) -> int:
-        return self.publisher._epoch
+        committer = self.publisher._committer
+        return committer.epoch if committer else 0
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         if not isinstance(update, BodyUpdate):
             raise InvalidUpdateError(self.sender.name, f"sent a {type(update).__name__}, not a BodyUpdate")
+        if epoch is None and update.measures and "disruption_marker" not in update.model_fields_set:
+            epoch = self.epoch  # all that can be known of when it was measured
         await self.post(_Message(self.sender, update, epoch))
 
     async def post(self, message: _Message) -> None:
@@ -149,12 +173,14 @@ class _Backoff:
 class Publisher:
     """Publishes what sources say into one segment; the only thing that writes it.
 
-    With one source, its updates merge field by field onto the current body. Several are merged so in the order
-    in which their updates arrive.
+    A sole source of whole bodies (the device, a recording) is relayed verbatim. Otherwise what the sources say is
+    merged: disruptions, time and calendar each come from the first listed source that has them; a change of the
+    disruption marker voids, in the same commit, every time measured before it; and a later interval agrees with
+    the earlier ones. See the modules ``_relaying``, ``_merging``, ``_disruption``, ``_nesting``, ``_quiet``.
 
     Args:
         path: of the segment; see ``SegmentWriter``. A new one has 112 bytes.
-        sources: by name, or just the sources, which then go by the names of their classes.
+        sources: in order of rank, by name; or just the sources, which then go by the names of their classes.
 
     Raises:
         ValueError: *sources* is empty.
@@ -167,9 +193,7 @@ class Publisher:
         self._sources: Final = [_Supervised(name, source) for name, source in _by_name(sources).items()]
         if not self._sources:
             raise ValueError("a publisher needs at least one source")
-        self._epoch = 0
-        self._commits = 0
-        self._seq_count: int | None = None
+        self._committer: Committer | None = None
         self._running = False
         self._failure: Exception | None = None
 
@@ -206,15 +230,18 @@ class Publisher:
 
     def statistics(self) -> PublisherStatistics:
         """What has been done so far, by source."""
+        committer = self._committer
         return PublisherStatistics(
-            commits=self._commits,
-            seq_count=self._seq_count,
+            commits=committer.commits if committer else 0,
+            seq_count=committer.seq_count if committer else None,
+            groups=committer.groups if committer else dict.fromkeys(("disruption", "time", "calendar")),
             sources={supervised.name: supervised.statistics() for supervised in self._sources},
         )
 
     async def _supervise(self, supervised: _Supervised, stream: MemoryObjectSendStream[_Message]) -> None:
         backoff = _Backoff()
         emit = _Emit(self, supervised, stream)
+        logged: str | None = None
         with stream:
             while True:
                 supervised.state = "running"
@@ -238,7 +265,10 @@ class Publisher:
                 if not unavailable:
                     return
                 if supervised.updates > updates_before:
-                    backoff = _Backoff()
+                    backoff, logged = _Backoff(), None
+                if error.reason != logged:
+                    logged = error.reason
+                    _log.warning("%s; it is tried again", error)
                 await anyio.sleep(backoff.next_pause_s())
                 supervised.restarts += 1
 
@@ -248,45 +278,40 @@ class Publisher:
                 message = await stream.receive()
                 message.raise_if_final()
                 await anyio.to_thread.run_sync(opener.open)  # a cold start waits for the disk
-                writer = opener.opened
-                if writer.interrupted:
-                    # Readers cannot read a half-done commit, and need not wait for the next whole one.
-                    self._note(writer.write(VMClockBody(disruption_marker=writer.body.disruption_marker)))
-                while True:
-                    self._take(writer, message)
-                    message = await stream.receive()
+                sources = {supervised.name: supervised.source for supervised in self._sources}
+                self._committer = committer = Committer(opener.opened, sources, previous=self._committer)
+                try:
+                    await self._commit(committer, message, stream)
+                finally:
+                    committer.close()
             except anyio.EndOfStream:
                 return  # every source has returned
             except VMClockError as exc:
                 self._failure = exc
                 tasks.cancel_scope.cancel()
 
-    def _take(self, writer: SegmentWriter, message: _Message) -> None:
-        """Merge and commit what *message* brings."""
-        message.raise_if_final()
+    async def _commit(
+        self, committer: Committer, message: _Message | None, stream: MemoryObjectReceiveStream[_Message]
+    ) -> None:
+        """Commit *message* and all that come after it, and what becomes due between them."""
+        while True:
+            if message is None:
+                committer.look()
+            else:
+                message.raise_if_final()
+                self._take(committer, message)
+            message = None
+            with anyio.move_on_after(math.inf if committer.relaying else LOOK_EVERY_S):
+                message = await stream.receive()
+
+    def _take(self, committer: Committer, message: _Message) -> None:
         update, sender = message.update, message.sender
         if update is None:
             return
         sender.updates += 1
         sender.updated_at = time.monotonic()
-        if message.epoch is not None and message.epoch != self._epoch:
+        if not committer.take(sender.name, update, message.epoch):
             sender.dropped += 1
-            return
-        marker_before = writer.body.disruption_marker
-        # A new segment's marker is 0 for want of one: its first marker is no disruption.
-        new = writer.seq_count == 0
-        try:
-            body = update.applied_to(writer.body)
-            self._note(writer.write(body, counter_id=update.counter_id, time_type=update.time_type))
-        except (TypeError, ValueError) as exc:  # values that model_copy() let in unseen
-            reason = validation_reason(exc) if isinstance(exc, ValidationError) else str(exc)
-            raise InvalidUpdateError(sender.name, f"sent what is no update: {reason}") from exc
-        if body.disruption_marker != marker_before and not new:
-            self._epoch += 1
-
-    def _note(self, seq_count: int) -> None:
-        self._commits += 1
-        self._seq_count = seq_count
 
 
 def _by_name(sources: Mapping[str, Source] | Iterable[Source]) -> dict[str, Source]:

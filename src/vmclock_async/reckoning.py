@@ -13,7 +13,7 @@ Source of the formulas: ``include/uapi/linux/vmclock-abi.h``, UAPI.13 "VMClock".
 import datetime
 from typing import Final, NamedTuple
 
-from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType
+from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType, name_of
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockNotSynchronizedError,
@@ -21,7 +21,7 @@ from vmclock_async.errors import (
     ClockUnboundedError,
     CounterNotSupportedError,
 )
-from vmclock_async.models import Snapshot, VMClockBody
+from vmclock_async.models import Contents, Snapshot, VMClockBody
 
 __all__ = ("UNITS_PER_SECOND", "Bounds", "Reckoned", "bounds_at", "reckon", "ticks_between")
 
@@ -90,14 +90,17 @@ class Bounds(NamedTuple):
         return -((self.earliest_ns - self.latest_ns) // 2)
 
 
-def bounds_at(snapshot: Snapshot, counter: int, *, counter_id: CounterId, max_age_s: int = 1000) -> Bounds:
-    """The interval in which *snapshot* puts true time at *counter*.
+def bounds_at(
+    page: Snapshot | Contents, counter: int, *, counter_id: CounterId, max_age_s: int = 1000, leap: bool = True
+) -> Bounds:
+    """The interval in which *page* puts true time at *counter*.
 
     Args:
-        snapshot: of the segment, read together with *counter*.
-        counter: raw counter value.
+        page: a snapshot of the segment, or what a commit writes to it.
+        counter: raw counter value, read together with the page.
         counter_id: which counter *counter* is of (``timebase.COUNTER_ID``).
         max_age_s: longest time in seconds by which the reference is carried forward.
+        leap: whether a leap second that is announced widens the interval past the month's end.
 
     Raises:
         ClockNotSynchronizedError: clock_status is neither SYNCHRONIZED nor FREERUNNING.
@@ -106,8 +109,8 @@ def bounds_at(snapshot: Snapshot, counter: int, *, counter_id: CounterId, max_ag
         ClockDisruptedError: the counter is more than 1 s behind the reference: it was reset.
         ClockStaleError: the reference is older than *max_age_s*.
     """
-    body = snapshot.body
-    _require_bound(snapshot, counter_id)
+    body = page.body
+    _require_bound(page, counter_id)
     time = reckon(body, counter)
     if time.elapsed < -_LONGEST_PAST_S * UNITS_PER_SECOND:
         raise ClockDisruptedError(
@@ -119,11 +122,12 @@ def bounds_at(snapshot: Snapshot, counter: int, *, counter_id: CounterId, max_ag
             f"the segment's reference is {time.elapsed / UNITS_PER_SECOND:.0f} s old, more than {max_age_s} s; "
             "is its publisher running?"
         )
-    offset_s = body.tai_offset_sec if snapshot.time_type == TimeType.TAI else 0
+    offset_s = body.tai_offset_sec if page.time_type == TimeType.TAI else 0
     low, high = time.low + offset_s * UNITS_PER_SECOND, time.high + offset_s * UNITS_PER_SECOND
     earliest = (low * 10**9 >> 64) - time.maxerror_ns
     latest = -(-high * 10**9 >> 64) + time.maxerror_ns
-    earliest, latest = _widened_by_leap(body, earliest, latest, body.time_sec + offset_s)
+    if leap:
+        earliest, latest = _widened_by_leap(body, earliest, latest, body.time_sec + offset_s)
     if earliest < 0 or latest > _LATEST_NS:
         raise ClockUnboundedError(
             f"the interval from {earliest} to {latest} ns leaves the years 1970 to 2262; the segment is damaged"
@@ -131,17 +135,19 @@ def bounds_at(snapshot: Snapshot, counter: int, *, counter_id: CounterId, max_ag
     return Bounds(earliest, latest)
 
 
-def _require_bound(snapshot: Snapshot, counter_id: CounterId) -> None:
-    body = snapshot.body
+def _require_bound(page: Snapshot | Contents, counter_id: CounterId) -> None:
+    body = page.body
     if body.clock_status not in (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING):
         raise ClockNotSynchronizedError(
             f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING"
         )
-    if snapshot.counter_id != counter_id:
+    if page.counter_id != counter_id:
         raise CounterNotSupportedError(
-            f"the segment counts with {name_of(snapshot.counter_id)}, this machine with "
+            f"the segment counts with {name_of(page.counter_id)}, this machine with "
             f"{name_of(counter_id)}; a source has to give the time in this machine's counter"
         )
+    if body.counter_period_frac_sec == 0:
+        raise ClockUnboundedError("counter_period_frac_sec is 0: nothing tells how fast the counter goes")
     if body.counter_period_shift > _LARGEST_SHIFT:
         raise CounterNotSupportedError(f"counter_period_shift is {body.counter_period_shift}, more than 63")
     for flag, field in (
@@ -150,7 +156,7 @@ def _require_bound(snapshot: Snapshot, counter_id: CounterId) -> None:
     ):
         if not body.flags & flag:
             raise ClockUnboundedError(f"{field} is not valid ({flag.name} is clear); use a source that bounds it")
-    match snapshot.time_type:
+    match page.time_type:
         case TimeType.UTC:
             pass
         case TimeType.TAI if not body.flags & Flags.TAI_OFFSET_VALID:
@@ -165,9 +171,7 @@ def _require_bound(snapshot: Snapshot, counter_id: CounterId) -> None:
         case TimeType.TAI:
             pass
         case _:
-            raise ClockUnboundedError(
-                f"the time is {name_of(snapshot.time_type)}, which cannot be turned into UTC"
-            )
+            raise ClockUnboundedError(f"the time is {name_of(page.time_type)}, which cannot be turned into UTC")
 
 
 def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_utc_s: int) -> tuple[int, int]:
@@ -175,14 +179,14 @@ def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_ut
 
     That is past the end of the reference's month with one announced, and from within a positive one on: its body
     may still be read when the second is over. A positive leap second repeats a second, so that true UTC is one
-    less than reckoned; a negative one skips one.
+    less than reckoned. A negative one skips the month's last: it is made a second before the month's end.
     """
     match body.leap_indicator:
         case LeapIndicator.POS:
             return earliest - 10**9, latest
         case LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):
             return earliest - 10**9, latest
-        case LeapIndicator.PRE_NEG if latest >= _month_end_ns(reference_utc_s):
+        case LeapIndicator.PRE_NEG if latest >= _month_end_ns(reference_utc_s) - 10**9:
             return earliest, latest + 10**9
         case _:
             return earliest, latest
@@ -196,8 +200,3 @@ def _month_end_ns(utc_s: int) -> int:
     except (OverflowError, OSError, ValueError):
         return _LATEST_NS  # out of every range, and refused for that
     return int(in_next_month.replace(day=1, hour=0, minute=0, second=0).timestamp()) * 10**9
-
-
-def name_of(value: int) -> str:
-    """The ABI's name of an enum's *value*, or the number where it has none."""
-    return getattr(value, "name", None) or str(int(value))

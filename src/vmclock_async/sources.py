@@ -22,6 +22,8 @@ __all__ = (
     "SOURCES_VARIABLE",
     "Emit",
     "InstalledSource",
+    "MarksDisruption",
+    "Probes",
     "Progress",
     "ReportsProgress",
     "Source",
@@ -39,14 +41,15 @@ class Emit(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Number of the present epoch; it changes with every disruption that is published."""
+        """Number of the present epoch; every disruption of the counter (a migration, a suspend) begins another."""
         ...
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         """Hand over *update*; returns once the writer task has taken it, so nothing queues up and grows old.
 
         A source of time reads ``emit.epoch`` before it measures and passes it as *epoch*: if a disruption has
-        ended that epoch, the measurement is of no use any more, and the update is dropped. None: never dropped.
+        ended that epoch, the measurement is of no use any more, and the update is dropped. None: of the present
+        epoch, or of any where it measures nothing, or has a disruption marker of its own.
 
         Raises:
             InvalidUpdateError: *update* is not a ``BodyUpdate``.
@@ -93,6 +96,31 @@ class ReportsProgress(Protocol):
 
     def progress(self) -> Progress:
         """How far this run has come; does not wait."""
+        ...
+
+
+@runtime_checkable
+class MarksDisruption(Protocol):
+    """A source that can be asked for the disruption marker between its updates."""
+
+    def disruption_marker(self) -> int | None:
+        """The marker as it is now, 0 to 2**64 - 1; None while it is not known. Does not wait.
+
+        The publisher asks right before each commit: no time from before a disruption is to be committed after it.
+        """
+        ...
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """A source that can tell whether this machine has what it reads."""
+
+    def probe(self) -> str:
+        """What there is, in a few words; may block for a second. For ``publish auto``.
+
+        Raises:
+            VMClockError: it is not there, or cannot be used; says what to do.
+        """
         ...
 
 

@@ -7,8 +7,9 @@ import typer
 
 from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, utc
 from vmclock_async._cli.paths import reader_path
+from vmclock_async.abi import name_of
 from vmclock_async.errors import ClockDisruptedError
-from vmclock_async.reckoning import Bounds, bounds_at, name_of
+from vmclock_async.reckoning import Bounds, bounds_at
 from vmclock_async.segment import SegmentReader
 from vmclock_async.timebase import COUNTER_ID
 

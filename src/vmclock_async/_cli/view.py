@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vmclock_async._cli.now import reading
 from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, snapshot_fields
-from vmclock_async.abi import ClockStatus, Flags
+from vmclock_async.abi import ClockStatus, Flags, name_of
 from vmclock_async.errors import ClockError
 from vmclock_async.events import (
     Disrupted,
@@ -26,7 +26,7 @@ from vmclock_async.events import (
     StatusChanged,
 )
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import Bounds, bounds_at, name_of
+from vmclock_async.reckoning import Bounds, bounds_at
 from vmclock_async.timebase import COUNTER_ID, counter_ticks
 
 __all__ = ("JsonView", "LineView", "TerminalView", "View")

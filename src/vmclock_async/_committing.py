@@ -1,0 +1,157 @@
+"""The writer's side of the publisher: from one update to one commit. Nothing here waits.
+
+Right before each commit of merged contents the world is looked at once more: whether the machine was suspended,
+and whether the device's marker has moved, of which its own update may still be on the way. A change is committed
+along with what it voids.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Final, final
+
+from pydantic import ValidationError
+
+from vmclock_async._merging import Merger
+from vmclock_async._relaying import is_relayed
+from vmclock_async.errors import InvalidUpdateError, SourceError
+from vmclock_async.models import BodyUpdate, Contents, VMClockBody, validation_reason
+from vmclock_async.segment import SegmentWriter
+from vmclock_async.sources import MarksDisruption, Source
+from vmclock_async.timebase import Continuity, counter_ticks
+
+__all__ = ("Committer",)
+
+_log: Final = logging.getLogger("vmclock_async.publisher")
+
+
+@final
+class Committer:
+    """Commits to the segment of *writer* what *sources* say; counts go on from *previous*, of the run before."""
+
+    def __init__(
+        self, writer: SegmentWriter, sources: Mapping[str, Source], *, previous: "Committer | None" = None
+    ) -> None:
+        self._writer: Final = writer
+        # Of each source, whether it can be asked for its marker: to find that out takes longer than to ask.
+        self._sources: Final = {
+            name: source if isinstance(source, MarksDisruption) else None for name, source in sources.items()
+        }
+        # Of the run before, too: a suspend between the two is one.
+        self._continuity: Final[Continuity] = previous._continuity if previous else Continuity()
+        self.commits: int = previous.commits if previous else 0
+        self.seq_count: int | None = None
+        """Of the last commit."""
+        self.relaying = False
+        """Whether what was committed last was relayed; then nothing is due but the next update."""
+        contents = writer.contents
+        if writer.interrupted:
+            # A half-done body: readers cannot read it, and need not wait for the next whole one.
+            contents = contents._replace(body=VMClockBody(disruption_marker=contents.body.disruption_marker))
+        epoch = previous.epoch if previous else 0
+        self._merger: Final = Merger(sources, contents, cold=writer.cold, epoch=epoch)
+        if writer.interrupted:
+            self._write(contents)
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self._merger.disruptions.epoch
+
+    @property
+    def groups(self) -> dict[str, str | None]:
+        """Which source each group of fields comes from."""
+        return self._merger.groups
+
+    def take(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
+        """Commit *update* of the source *name*, measured in *epoch*; False: dropped, for that has ended.
+
+        Raises:
+            InvalidUpdateError: it holds what is no value of its field.
+            SegmentError: the segment cannot be written.
+        """
+        sole = len(self._sources) == 1
+        try:
+            if is_relayed(update, sources=len(self._sources)):
+                self.relaying = True
+                self._write(self._merger.relay(update))
+                return True
+            self.relaying = False
+            _require_valid(update)
+            looked_at = self._look()
+            if epoch is not None and epoch != self.epoch:
+                self._commit(always=False)
+                return False
+            self._merger.hear(name, update, looked_at=looked_at[1] if looked_at and looked_at[0] == name else None)
+            self._commit(always=sole)
+        except (TypeError, ValueError) as exc:  # values that model_copy() let in unseen
+            reason = validation_reason(exc) if isinstance(exc, ValidationError) else str(exc)
+            raise InvalidUpdateError(name, f"sent what is no update: {reason}") from exc
+        return True
+
+    def look(self) -> None:
+        """Commit what has become due without an update: a disruption, a source that went quiet.
+
+        Raises:
+            SegmentError: the segment cannot be written.
+        """
+        if not self.relaying:
+            self._look()
+            self._commit(always=False)
+
+    def close(self) -> None:
+        """Commit what is to be left behind, if that is not what is there."""
+        if not (self.relaying or self._merger.disruptions.cold):
+            self._look()
+            self._merger.compose(counter_ticks())
+            self._write_if_changed(self._merger.close())
+
+    def _look(self) -> tuple[str, int] | None:
+        """Take note of what happened; the source that marks disruptions, and its marker, if it can be asked."""
+        if reason := self._continuity.break_seen():
+            self._merger.interrupted(reason)
+        marked = self._ask_for_marker()
+        if marked:
+            self._merger.marker_is(*marked)
+        self._merger.look(counter_ticks())
+        return marked
+
+    def _ask_for_marker(self) -> tuple[str, int] | None:
+        for name, source in self._sources.items():
+            if source is not None and (marker := _marker_of(name, source)) is not None:
+                return name, marker
+            if name == self._merger.marker_source:
+                return None  # it tells by its updates alone
+        return None
+
+    def _commit(self, *, always: bool) -> None:
+        contents = self._merger.compose(counter_ticks())
+        if always:
+            self._write(contents)
+        else:
+            self._write_if_changed(contents)
+
+    def _write_if_changed(self, contents: Contents) -> None:
+        if contents != self._writer.contents or self._merger.disruptions.cold:
+            self._write(contents)
+
+    def _write(self, contents: Contents) -> None:
+        self.seq_count = self._writer.write(
+            contents.body, counter_id=contents.counter_id, time_type=contents.time_type
+        )
+        self._merger.disruptions.cold = False
+        self.commits += 1
+
+
+def _require_valid(update: BodyUpdate) -> None:
+    """Raise ValidationError where model_copy() has let in what is no value of its field."""
+    BodyUpdate.model_validate({name: getattr(update, name) for name in update.model_fields_set})
+
+
+def _marker_of(name: str, source: MarksDisruption) -> int | None:
+    try:
+        marker = source.disruption_marker()
+    except Exception as exc:  # a stranger's code: whatever it raises must name the source
+        raise SourceError(name, f"disruption_marker() failed with {type(exc).__name__}: {exc}") from exc
+    if marker is not None and not (type(marker) is int and 0 <= marker < 2**64):
+        raise SourceError(name, f"disruption_marker() returned {marker!r}, not None or an integer of 64 bits")
+    return marker

@@ -1,0 +1,56 @@
+"""Random histories of a machine: what readers are promised holds through every one of them."""
+
+import logging
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulated_world import KINDS, Act, World, random_history
+
+ACTS = st.builds(
+    Act,
+    kind=st.sampled_from(KINDS),
+    source=st.integers(0, 1),
+    at_once=st.booleans(),
+    duration_ns=st.integers(1, 2 * 10**9) | st.integers(1, 1100 * 10**9),
+    ppm=st.integers(-40, 40),
+    error=st.integers(-100, 100),
+    bound_ns=st.integers(0, 5_000_000),
+    jump=st.integers(0, 2**64 - 1) | st.integers(-(10**12), 10**12),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet_log() -> Iterator[None]:
+    """Every step is logged, and there are tens of thousands."""
+    log = logging.getLogger("vmclock_async.publisher")
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(logging.NOTSET)
+
+
+@given(history=st.lists(ACTS, max_size=40), with_device=st.booleans(), device_tells_time=st.booleans())
+@settings(max_examples=400)
+def test_promises_hold_through_any_history(history: list[Act], with_device: bool, device_tells_time: bool) -> None:
+    """Intervals contain true time, bodies nest, no new marker comes with an old time."""
+    World(with_device=with_device, device_tells_time=device_tells_time).run(history)
+
+
+@pytest.mark.timeout(3600)
+def test_promises_hold_through_many_histories() -> None:
+    """The same at a pace that allows for 10**5 (``make stress``); here for a few hundred."""
+    count = int(os.environ.get("VMCLOCK_ASYNC_HISTORIES", "500"))
+    given = 0
+    for seed in range(count):
+        world = World(with_device=seed % 4 > 0, device_tells_time=seed % 4 == 3)
+        try:
+            world.run(random_history(random.Random(seed)))
+        except AssertionError as exc:
+            exc.add_note(f"history of seed {seed}")
+            raise
+        given += world.given
+    assert given > count, "histories in which nobody is given a time prove nothing"
