@@ -1,0 +1,8 @@
+"""The kernel source: the time as the kernel's own clock has it, with the bound that its daemon wrote.
+
+Any Linux machine or container has it, and it needs no privilege.
+"""
+
+from vmclock_kernel.source import KernelSettings, KernelSource
+
+__all__ = ("KernelSettings", "KernelSource")

@@ -1,0 +1,56 @@
+"""What the kernel source asks of the machine: all of its input, in one place."""
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from vmclock_async.errors import SourceUnavailableError
+from vmclock_async.timebase import Pairing, Timex, adjtimex, counter_unfit_because, pair
+
+__all__ = ("Machine",)
+
+_PROC: Final = Path("/proc")
+
+
+class Machine:
+    """This machine; a test may play another by overriding methods."""
+
+    def counter_unfit_because(self) -> str | None:
+        """Why no time may be told in terms of the counter; None where it is fit."""
+        return counter_unfit_because()
+
+    def timex(self) -> Timex:
+        """The kernel's clock discipline.
+
+        Raises:
+            SourceUnavailableError: adjtimex is refused.
+        """
+        try:
+            return adjtimex()
+        except OSError as exc:
+            raise SourceUnavailableError(
+                "kernel",
+                f"{exc}: reading the kernel's clock state needs no privilege, so a seccomp filter forbids it; "
+                "allow the system call adjtimex there, or use the source chrony",
+            ) from exc
+
+    def pair(self, clock_id: int) -> Pairing:
+        """The counter paired with *clock_id*."""
+        return pair(clock_id)
+
+    def monotonic_ns(self) -> int:
+        """CLOCK_MONOTONIC: it goes on exactly while the kernel counts seconds."""
+        return time.monotonic_ns()
+
+    def chronyd_runs(self, proc: Path = _PROC) -> bool:
+        """Whether a process in sight is called chronyd; reads some hundred files of *proc*."""
+        for entry in os.listdir(proc):
+            if entry.isdecimal():
+                try:
+                    name = (proc / entry / "comm").read_bytes()
+                except OSError:  # it has ended, or is not ours to see
+                    continue
+                if name.rstrip(b"\n") == b"chronyd":
+                    return True
+        return False

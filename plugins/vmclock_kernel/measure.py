@@ -1,0 +1,187 @@
+"""From one reading of the kernel's clock to one update. Nothing here waits or looks at a clock.
+
+    max error = maxerror + 500 us + |offset| + half window + assumed error
+    P         = the slope of (counter, clock) over the last readings;
+                at the first: RAW's period with the kernel's correction of its clock's rate
+    R         = P * 500 ppm + |P - RAW's period| + P's own uncertainty
+
+maxerror is what the daemon wrote and the kernel has added since; it adds 500 us once a second, so that up to that
+much is yet to be added. 500 ppm is the kernel's own limit (MAXFREQ) on how far an oscillator may be off its
+nominal rate. The second term of R is small while the clock runs evenly. While a daemon slews it (chronyd: by up to
+8 %), the clock's rate is not that of true time: that keeps to RAW's, within the limit.
+
+Sources: adjtimex(2), ``include/linux/timex.h``, ``kernel/time/ntp.c``.
+"""
+
+import math
+from fractions import Fraction
+from typing import Final, NamedTuple, final
+
+from vmclock_async.abi import ClockStatus
+from vmclock_async.models import BodyUpdate
+from vmclock_async.timebase import (
+    COUNTER_ID,
+    ClockStatusBits,
+    Pairing,
+    Rate,
+    Slope,
+    Timescale,
+    Timex,
+    fixed_point_period,
+    leap_indicator,
+    timescale,
+)
+from vmclock_kernel.written import STEP_NS
+
+__all__ = ("CHRONYD_ASSUMED_NS", "Reading", "Steering", "assumed_error_ns", "drift", "max_error_ns", "time_update")
+
+CHRONYD_ASSUMED_NS: Final = 10_000_000
+"""Allowance for what chronyd is still slewing, which its maxerror leaves out."""
+
+_DRIFT: Final = Fraction(500, 10**6)
+_FASTEST_SLEW: Final = Fraction(100_000, 10**6)
+"""The kernel's own limit (ADJ_TICK by a tenth). What moves faster was stepped."""
+_U64: Final = 2**64
+
+
+class Reading(NamedTuple):
+    """The kernel's clock, paired with the counter between two readings of its discipline."""
+
+    before: Timex
+    pairing: Pairing
+    after: Timex
+
+    @property
+    def timescale(self) -> Timescale:
+        """What the counter is paired with."""
+        return timescale(self.before)
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether all three are of one state of the clock; if not, ask again.
+
+        The clock is to be between what the kernel said before and after. Where it is not, it was stepped, or a
+        leap second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
+        """
+        before, after = self.before, self.after
+        if (before.state, before.status, before.tai_offset_s) != (after.state, after.status, after.tai_offset_s):
+            return False
+        utc_ns = self.pairing.clock_ns + (self.timescale.tai_offset_s or 0) * 10**9
+        return before.realtime_ns <= utc_ns <= after.realtime_ns + 1000  # that is cut to whole microseconds
+
+
+@final
+class Steering:
+    """How fast the kernel's clock goes by the counter, from one reading after the other."""
+
+    def __init__(self) -> None:
+        self._slope = Slope()
+        self._last: Reading | None = None
+
+    def rate(self, reading: Reading, raw: Rate) -> Rate:
+        """The rate at *reading*, later than all before; *raw* is that of CLOCK_MONOTONIC_RAW.
+
+        A clock that was stepped, or changed its timescale, or made a leap, begins anew.
+        """
+        if not self._continues(reading, raw):
+            self._slope = Slope()
+        self._last = reading
+        self._slope.add(reading.pairing)
+        if len(self._slope) > 1:
+            try:
+                return self._slope.rate()
+            except ValueError:
+                pass  # too close together to tell
+        return _steered(raw, reading.after.frequency_ppb)
+
+    def _continues(self, reading: Reading, raw: Rate) -> bool:
+        last = self._last
+        if last is None or (last.timescale, last.after.state) != (reading.timescale, reading.after.state):
+            return False
+        ticks = reading.pairing.counter_ticks - last.pairing.counter_ticks
+        passed_ns = reading.pairing.clock_ns - last.pairing.clock_ns
+        windows = reading.pairing.window_ticks + last.pairing.window_ticks
+        expected_ns = ticks * raw.ns_per_tick
+        allowed_ns = expected_ns * _FASTEST_SLEW + windows * raw.ns_per_tick
+        return ticks > 0 and abs(passed_ns - expected_ns) <= allowed_ns
+
+
+def _steered(raw: Rate, frequency_ppb: int) -> Rate:
+    faster = 1 + Fraction(frequency_ppb, 10**9)
+    # A part in 10**9 for the rounding of the frequency.
+    return Rate(raw.ns_per_tick * faster, raw.error * faster + raw.ns_per_tick / 10**9)
+
+
+def assumed_error_ns(setting_ns: int | None, timex: Timex, *, may_be_zero: bool, chronyd_runs: bool) -> int | None:
+    """What to add to the bound for what maxerror leaves out; None: there is no bound to add it to.
+
+    Where the kernel's own loop does not steer the clock (STA_PLL is clear), a daemon does it by the clock's rate,
+    and what it has yet to correct is not told: chronyd, be it in sight or not.
+    """
+    if setting_ns is not None:
+        return setting_ns
+    if chronyd_runs:
+        return CHRONYD_ASSUMED_NS
+    if may_be_zero:
+        return None
+    return 0 if timex.status & ClockStatusBits.PLL else CHRONYD_ASSUMED_NS
+
+
+def drift(rate: Rate, raw: Rate) -> Fraction:
+    """R: how far true time's rate may be off a clock that goes by *rate*, nanoseconds a tick."""
+    return rate.ns_per_tick * _DRIFT + abs(rate.ns_per_tick - raw.ns_per_tick) + rate.error
+
+
+def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int:
+    """The bound on the error of *reading*, rounded up, where a tick takes *longest_tick_ns* at most."""
+    return (
+        max(reading.before.maxerror_ns, reading.after.maxerror_ns)
+        + STEP_NS
+        + _offset_ns(reading)
+        + _half_window_ns(reading, longest_tick_ns)
+        + assumed_ns
+        + 2  # the clock's own last nanosecond, and the rounding of time_frac_sec
+    )
+
+
+def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> BodyUpdate:
+    """The update for *reading* of a clock that goes by *rate*; without a bound where *assumed_ns* is None."""
+    clock, timex, scale = reading.pairing.clock_ns, reading.after, reading.timescale
+    period = fixed_point_period(rate.ns_per_tick.numerator, rate.ns_per_tick.denominator)
+    unit_ns = Fraction(10**9, 2 ** (64 + period.shift))
+    off = drift(rate, raw)
+    longest_tick_ns = rate.ns_per_tick + off
+    return BodyUpdate(
+        counter_id=COUNTER_ID,
+        time_type=scale.time_type,
+        tai_offset_sec=scale.tai_offset_s,
+        leap_indicator=leap_indicator(timex),
+        clock_status=ClockStatus.SYNCHRONIZED,
+        counter_value=reading.pairing.counter_ticks,
+        counter_period_shift=period.shift,
+        counter_period_frac_sec=period.frac_sec,
+        counter_period_esterror_rate_frac_sec=_in_units(rate.error, unit_ns),
+        counter_period_maxerror_rate_frac_sec=_in_units(off, unit_ns),
+        time_sec=clock // 10**9,
+        time_frac_sec=(clock % 10**9 << 64) // 10**9,
+        time_esterror_nanosec=timex.esterror_ns + _offset_ns(reading) + _half_window_ns(reading, longest_tick_ns),
+        time_maxerror_nanosec=None if assumed_ns is None else max_error_ns(reading, longest_tick_ns, assumed_ns),
+    )
+
+
+def _offset_ns(reading: Reading) -> int:
+    """The larger |offset|, rounded up."""
+    cut_ns = 0 if reading.after.status & ClockStatusBits.NANO else 1000
+    return max(abs(reading.before.offset_ns), abs(reading.after.offset_ns)) + cut_ns
+
+
+def _half_window_ns(reading: Reading, longest_tick_ns: Fraction) -> int:
+    # Two ticks: the rounding of its middle, and the counter's own last one.
+    return math.ceil((reading.pairing.window_ticks // 2 + 2) * longest_tick_ns)
+
+
+def _in_units(ns_per_tick: Fraction, unit_ns: Fraction) -> int | None:
+    """*ns_per_tick*, an error a tick, rounded up, and one for the rounding of the period; None where it is beyond
+    what the ABI can hold."""
+    units = math.ceil(ns_per_tick / unit_ns) + 1
+    return units if units < _U64 else None

@@ -1,0 +1,179 @@
+"""The kernel source and its settings: one poll a second, from what the machine says to an update.
+
+What it can see is the kernel's clock and what its daemon wrote about it. What it cannot see:
+
+* a daemon that wrote a bound which does not hold: servers that lie, a daemon that makes a guess;
+* what a daemon that is not the kernel's own loop is still slewing, if that is more than ``assumed_error``;
+* a disruption that no device tells of and that left CLOCK_BOOTTIME as it was (a live migration without
+  ``/dev/vmclock0``);
+* after a disruption, what the daemon's new maxerror rests on: it was written since, but perhaps from measurements
+  that are older. Where disruptions happen, the source chrony is the better one.
+"""
+
+import logging
+import math
+from decimal import Decimal
+from fractions import Fraction
+from typing import ClassVar, Final, final
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, Field
+
+from vmclock_async.abi import ClockStatus, CounterId
+from vmclock_async.errors import SourceUnavailableError
+from vmclock_async.models import BodyUpdate
+from vmclock_async.sources import Emit
+from vmclock_async.timebase import Calibration, timescale
+from vmclock_kernel.machine import Machine
+from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, time_update
+from vmclock_kernel.written import WrittenMaxError
+
+__all__ = ("KernelSettings", "KernelSource")
+
+_CALIBRATION_S: Final = 0.1
+_ASK_AGAIN_S: Final = 0.01
+"""Longer than a tick of the kernel's, with which its clock catches up with its state."""
+_LOOK_FOR_CHRONYD_EVERY_S: Final = 60.0
+
+_log: Final = logging.getLogger("vmclock_async.kernel")
+
+
+@final
+class KernelSettings(BaseModel):
+    """Options of the kernel source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    poll_interval: float = Field(1.0, gt=0, allow_inf_nan=False, description="seconds between two measurements")
+    assumed_error: Decimal | None = Field(
+        None,
+        ge=0,
+        le=10**6,
+        allow_inf_nan=False,
+        description="seconds that the clock may be off beyond what its daemon told the kernel; "
+        "by default 0.01 where chronyd or another program slews it, else 0",
+    )
+
+    @property
+    def assumed_error_ns(self) -> int | None:
+        """`assumed_error` in nanoseconds, rounded up."""
+        return None if self.assumed_error is None else math.ceil(Fraction(self.assumed_error) * 10**9)
+
+
+@final
+class _Epoch:
+    """What is known in one epoch, and void in the next."""
+
+    def __init__(self, number: int, *, stale: bool) -> None:
+        self.number = number
+        self.calibration = Calibration()
+        self.calibrated = False
+        self.steering = Steering()
+        self.written = WrittenMaxError(stale=stale)
+
+
+@final
+class KernelSource:
+    """Tells the time of the kernel's clock, as a daemon keeps it.
+
+    After a disruption it gives no time until the daemon has written maxerror anew.
+
+    Raises from ``run``:
+        SourceUnavailableError: the counter is unfit, or adjtimex is refused.
+    """
+
+    settings_type: ClassVar[type[BaseModel]] = KernelSettings
+
+    def __init__(self, settings: KernelSettings, *, machine: Machine | None = None) -> None:
+        self._settings = settings
+        self._machine = machine or Machine()
+        self._epoch: _Epoch | None = None
+        self._chronyd_runs = False
+        self._unsynchronized = False
+        """Whether that was the last thing told."""
+        self._unbounded = False
+        """Whether the log says so."""
+
+    def probe(self) -> str:
+        """What the kernel says of its clock.
+
+        Raises:
+            SourceUnavailableError: the counter is unfit, or adjtimex is refused.
+        """
+        if reason := self._machine.counter_unfit_because():
+            raise SourceUnavailableError("kernel", reason)
+        timex = self._machine.timex()
+        if timex.unsynchronized:
+            return "the kernel's clock, which no daemon synchronizes now (STA_UNSYNC); start one"
+        offset_s = timescale(timex).tai_offset_s
+        scale = "UTC (no TAI offset known)" if offset_s is None else f"TAI (offset {offset_s} s)"
+        return f"the kernel's clock in {scale}, synchronized, maxerror {timex.maxerror_ns / 1e6:g} ms"
+
+    async def run(self, emit: Emit) -> None:
+        """Measure once a ``poll_interval``, for ever."""
+        self._unsynchronized = False
+        look_at = -math.inf
+        while True:
+            if anyio.current_time() >= look_at:
+                self._chronyd_runs = await anyio.to_thread.run_sync(self._machine.chronyd_runs)
+                look_at = anyio.current_time() + _LOOK_FOR_CHRONYD_EVERY_S
+            number = emit.epoch
+            epoch = self._epoch
+            if epoch is None or epoch.number != number or not epoch.calibrated:
+                await self._begin(number, emit)
+                continue  # the epoch may have ended meanwhile
+            reading = self._read()
+            if not reading.is_consistent:
+                await anyio.sleep(_ASK_AGAIN_S)
+                continue
+            epoch.written.seen(reading.after.maxerror_ns, self._machine.monotonic_ns())
+            if not reading.after.unsynchronized:
+                await self._tell_time(epoch, reading, emit)
+            elif not self._unsynchronized:
+                self._unsynchronized = True
+                epoch.steering = Steering()
+                # No measurement: it holds in whatever epoch.
+                await emit(BodyUpdate(clock_status=ClockStatus.UNKNOWN))
+            await anyio.sleep(self._settings.poll_interval)
+
+    async def _begin(self, number: int, emit: Emit) -> None:
+        if reason := self._machine.counter_unfit_because():
+            await emit(BodyUpdate(counter_id=CounterId.INVALID))
+            raise SourceUnavailableError("kernel", reason)
+        # A publisher's first epoch is 0: of another one the beginning is a disruption, though nobody saw it here.
+        stale = number != 0 if self._epoch is None else self._epoch.number != number or self._epoch.written.stale
+        if stale and (self._epoch is None or self._epoch.number != number):
+            _log.info("the counter was disrupted: there is no time until the clock's daemon writes maxerror anew")
+        self._epoch = epoch = _Epoch(number, stale=stale)
+        await anyio.sleep(_CALIBRATION_S)
+        epoch.calibrated = True
+
+    def _read(self) -> Reading:
+        before = self._machine.timex()
+        return Reading(before, self._machine.pair(timescale(before).clock_id), self._machine.timex())
+
+    async def _tell_time(self, epoch: _Epoch, reading: Reading, emit: Emit) -> None:
+        self._unsynchronized = False
+        try:
+            raw = epoch.calibration.rate()
+        except ValueError:
+            epoch.calibrated = False  # the counter went back: the publisher ends the epoch for that
+            return
+        rate = epoch.steering.rate(reading, raw)
+        if epoch.written.stale:
+            return
+        assumed_ns = assumed_error_ns(
+            self._settings.assumed_error_ns,
+            reading.after,
+            may_be_zero=epoch.written.may_be_zero,
+            chronyd_runs=self._chronyd_runs,
+        )
+        if assumed_ns is None and not self._unbounded:
+            _log.warning(
+                "the daemon that keeps the clock writes maxerror 0 into the kernel, as systemd-timesyncd does: no "
+                "bound; the time is published without one. Run chronyd and use the source chrony, or say with "
+                "kernel.assumed_error how many seconds the clock may be off"
+            )
+        self._unbounded = assumed_ns is None
+        await emit(time_update(reading, rate, raw, assumed_ns=assumed_ns), epoch=epoch.number)
