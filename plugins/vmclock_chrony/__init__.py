@@ -1,0 +1,5 @@
+"""The time that chronyd has, with its bound, from the ``tracking`` report of its command socket."""
+
+from vmclock_chrony.source import ChronySettings, ChronySource
+
+__all__ = ("ChronySettings", "ChronySource")

@@ -1,0 +1,212 @@
+"""A connection to chronyd that neither hangs nor leaves a thread behind: the one place that touches pychrony.
+
+pychrony waits for an answer without a time-out, and a thread that waits so keeps the process alive. So the
+socket's own time-outs are set, on a duplicate of its descriptor, which pychrony keeps in a private attribute;
+whether that is there is checked with each connection. Requests run in a worker thread. Cancelling one shuts the
+socket down, which ends the wait at once, and then waits for the thread. What is read from such a socket is empty,
+which libchrony takes for an answer to be ignored, and reads again, for ever; so its descriptor is made one that
+cannot be read, until the connection is closed.
+
+A connection that failed is not used again: its socket may still get the answer to the request that timed out.
+
+libchrony binds its end of a Unix socket in a directory ``libchrony.*`` beside chronyd's, and removes it on
+closing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, Self, TypeVar, final
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from vmclock_async import SourceError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from pychrony import ChronyConnection, Source, SourceStats, TrackingStatus
+
+__all__ = ("TIMEOUT_S", "Connection", "ask")
+
+TIMEOUT_S: Final = 1
+"""Longest wait for one datagram; a report is two."""
+_USUAL_SOCKET: Final = "/run/chrony/chronyd.sock"
+
+_TIMEVAL: Final = struct.pack("@ll", TIMEOUT_S, 0)
+_T = TypeVar("_T")
+
+
+def _pychrony() -> ModuleType:
+    try:
+        import pychrony  # an extra: it is missed when it is used
+    except ImportError as exc:
+        raise SourceError(
+            "chrony", f"needs pychrony ({exc}); install it: pip install 'vmclock-async[chrony]'"
+        ) from exc
+    return pychrony
+
+
+@final
+class Connection:
+    """Opened by the first request, and closed by ``close``; one thread at a time.
+
+    Args:
+        address: a socket's path, ``host:port`` of the command port, or None for chronyd's usual places.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address: Final = address
+        self._chrony: ChronyConnection | None = None
+        self._socket: socket.socket | None = None
+        self._descriptor: int | None = None
+        """pychrony's own, of which the socket here is a duplicate."""
+        self._interrupted = False
+
+    @property
+    def address(self) -> str | None:
+        """Where chronyd was reached; None before that."""
+        return self._chrony.address if self._chrony else None
+
+    def tracking(self) -> TrackingStatus:
+        """chronyd's ``tracking`` report; waits two seconds at most.
+
+        Raises:
+            SourceUnavailableError: there is no answer, or none that makes sense; says what to do.
+            SourceError: pychrony is missing, or is not what it was.
+        """
+        return self._translated(lambda chrony: chrony.get_tracking())
+
+    def sources(self) -> list[tuple[Source, SourceStats]]:
+        """chronyd's time sources, each with its statistics; some datagrams a source.
+
+        Raises:
+            As ``tracking``.
+        """
+
+        def both(chrony: ChronyConnection) -> list[tuple[Source, SourceStats]]:
+            # Both reports are in the order of chronyd's own table.
+            return list(zip(chrony.get_sources(), chrony.get_source_stats(), strict=True))
+
+        return self._translated(both)
+
+    def interrupt(self) -> None:
+        """End the wait of a request in another thread."""
+        self._interrupted = True
+        if self._socket is not None and self._descriptor is not None:
+            with open(os.devnull, "rb") as no_socket:
+                os.dup2(no_socket.fileno(), self._descriptor, inheritable=False)
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # of a connectionless socket: it is woken all the same
+
+    def close(self) -> None:
+        """Close it, and remove this end's socket."""
+        if self._socket is not None:
+            if self._interrupted and self._descriptor is not None:
+                os.dup2(self._socket.fileno(), self._descriptor, inheritable=False)  # whose name is to be removed
+            self._socket.close()
+        if self._chrony is not None:
+            self._chrony.__exit__(None, None, None)
+        self._chrony = self._socket = self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> ChronyConnection:
+        if self._chrony is None:
+            pychrony = _pychrony()
+            chrony: ChronyConnection = pychrony.ChronyConnection(self._address)
+            chrony.__enter__()
+            self._chrony = chrony
+            descriptor = getattr(chrony, "_fd", None)
+            if not isinstance(descriptor, int):
+                raise SourceError(
+                    "chrony",
+                    f"pychrony {pychrony.__version__} keeps no descriptor in _fd, without which its requests have "
+                    "no time-out; install another version of it",
+                )
+            duplicate = socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_DGRAM)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                duplicate.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL)
+            self._descriptor, self._socket = descriptor, duplicate
+        if self._interrupted:
+            raise SourceUnavailableError("chrony", "interrupted")
+        return self._chrony
+
+    def _translated(self, request: Callable[[ChronyConnection], _T]) -> _T:
+        pychrony = _pychrony()
+        where = self._address or "its usual sockets and 127.0.0.1:323"
+        try:
+            return request(self._open())
+        except pychrony.ChronyLibraryError as exc:
+            raise SourceError("chrony", f"pychrony is not usable: {exc}") from exc
+        except (pychrony.ChronyError, OSError, ValueError) as exc:
+            if refused := _refused_socket(self.address or self._address):
+                raise SourceUnavailableError(
+                    "chrony",
+                    f"this user may not use chronyd's socket {refused} ({exc}); run as root or the chrony user, "
+                    "or use the command port (address=127.0.0.1:323), which serves anyone in the same network "
+                    "namespace",
+                ) from exc
+            raise SourceUnavailableError(
+                "chrony",
+                f"no answer from chronyd at {self.address or where} within {TIMEOUT_S} s ({exc}); "
+                "is it running, and is this its address?",
+            ) from exc
+
+
+def _refused_socket(address: str | None) -> str | None:
+    """The socket at *address* if this user may not use it. The directory counts as well: it is closed to others,
+    and this end's socket is to go there."""
+    path = address or _USUAL_SOCKET
+    if not path.startswith("/"):
+        return None
+    try:
+        os.stat(path)
+    except PermissionError:
+        return path
+    except OSError:
+        return None  # not there
+    is_usable = os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK | os.X_OK)
+    return None if is_usable else path
+
+
+async def ask(connection: Connection, request: Callable[[], _T]) -> _T:
+    """*request*, of *connection*, in a worker thread; cancelling it ends the thread's wait, and waits for it.
+
+    Raises:
+        What *request* raises.
+    """
+    answered = False
+
+    def outcome() -> _T | Exception:
+        try:
+            return request()
+        except Exception as exc:  # carried over by hand: a task group would wrap it
+            return exc
+
+    async def interrupt_when_cancelled() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            if not answered:
+                connection.interrupt()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(interrupt_when_cancelled)
+        answer = await anyio.to_thread.run_sync(outcome)
+        answered = True
+        tasks.cancel_scope.cancel()
+    if isinstance(answer, Exception):
+        await anyio.lowlevel.checkpoint_if_cancelled()  # where that is why the request failed
+        raise answer
+    return answer

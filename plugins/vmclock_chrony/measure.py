@@ -1,0 +1,305 @@
+"""From one answer of chronyd to one measurement. Nothing here waits or looks at a clock.
+
+Before the request the counter is paired with the system clock (c_b, r_b), and after it (c_a, r_a); P and R are the
+period and its maximum error, with the names of chrony's ``tracking`` report (chronyc(1)):
+
+    T at c_b  = r_b + offset                     chronyd's own estimate of true time; offset is true minus system
+    age       = |(r_b + offset) - ref_time|
+    max error = root_delay / 2 + root_dispersion
+              + max(0, max_clock_error_ppm - chrony_maxclockerror_ppm) * 1e-6 * age
+              + R * (c_a - c_b) + half a pairing's window + disagreement + 2 ns
+              + 2**-24 * (|offset| + root_delay + root_dispersion)
+    est error = rms_offset
+    P         = the slope of (counter, r_b + offset) over the last measurements, once there are 4; before that
+                P_raw * (1 - frequency * 1e-6)
+    R         = P * (max_clock_error_ppm + skew + |residual_freq|) * 1e-6 + P's own uncertainty
+              + |P - P_raw * (1 - frequency * 1e-6)|
+
+root_delay and root_dispersion are extrapolated by chronyd to the moment it answers, at its own maxclockerror (1
+ppm), which is an estimate: an oscillator holds 50. The second term makes up the difference, since ref_time (which
+chronyd fuzzes by up to a second into the past). One that lies ahead is of a clock that somebody set back: that far
+it is from fresh. The wire's floats have 25 bits, hence the last term.
+
+frequency: positive means that the clock runs fast of true time. Where chronyd steers the kernel's clock, RAW is
+that clock; under ``chronyd -x`` it is not, and the kernel's own correction is unknown to chronyd. So before there
+is a slope, R is widened by that correction too.
+
+disagreement is by how much the two pairings differ over the round trip: chronyd slews by up to 83,333 ppm. More
+than 100,000 ppm and a microsecond of it is a step, and the measurement is dropped.
+
+An estimate that jumps by more than both measurements' errors begins the slope anew. The last term of R is next to
+nothing in steady state; while chronyd makes up its mind anew, its estimates move at a rate that no clock has.
+"""
+
+import math
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from vmclock_async import BodyUpdate, ClockStatus, LeapIndicator
+from vmclock_async.timebase import (
+    COUNTER_ID,
+    ClockState,
+    ClockStatusBits,
+    Pairing,
+    Rate,
+    Slope,
+    Timescale,
+    Timex,
+    fixed_point_period,
+    timescale,
+)
+
+if TYPE_CHECKING:
+    from pychrony import TrackingStatus
+
+__all__ = ("UNKNOWN_TIMEX", "Estimator", "Exchange", "Tracking", "leap_of")
+
+PPM: Final = Fraction(1, 10**6)
+STEP: Final = Fraction(1, 10)
+STEP_NS: Final = 1000
+CUT_NS: Final = 1000
+"""adjtimex cuts its time to whole microseconds where it has no STA_NANO."""
+WIRE: Final = Fraction(1, 2**24)
+ENOUGH_FOR_A_SLOPE: Final = 4
+
+LOCAL: Final = 0x7F7F0101
+"""Reference id of a clock that is its own reference (``local``): 127.127.1.1."""
+MANUAL: Final = int.from_bytes(b"MANU", "big")
+"""Reference id of ``manual``."""
+_U64: Final = 2**64
+STALE_INTERVALS: Final = 8
+STALE_S: Final = 10
+FUZZ_S: Final = 1
+
+_LEAP_UNSYNC: Final = 3
+
+UNKNOWN_TIMEX: Final = Timex(
+    state=ClockState.ERROR,
+    status=ClockStatusBits.UNSYNC,
+    offset_ns=0,
+    frequency_ppb=100_500_000,
+    maxerror_ns=0,
+    esterror_ns=0,
+    tai_offset_s=0,
+    realtime_ns=0,
+)
+"""Of a kernel that does not tell: UTC, and the clock's rate corrected by the most there is (a tenth, 500 ppm)."""
+
+
+class Tracking(NamedTuple):
+    """chronyd's ``tracking`` report, exact: nanoseconds and parts per million as fractions."""
+
+    reference_id: int
+    stratum: int
+    leap: int
+    ref_time_ns: Fraction
+    """UTC, since 1970."""
+    offset_ns: Fraction
+    """True time minus the system clock."""
+    rms_offset_ns: Fraction
+    frequency_ppm: Fraction
+    residual_freq_ppm: Fraction
+    skew_ppm: Fraction
+    root_delay_ns: Fraction
+    root_dispersion_ns: Fraction
+    update_interval_s: Fraction
+
+    @classmethod
+    def of(cls, status: "TrackingStatus") -> "Tracking":
+        """pychrony's report, whose times are in seconds."""
+        return cls(
+            reference_id=status.reference_id,
+            stratum=status.stratum,
+            leap=status.leap_status.value,
+            ref_time_ns=Fraction(status.ref_time) * 10**9,
+            offset_ns=Fraction(status.offset) * 10**9,
+            rms_offset_ns=Fraction(status.rms_offset) * 10**9,
+            frequency_ppm=Fraction(status.frequency),
+            residual_freq_ppm=Fraction(status.residual_freq),
+            skew_ppm=Fraction(status.skew),
+            root_delay_ns=Fraction(status.root_delay) * 10**9,
+            root_dispersion_ns=Fraction(status.root_dispersion) * 10**9,
+            update_interval_s=Fraction(status.update_interval),
+        )
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether chronyd follows another clock. With ``local`` and no server it claims to have no error."""
+        return (
+            self.leap != _LEAP_UNSYNC
+            and self.stratum != 0
+            and self.reference_id not in (LOCAL, MANUAL)
+            and self.root_delay_ns + self.root_dispersion_ns != 0
+        )
+
+
+def leap_of(tracking: Tracking) -> LeapIndicator:
+    """What chronyd announces for the end of the month."""
+    match tracking.leap:
+        case 1:
+            return LeapIndicator.PRE_POS
+        case 2:
+            return LeapIndicator.PRE_NEG
+        case _:
+            return LeapIndicator.NONE
+
+
+class Exchange(NamedTuple):
+    """One request and its answer, between two pairings with the clock that ``timex`` tells of."""
+
+    timex: Timex
+    before: Pairing
+    tracking: Tracking
+    after: Pairing
+
+    @property
+    def timescale(self) -> Timescale:
+        """Of the pairings."""
+        return timescale(self.timex)
+
+    @property
+    def round_trip_ticks(self) -> int:
+        """Ticks between the pairings."""
+        return self.after.counter_ticks - self.before.counter_ticks
+
+    @property
+    def age_ns(self) -> Fraction:
+        """How far chronyd's last measurement is from now, never less than it is."""
+        return abs(self._utc_ns(self.before) + self.tracking.offset_ns - self.tracking.ref_time_ns)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether chronyd has measured as lately as it is wont to."""
+        limit_s = max(STALE_INTERVALS * self.tracking.update_interval_s, Fraction(STALE_S)) + FUZZ_S
+        return self.age_ns <= limit_s * 10**9
+
+    def is_consistent(self, later: Timex) -> bool:
+        """Whether the clock, of which *later* was told after all of this, was in one state throughout.
+
+        The clock is to be between what the kernel said before and after. Where it is not, it was stepped, or a
+        leap second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
+        """
+        if UNKNOWN_TIMEX in (self.timex, later):
+            return self.timex == later
+        if timescale(later) != self.timescale:
+            return False
+        earliest_ns, latest_ns = self._utc_ns(self.before), self._utc_ns(self.after)
+        return self.timex.realtime_ns <= earliest_ns and latest_ns <= later.realtime_ns + CUT_NS
+
+    def _utc_ns(self, pairing: Pairing) -> int:
+        return pairing.clock_ns + (self.timescale.tai_offset_s or 0) * 10**9
+
+    def disagreement_ns(self, raw: Rate) -> Fraction:
+        """By how much the system clock went otherwise than RAW between the pairings."""
+        return abs(self.after.clock_ns - self.before.clock_ns - self.round_trip_ticks * raw.ns_per_tick)
+
+    def is_stepped(self, raw: Rate) -> bool:
+        """Whether the clock was stepped between the pairings."""
+        return self.disagreement_ns(raw) > self.round_trip_ticks * raw.ns_per_tick * STEP + STEP_NS
+
+
+@final
+class Estimator:
+    """Makes measurements of exchanges; remembers the last ones for the slope.
+
+    Args:
+        max_clock_error_ppm: how far any oscillator may be off, parts per million.
+        chrony_maxclockerror_ppm: what chronyd takes for that (chrony.conf: maxclockerror).
+    """
+
+    def __init__(self, *, max_clock_error_ppm: Decimal, chrony_maxclockerror_ppm: Decimal) -> None:
+        self._drift: Final = Fraction(max_clock_error_ppm) * PPM
+        self._understated: Final = max(Fraction(0), self._drift - Fraction(chrony_maxclockerror_ppm) * PPM)
+        self._slope = Slope()
+        self._last: _Estimate | None = None
+
+    def measure(self, exchange: Exchange, raw: Rate) -> BodyUpdate:
+        """The update that *exchange* makes, with *raw* the counter's rate against CLOCK_MONOTONIC_RAW."""
+        tracking = exchange.tracking
+        true_ns = exchange.before.clock_ns + tracking.offset_ns
+        rate = self._rate(exchange, raw)
+        maxerror = rate.ns_per_tick * (self._drift + (tracking.skew_ppm + abs(tracking.residual_freq_ppm)) * PPM)
+        maxerror += rate.error
+        window_ticks = max(exchange.before.window_ticks, exchange.after.window_ticks)
+        max_error_ns = (
+            tracking.root_delay_ns / 2
+            + tracking.root_dispersion_ns
+            + self._understated * exchange.age_ns
+            + maxerror * exchange.round_trip_ticks
+            + Fraction(window_ticks, 2) * rate.ns_per_tick
+            + exchange.disagreement_ns(raw)
+            + 2
+            + WIRE * (abs(tracking.offset_ns) + tracking.root_delay_ns + tracking.root_dispersion_ns)
+        )
+        estimate = _Estimate(exchange.before.counter_ticks, true_ns, max_error_ns, rate.ns_per_tick, maxerror)
+        self._remember(estimate, exchange)
+        return _update(exchange, estimate)
+
+    def _rate(self, exchange: Exchange, raw: Rate) -> Rate:
+        frequency_ppm = exchange.tracking.frequency_ppm
+        by_frequency = raw.ns_per_tick * (1 - frequency_ppm * PPM)
+        if len(self._slope) >= ENOUGH_FOR_A_SLOPE:
+            try:
+                slope = self._slope.rate()
+            except ValueError:
+                self._slope = Slope()  # the estimates went backward
+            else:
+                return slope._replace(error=slope.error + abs(slope.ns_per_tick - by_frequency))
+        kernel_ppm = Fraction(exchange.timex.frequency_ppb, 1000)
+        unknown = max(abs(kernel_ppm), abs(kernel_ppm + frequency_ppm)) * PPM
+        return Rate(by_frequency, raw.error + by_frequency * unknown)
+
+    def _remember(self, estimate: "_Estimate", exchange: Exchange) -> None:
+        if self._last is not None and estimate.contradicts(self._last):
+            self._slope = Slope()
+        self._last = estimate
+        # The slope is of one timescale; TAI and UTC run at one rate, and never change within a run but once.
+        self._slope.add(exchange.before._replace(clock_ns=round(estimate.true_ns)))
+
+
+class _Estimate(NamedTuple):
+    counter_ticks: int
+    true_ns: Fraction
+    max_error_ns: Fraction
+    ns_per_tick: Fraction
+    maxerror: Fraction
+
+    def contradicts(self, earlier: "_Estimate") -> bool:
+        """Whether *earlier*, carried forward, is farther away than both errors reach."""
+        ticks = self.counter_ticks - earlier.counter_ticks
+        away = abs(self.true_ns - earlier.true_ns - ticks * earlier.ns_per_tick)
+        return away > self.max_error_ns + earlier.max_error_ns + ticks * earlier.maxerror
+
+
+def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
+    period = fixed_point_period(estimate.ns_per_tick.numerator, estimate.ns_per_tick.denominator)
+    unit = Fraction(2 ** (64 + period.shift), 10**9)
+    reference = math.floor(estimate.true_ns * 2**64 / 10**9)
+    scale = exchange.timescale
+    update = BodyUpdate(
+        counter_id=COUNTER_ID,
+        time_type=scale.time_type,
+        clock_status=ClockStatus.SYNCHRONIZED,
+        leap_indicator=leap_of(exchange.tracking),
+        counter_value=exchange.before.counter_ticks % 2**64,
+        counter_period_shift=period.shift,
+        counter_period_frac_sec=period.frac_sec,
+        counter_period_maxerror_rate_frac_sec=_in_units(estimate.maxerror, unit),
+        time_sec=reference >> 64,
+        time_frac_sec=reference & 2**64 - 1,
+        time_esterror_nanosec=math.ceil(exchange.tracking.rms_offset_ns),
+        time_maxerror_nanosec=math.ceil(estimate.max_error_ns),
+    )
+    if scale.tai_offset_s is None:
+        return update  # which does not speak for the offset
+    return BodyUpdate(**update.model_dump(exclude_unset=True), tai_offset_sec=scale.tai_offset_s)
+
+
+def _in_units(maxerror: Fraction, unit: Fraction) -> int | None:
+    """*maxerror* rounded up, and one for the rounding of the period; None where the ABI cannot hold it.
+
+    As it may be at first: chronyd's skew is 1,000,000 ppm until it has a second measurement.
+    """
+    units = math.ceil(maxerror * unit) + 1
+    return units if units < _U64 else None

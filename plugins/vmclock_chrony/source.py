@@ -1,0 +1,250 @@
+"""The chrony source: asks chronyd once a second what time it is, and how far off that may be.
+
+    synchronised                 a measurement (see ``measure``), SYNCHRONIZED
+    not, and never was           INITIALIZING
+    not any more, or stale       FREERUNNING, once, and no measurement: the last one stays, and its bound grows
+    no answer                    SourceUnavailableError: the publisher runs this again, and lets the time age
+
+The measurement is made in a worker thread, pairings and all, so that the loop's own delays are not in it.
+"""
+
+from decimal import Decimal
+from typing import ClassVar, Final, final
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from vmclock_async import (
+    BodyUpdate,
+    ClockStatus,
+    CounterId,
+    Emit,
+    SourceUnavailableError,
+    TimeType,
+)
+from vmclock_async.timebase import (
+    Calibration,
+    Rate,
+    Timex,
+    adjtimex,
+    counter_unfit_because,
+    pair,
+    timescale,
+)
+from vmclock_chrony.connection import Connection, ask
+from vmclock_chrony.measure import UNKNOWN_TIMEX, Estimator, Exchange, Tracking, leap_of
+from vmclock_chrony.recovery import Recovery
+from vmclock_chrony.smear import is_near_leap
+
+__all__ = ("ChronySettings", "ChronySource")
+
+CALIBRATE_S: Final = 0.1
+SLOW_S: Final = 0.1
+"""A reply that takes longer is dropped."""
+SLOW_IN_A_ROW: Final = 5
+TRIES: Final = 3
+"""How often chronyd is asked again at once after a step."""
+
+
+@final
+class ChronySettings(BaseModel):
+    """Options of the chrony source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str | None = Field(
+        None,
+        min_length=1,
+        description="chronyd's socket, or host:port of its command port; "
+        "unset: its usual sockets, then 127.0.0.1:323",
+    )
+    poll_interval: float = Field(1.0, gt=0, allow_inf_nan=False, description="seconds between requests")
+    max_clock_error_ppm: Decimal = Field(
+        Decimal(50), ge=0, le=100_000, description="how far off an oscillator may be, parts per million"
+    )
+    chrony_maxclockerror_ppm: Decimal = Field(
+        Decimal(1), ge=0, le=100_000, description="maxclockerror in chrony.conf, parts per million"
+    )
+    reset_on_disruption: bool = Field(
+        True,
+        description="reset chronyd after a migration or restore, where it lets us; else wait until it is over it",
+    )
+    smeared: bool = Field(
+        False, description="the servers smear leap seconds: publish neither UTC nor TAI within a day of one"
+    )
+
+
+@final
+class _Trust:
+    """What the source knows of chronyd in one epoch; it outlasts a run, as chronyd does."""
+
+    def __init__(self, epoch: int, recovery: Recovery | None) -> None:
+        self.epoch: Final = epoch
+        self.recovery = recovery
+        """None: chronyd's time may be relied on."""
+        self.was_synchronised = False
+
+
+@final
+class ChronySource:
+    """Publishes chronyd's time.
+
+    Raises from ``run``:
+        SourceUnavailableError: chronyd does not answer, or refuses; or the CPU's counter is not fit.
+        SourceError: pychrony is missing.
+    """
+
+    settings_type: ClassVar[type[BaseModel]] = ChronySettings
+
+    def __init__(self, settings: ChronySettings) -> None:
+        self._settings = settings
+        # A publisher's first epoch is 0: of another the beginning is a disruption, though nobody saw it here.
+        self._trust = _Trust(0, None)
+
+    def probe(self) -> str:
+        """Where chronyd answers, and whether it is synchronised; blocks for two seconds at most.
+
+        Raises:
+            SourceUnavailableError, SourceError: as ``run``.
+        """
+        with Connection(self._settings.address) as connection:
+            tracking = connection.tracking()
+            state = (
+                f"synchronised to {tracking.reference_ip or tracking.reference_id_name}"
+                if Tracking.of(tracking).has_reference
+                else "not synchronised"
+            )
+            return f"chronyd at {connection.address}, {state}"
+
+    async def run(self, emit: Emit) -> None:
+        """Ask and emit, until it is cancelled."""
+        if reason := counter_unfit_because():
+            await emit(BodyUpdate(counter_id=CounterId.INVALID))
+            raise SourceUnavailableError("chrony", reason)
+        with Connection(self._settings.address) as connection:
+            run = _Run(self._settings, connection, emit)
+            await anyio.sleep(CALIBRATE_S)
+            due = anyio.current_time()
+            while True:
+                epoch = emit.epoch  # before the measurement
+                if epoch != self._trust.epoch:
+                    self._trust = await run.recover(epoch)
+                await run.poll(self._trust)
+                due = max(due + self._settings.poll_interval, anyio.current_time())
+                await anyio.sleep_until(due)
+
+
+def _timex() -> Timex:
+    try:
+        return adjtimex()
+    except OSError:  # a seccomp filter: chronyd tells the time all the same
+        return UNKNOWN_TIMEX
+
+
+@final
+class _Run:
+    """What is known in one run of the source, over one connection."""
+
+    def __init__(self, settings: ChronySettings, connection: Connection, emit: Emit) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._emit = emit
+        self._slow = 0
+        self._told: ClockStatus | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what was measured of the counter."""
+        self._calibration = Calibration()
+        self._estimator = Estimator(
+            max_clock_error_ppm=self._settings.max_clock_error_ppm,
+            chrony_maxclockerror_ppm=self._settings.chrony_maxclockerror_ppm,
+        )
+
+    async def poll(self, trust: _Trust) -> None:
+        """Ask once, and emit what there is to say in the epoch of *trust*."""
+        measured = await self._exchange()
+        if measured is None:
+            return
+        exchange, raw = measured
+        if not (exchange.tracking.has_reference and exchange.is_fresh):
+            await self._tell_status(trust)
+            return
+        if trust.recovery is not None:
+            if not await trust.recovery.is_over(self._connection, exchange.tracking):
+                return
+            trust.recovery = None
+        update = self._estimator.measure(exchange, raw)
+        await self._emit(self._smeared(update, exchange), epoch=trust.epoch)
+        self._told = ClockStatus.SYNCHRONIZED
+        trust.was_synchronised = True
+
+    async def recover(self, epoch: int) -> _Trust:
+        """Begin anew in *epoch*, after a disruption."""
+        self._told = None
+        recovery = Recovery()
+        if self._settings.reset_on_disruption:
+            await recovery.reset(self._connection)
+        await self._begin_anew()
+        return _Trust(epoch, recovery)
+
+    async def _begin_anew(self) -> None:
+        self._begin()
+        await anyio.sleep(CALIBRATE_S)
+
+    async def _exchange(self) -> tuple[Exchange, Rate] | None:
+        """An exchange in which the clock was not stepped, and RAW's rate; None if there is none to be had."""
+        jumps = 0
+        while jumps < TRIES:
+            asked = anyio.current_time()
+            exchange = await ask(self._connection, self._ask)
+            try:
+                raw = self._calibration.rate()
+            except ValueError:  # the counter was set back
+                break
+            if exchange is None:
+                jumps += 1
+                continue
+            if exchange.round_trip_ticks * raw.ns_per_tick > SLOW_S * 10**9:
+                self._slow += 1
+                if self._slow >= SLOW_IN_A_ROW:
+                    raise SourceUnavailableError(
+                        "chrony",
+                        f"chronyd takes {anyio.current_time() - asked:.3f} s to answer, more than {SLOW_S} s, "
+                        f"{self._slow} times in a row; is the machine overloaded?",
+                    )
+                return None
+            self._slow = 0
+            if not exchange.is_stepped(raw):
+                return exchange, raw
+            jumps += 1
+        # A clock is not stepped so often. It is the counter that jumped, since the calibration began; where the
+        # publisher has not seen that, nobody else tells.
+        await self._begin_anew()
+        return None
+
+    def _ask(self) -> Exchange | None:
+        """In a worker thread; None if the clock was stepped or changed its timescale meanwhile."""
+        timex = _timex()
+        clock_id = timescale(timex).clock_id
+        before = pair(clock_id)
+        status = self._connection.tracking()
+        after = pair(clock_id)
+        exchange = Exchange(timex, before, Tracking.of(status), after)
+        return exchange if exchange.is_consistent(_timex()) else None
+
+    async def _tell_status(self, trust: _Trust) -> None:
+        """Say once that there is no measurement."""
+        status = ClockStatus.FREERUNNING if trust.was_synchronised else ClockStatus.INITIALIZING
+        if status != self._told:
+            await self._emit(BodyUpdate(clock_status=status), epoch=trust.epoch)
+            self._told = status
+
+    def _smeared(self, update: BodyUpdate, exchange: Exchange) -> BodyUpdate:
+        """*update*, as no time of UTC or TAI while the servers may be smearing."""
+        if not self._settings.smeared:
+            return update
+        utc_s = exchange.before.clock_ns // 10**9 + (exchange.timescale.tai_offset_s or 0)
+        if leap_of(exchange.tracking) or is_near_leap(utc_s):
+            return update.model_copy(update={"time_type": TimeType.INVALID_MAYBE_SMEARED})
+        return update

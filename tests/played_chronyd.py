@@ -1,0 +1,126 @@
+"""A chronyd whose reports are the test's: it answers on its command port, at 127.0.0.1, from a thread of its own.
+
+Packets as in chrony's candm.h, protocol version 6.
+"""
+
+import math
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Self
+
+_REQUEST: Final = struct.Struct("!BBBBHHI")
+_REPLY: Final = struct.Struct("!BBBBHHHHHHIII")
+_SUCCESS: Final = 0
+_N_SOURCES, _SOURCE_DATA, _TRACKING, _SOURCESTATS = 14, 15, 33, 34
+_REPLIES: Final = {_N_SOURCES: 2, _SOURCE_DATA: 3, _TRACKING: 5, _SOURCESTATS: 6}
+_LOOPBACK: Final = bytes([127, 0, 0, 1, *[0] * 12, 0, 1, 0, 0])
+
+
+def _float(value: float) -> bytes:
+    """chrony's Float: 7 bits of exponent, 25 of coefficient."""
+    mantissa, exponent = math.frexp(value)
+    coefficient = round(mantissa * 2**24)
+    return struct.pack("!I", ((exponent + 1) % 2**7) << 25 | coefficient % 2**25)
+
+
+class PlayedSource(NamedTuple):
+    """One time source, as the reports ``sources`` and ``sourcestats`` have it."""
+
+    span_s: int
+    last_sample_ago_s: int
+    state: int = 0
+    """Selected."""
+
+
+class PlayedChronyd:
+    """Says that it is synchronised, a moment ago, to within a millisecond, or what else it is told to say."""
+
+    def __init__(self) -> None:
+        self.sources: list[PlayedSource] = []
+        self.asked = 0
+        """Requests for ``tracking`` so far."""
+        self.before_answer: Callable[[], None] = lambda: None
+        """Called when ``tracking`` was asked for, before it is answered."""
+        self._said: dict[str, Any] = {}
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Its command port."""
+        return f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def say(self, **fields: Any) -> None:
+        """Say so from now on, in seconds and ppm; ``age_s`` stands for the reference time."""
+        self._said = {**self._said, **fields}
+
+    def _tracking(self) -> bytes:
+        said: dict[str, Any] = {
+            "reference_id": 0x7F000001, "stratum": 2, "leap": 0, "age_s": 0.0, "offset": 0.0, "rms_offset": 1e-6,
+            "frequency": 0.0, "residual_freq": 0.0, "skew": 0.1, "root_delay": 1e-4, "root_dispersion": 1e-4,
+            "update_interval": 1.0, "ref_time": None, **self._said,
+        }  # fmt: skip
+        ref_ns = said["ref_time"] or time.time_ns() - round(said["age_s"] * 10**9)
+        names = (
+            "offset", "offset", "rms_offset", "frequency", "residual_freq", "skew", "root_delay",
+            "root_dispersion", "update_interval",
+        )  # fmt: skip
+        seconds, nanoseconds = divmod(ref_ns, 10**9)
+        return b"".join(
+            (
+                struct.pack("!I", said["reference_id"]), _LOOPBACK,
+                struct.pack("!HHIII", said["stratum"], said["leap"], seconds >> 32, seconds % 2**32, nanoseconds),
+                *(_float(said[name]) for name in names),
+            )
+        )  # fmt: skip
+
+    def _source_data(self, source: PlayedSource) -> bytes:
+        numbers = struct.pack("!hHHHHHI", 0, 1, source.state, 0, 0, 0o377, source.last_sample_ago_s)
+        return _LOOPBACK + numbers + _float(0.0) * 3
+
+    def _source_statistics(self, source: PlayedSource) -> bytes:
+        return (
+            struct.pack("!I", 0x7F000001) + _LOOPBACK + struct.pack("!III", 8, 4, source.span_s) + _float(0.0) * 5
+        )
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._stop.close()
+        self._thread.join()
+        self._stopped.close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._stopped, selectors.EVENT_READ)
+            while self._stopped not in [key.fileobj for key, _ in selector.select()]:
+                request, client = self._socket.recvfrom(1024)
+                self._socket.sendto(self._answer(request), client)
+
+    def _answer(self, request: bytes) -> bytes:
+        version, _, _, _, command, _, sequence = _REQUEST.unpack_from(request)
+        if command == _TRACKING:
+            self.asked += 1
+            self.before_answer()
+            data = self._tracking()
+        elif command == _N_SOURCES:
+            data = struct.pack("!I", len(self.sources))
+        else:
+            source = self.sources[struct.unpack_from("!I", request, 20)[0]]
+            data = self._source_data(source) if command == _SOURCE_DATA else self._source_statistics(source)
+        header = _REPLY.pack(version, 2, 0, 0, command, _REPLIES[command], _SUCCESS, 0, 0, 0, sequence, 0, 0)
+        return header + data

@@ -1,0 +1,179 @@
+"""The connection to chronyd: real ones, silent ones, refused ones; and pychrony, where it is not what it was."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from chrony_rig import Chronyd, free_port, needs_chronyd
+from played_chronyd import PlayedChronyd
+from running_source import Notes, contains_realtime, running, settings, until
+from vmclock_async import (
+    ClockStatus,
+    SourceError,
+    SourceUnavailableError,
+)
+from vmclock_async.timebase import counter_unfit_because
+from vmclock_chrony import ChronySource
+
+pychrony = pytest.importorskip("pychrony")
+pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
+
+NS = 10**9
+
+
+@pytest.fixture
+def played() -> Iterator[PlayedChronyd]:
+    with PlayedChronyd() as chronyd:
+        yield chronyd
+
+
+@pytest.fixture(scope="module")
+def followed() -> Iterator[tuple[Chronyd, int]]:
+    """A real chronyd that follows another, and its command port."""
+    port, command_port = free_port(), free_port()
+    with Chronyd.server(port), Chronyd.client(port, command_port=command_port) as client:
+        yield client, command_port
+
+
+# The connection
+
+
+@needs_chronyd
+def test_command_port_tells_the_time_to_anyone(followed: tuple[Chronyd, int]) -> None:
+    """127.0.0.1:port instead of the socket: the same reports."""
+    _, command_port = followed
+    notes = Notes()
+    source = ChronySource(settings(f"127.0.0.1:{command_port}"))
+
+    async def script() -> None:
+        async with running(source, notes):
+            await until(lambda: bool(notes.updates) and notes.updates[-1].clock_status == ClockStatus.SYNCHRONIZED)
+
+    anyio.run(script)
+    assert contains_realtime(notes.updates[-1])
+    assert source.probe() == f"chronyd at 127.0.0.1:{command_port}, synchronised to 127.0.0.1"
+
+
+@needs_chronyd
+def test_chronyd_that_is_stopped_is_unavailable(followed: tuple[Chronyd, int]) -> None:
+    """SIGSTOP: an error that says so within about two seconds, and no thread waits on."""
+    client, _ = followed
+    threads = threading.active_count()
+    client.signal(signal.SIGSTOP)
+    began_s = time.monotonic()
+    try:
+        with pytest.raises(SourceUnavailableError, match=r"no answer from chronyd at .*chronyd\.sock within 1 s"):
+            anyio.run(ChronySource(settings(client.socket)).run, Notes())
+    finally:
+        client.signal(signal.SIGCONT)
+    assert 0.9 < time.monotonic() - began_s < 2.5
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("kind", ["socket", "command port"])
+@pytest.mark.anyio
+async def test_cancelling_leaves_nothing_behind(tmp_path: Path, kind: str) -> None:
+    """In the middle of a wait for an answer: at once, and as a cancellation, without a thread or a descriptor."""
+    family = socket.AF_UNIX if kind == "socket" else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as silent:
+        silent.bind(str(tmp_path / "silent") if kind == "socket" else ("127.0.0.1", 0))
+        address = tmp_path / "silent" if kind == "socket" else f"127.0.0.1:{silent.getsockname()[1]}"
+        source = ChronySource(settings(address))
+        await anyio.to_thread.run_sync(source.settings_type)  # the backend's own thread, which it keeps
+        descriptors, threads = os.listdir("/proc/self/fd"), threading.active_count()
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(source.run, Notes())
+                await anyio.wait_readable(silent)
+                silent.recv(1024)
+                assert len(os.listdir("/proc/self/fd")) > len(descriptors)
+                cancelled_s = time.monotonic()
+                tasks.cancel_scope.cancel()
+            assert time.monotonic() - cancelled_s < 0.5
+        assert os.listdir("/proc/self/fd") == descriptors
+        assert threading.active_count() <= threads
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["silent"])
+
+
+REFUSED = """
+import time
+import pychrony
+from vmclock_async import SourceUnavailableError
+from vmclock_chrony import ChronySettings, ChronySource
+source = ChronySource(ChronySettings(address=sys.argv[1]))
+become_nobody()
+try:
+    source.probe()
+except SourceUnavailableError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+@pytest.mark.parametrize("directory_mode", [0o750, 0o755])
+def test_refused_socket_names_the_remedies(
+    run_script: Callable[..., str], segment_path: Path, directory_mode: int
+) -> None:
+    """As on every distribution: the socket, or already its directory, is root's and the chrony user's alone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as chronyd:
+        directory = segment_path.parent / "chrony"
+        directory.mkdir()
+        chronyd.bind(str(directory / "chronyd.sock"))
+        directory.chmod(directory_mode)
+        said = run_script(REFUSED, directory / "chronyd.sock", unprivileged=True)
+    assert said.startswith(f"chrony: this user may not use chronyd's socket {directory}/chronyd.sock")
+    assert "run as root or the chrony user, or use the command port (address=127.0.0.1:323)" in said
+
+
+def test_socket_that_is_not_there_is_no_refusal(tmp_path: Path) -> None:
+    """It asks whether chronyd is running."""
+    with pytest.raises(SourceUnavailableError, match=r"no answer .*is it running, and is this its address\?"):
+        ChronySource(settings(tmp_path / "chronyd.sock")).probe()
+
+
+MISSING = """
+import sys
+sys.modules["pychrony"] = None
+from vmclock_async import SourceError
+from vmclock_chrony import ChronySettings, ChronySource
+try:
+    ChronySource(ChronySettings()).probe()
+except SourceError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_missing_pychrony_is_named(run_script: Callable[..., str]) -> None:
+    """With what to install; trying again is of no use."""
+    said = run_script(MISSING)
+    assert said.startswith("SourceError chrony: needs pychrony (")
+    assert "pip install 'vmclock-async[chrony]'" in said
+
+
+def test_pychrony_of_another_make_is_named(
+    played: PlayedChronyd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that keeps its descriptor elsewhere: without it there is no time-out, so it is not used."""
+    (tmp_path / "pychrony.py").write_text(
+        "class ChronyError(Exception): pass\n"
+        "class ChronyLibraryError(ChronyError): pass\n"
+        "class ChronyConnection:\n"
+        "    address = 'here'\n"
+        "    def __init__(self, address): pass\n"
+        "    def __enter__(self): return self\n"
+        "    def __exit__(self, *_): pass\n"
+        "__version__ = '99.0'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pychrony")
+    with pytest.raises(SourceError, match=r"pychrony 99\.0 keeps no descriptor in _fd") as caught:
+        ChronySource(settings(played.address)).probe()
+    assert not isinstance(caught.value, SourceUnavailableError)
