@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORE := setup.py pyproject.toml src/vmclock_async/_core.c src/vmclock_async/_seqlock.h
 
-.PHONY: demo test lint check format bench stress clean
+.PHONY: demo test lint check format bench stress mutants guest-test clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -26,21 +26,32 @@ format: .venv/installed-lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Longer proofs: the seqlock under four readers at full speed for 10 seconds, more random histories.
+# Longer proofs: the seqlock under four readers at full speed for 10 seconds, 100,000 random histories of a machine.
 stress: .venv/installed-test
-	VMCLOCK_ASYNC_STRESS_SECONDS=10 $(BIN)/python -m pytest tests/test_seqlock_stress.py --timeout 300
+	VMCLOCK_ASYNC_STRESS_SECONDS=10 VMCLOCK_ASYNC_HISTORIES=100000 \
+	    $(BIN)/python -m pytest tests/test_seqlock_stress.py tests/test_histories.py --timeout 1800
+
+# A virtual machine with a real /dev/vmclock0, migrated: see tests/guest/README.md. KERNEL=6.16 for an older driver.
+KERNEL ?= 7
+guest-test: .venv/installed-test
+	PYTHONPATH=tests $(BIN)/python -m guest.run --kernel $(KERNEL)
+
+# Each sign and each term of the formulas once otherwise: a test is to notice.
+mutants: .venv/installed-test
+	$(BIN)/python tests/mutate_formulas.py
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/bench_core.py --fast --quiet
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_wakeup.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/bench_publisher.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 .venv/installed: .venv/bin/python $(CORE)
-	PYTHONWARNINGS=ignore CFLAGS="$$(.ci/python-headers $(BIN)/python .headers)" $(BIN)/python -m pip install --quiet --editable '.[cli]'
+	PYTHONWARNINGS=ignore CFLAGS="$$(.ci/python-headers $(BIN)/python .headers)" $(BIN)/python -m pip install --quiet --editable '.[chrony,cli]'
 	touch $@
 
 .venv/installed-%: .venv/installed

@@ -353,7 +353,6 @@ def test_wrong_usage_ends_with_2(run: Run, publish: Run, recording: Path) -> Non
     assert publish(recording, "--set", "nonsense").returncode == 2
     assert publish(recording, "--set", "other.path=1").returncode == 2
     assert run("publsh").returncode == 2
-    assert run("publish").returncode == 2
 
 
 def test_configuration_file_gives_options(run: Run, recording: Path, tmp_path: Path, segment_path: Path) -> None:

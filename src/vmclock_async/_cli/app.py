@@ -46,7 +46,7 @@ def _options(
     """
 
 
-class _Warnings(logging.Handler):
+class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         complain(f"{record.levelname.lower()}: {record.getMessage()}")
 
@@ -54,7 +54,8 @@ class _Warnings(logging.Handler):
 def run(argv: Sequence[str]) -> int:
     """Run the command that *argv* names; return the exit status."""
     logger = logging.getLogger("vmclock_async")
-    handler = _Warnings(logging.WARNING)
+    handler = _Notes(logging.INFO)
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
         app(args=list(argv), prog_name="vmclock-async")

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from vmclock_async._cli.auto import AUTO, pick
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
 from vmclock_async.errors import SourceSettingsError
@@ -37,14 +38,7 @@ def publish(
     as_json: Annotated[bool, typer.Option("--json", help="Print statistics as JSON at the end.")] = False,
 ) -> None:
     """Publish what sources say into a segment, until they end or Ctrl-C."""
-    names = sources or ["auto"]
-    if "auto" in names:
-        raise typer.BadParameter(
-            f"auto has no source to pick from: none of those installed ({', '.join(installed_sources())}) "
-            "reads a clock; name one",
-            param_hint="SOURCE",
-        )
-    chosen = _build(names, _read_config(config), options or [])
+    chosen = _build(sources or [AUTO], _read_config(config), options or [])
     path = publisher_path(segment)
     if not on_tmpfs(path):
         complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
@@ -79,7 +73,7 @@ def _read_config(config: Path | None) -> dict[str, object]:
 def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) -> dict[str, Source]:
     """The sources *names*, with the options of the configuration file and, above these, of --set."""
     options: dict[str, dict[str, object]] = {}
-    for name in names:
+    for name in installed_sources() if AUTO in names else names:
         find_source(name)  # an unknown name is told before an option of it
         table = tables.get(name, {})
         if not isinstance(table, Mapping):
@@ -96,7 +90,14 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
                 param_hint="--set",
             )
         options[name][option] = value
-    return {name: build_source(name, options[name]) for name in options}
+
+    def build(name: str) -> Source:
+        return build_source(name, options.get(name, {}))
+
+    built: dict[str, Source] = {}
+    for name in names:
+        built |= pick(build) if name == AUTO else {name: build(name)}
+    return built
 
 
 async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:

@@ -22,9 +22,10 @@ def sources(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         print_line(f"{name}  ({facts['distribution']} {facts['version']})")
         if "error" in facts:
             print_line(f"    broken: {printable(str(facts['error']))}")
+        width = max((len(option["name"]) for option in facts["options"]), default=0)
         for option in facts["options"]:
             default = "required" if option["required"] else f"default {option['default']}"
-            print_line(f"    {name}.{option['name']:<12} {option['description']} [{default}]")
+            print_line(f"    {name}.{option['name']:<{width}}  {option['description']} [{default}]")
 
 
 def _describe(source: InstalledSource) -> dict[str, Any]:
