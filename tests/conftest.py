@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 import adjtimex_stand_in
 from adjtimex_stand_in import AdjtimexStandIn
 
 # A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
+# For mutants, of which it is known that they fail: that they do is enough.
+settings.register_profile("unshrunk", settings.get_profile("unhurried"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("unhurried")
 
 _BACKENDS = [

@@ -231,7 +231,16 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
 def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
     """Whether *tests* pass in *tree*; those of whole processes are left out, being slow."""
     roots = [str(tree / "src"), str(tree / "plugins")]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-profile=unshrunk",
+    ]
     command += ["-k", "not test_command and not real_readings and not zero_is_published"]
     done = subprocess.run(
         [*command, *(f"tests/{name}" for name in tests)],
