@@ -122,6 +122,27 @@ def test_bad_option_of_a_picked_source_is_wrong_usage(
     assert option.partition("=")[0].partition(".")[2] in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["kernel", "kernel"], "named twice"),
+        (["--set", "replay.path=x"], "not among the sources"),
+        (["kernel", "--config", "TYPO"], "a table kernl for what is not among the sources"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(
+    arguments: list[str],
+    complaint: str,
+    tmp_path: Path,
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """A name that is mistyped, or given twice, is wrong usage."""
+    (tmp_path / "TYPO").write_text("[kernl]\nassumed_error = 1\n")
+    done = run_cli("publish", *(str(tmp_path / "TYPO") if word == "TYPO" else word for word in arguments))
+    assert done.returncode == 2
+    assert complaint in " ".join(done.stderr.replace("│", " ").split())
+
+
 @pytest.fixture
 def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line to its end."""

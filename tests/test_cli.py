@@ -241,9 +241,15 @@ def test_bad_segment_is_told_in_one_line(run: Run, segment_path: Path, reading: 
 def test_publisher_makes_a_segment_of_a_bad_one(
     publish: Run, recording: Path, segment_path: Path, kind: str
 ) -> None:
-    """What readers refuse, the publisher starts afresh in place."""
+    """What readers refuse, the publisher starts afresh in place; but another kind of file stays as it is."""
     segment_path.write_bytes(BAD_SEGMENT[kind][0])
     inode = segment_path.stat().st_ino
+    if kind == "wrong magic":
+        assert_one_line(
+            publish(recording), "some other file, which publishing would overwrite; choose another path"
+        )
+        assert segment_path.read_bytes() == BAD_SEGMENT[kind][0]
+        return
     assert publish(recording).returncode == 0
     with SegmentReader(segment_path) as reader:
         snapshot = reader.snapshot()
@@ -400,7 +406,10 @@ def slow_publisher(recording: Path, segment_path: Path) -> Iterator[subprocess.P
     recording.write_text("".join(text[:2]) + record_line(2, t_ns=10**14))
     sets = ("--set", f"replay.path={recording}")
     process = subprocess.Popen(
-        command("publish", "replay", "--segment", segment_path, *sets), stderr=subprocess.PIPE, text=True
+        command("publish", "replay", "--segment", segment_path, "--json", *sets),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         wait_for_first_commit(segment_path)
@@ -429,8 +438,9 @@ def test_signals_end_the_publisher_cleanly(
 ) -> None:
     """Ctrl-C ends it with 130, a service manager's stop with 0; no traceback, a whole body, no lock."""
     slow_publisher.send_signal(number)
-    _, complaints = slow_publisher.communicate(timeout=10)
+    out, complaints = slow_publisher.communicate(timeout=10)
     assert slow_publisher.returncode == status, complaints
+    assert json.loads(out)["commits"] == 1  # the statistics of --json, however it ended
     assert "Traceback" not in complaints
     with SegmentReader(segment_path) as reader:
         assert reader.snapshot().body == body(1)

@@ -11,11 +11,13 @@ from vmclock_async._cli.output import complain
 from vmclock_async.errors import SourceError, SourceSettingsError, VMClockError
 from vmclock_async.sources import Probes, Source
 
-__all__ = ("AUTO", "pick")
+__all__ = ("AUTO", "CHOICES", "pick")
 
 AUTO: Final = "auto"
 _CHOICES: Final = (("device",), ("chrony", "kernel"))
 """Of each, the first that is there."""
+CHOICES: Final = {name for choice in _CHOICES for name in choice}
+"""All that may be picked."""
 
 
 def pick(build: Callable[[str], Source]) -> dict[str, Source]:

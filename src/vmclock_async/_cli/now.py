@@ -17,7 +17,7 @@ __all__ = ("now",)
 
 
 def now(
-    path: Annotated[Path | None, typer.Argument(help="A segment or /dev/vmclock0.")] = None,
+    path: Annotated[Path | None, typer.Argument(readable=False, help="A segment or /dev/vmclock0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the interval that contains true time, or why there is none."""

@@ -1,6 +1,7 @@
 """Where the segment is when no path is given, and whether that is in memory."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,8 @@ _SYSTEM: Final = Path("/run/vmclock-async/shm0")
 
 
 def _user() -> Path:
-    return Path(platformdirs.user_runtime_dir("vmclock-async")) / "shm0"
+    with warnings.catch_warnings(action="ignore"):  # that it is not there: it will be made
+        return Path(platformdirs.user_runtime_dir("vmclock-async")) / "shm0"
 
 
 def reader_path(path: Path | None) -> Path:

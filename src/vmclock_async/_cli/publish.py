@@ -1,5 +1,6 @@
 """``publish``: the main job."""
 
+import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from vmclock_async._cli.auto import AUTO, pick
+from vmclock_async._cli.auto import AUTO, CHOICES, pick
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
-from vmclock_async.errors import SourceSettingsError
+from vmclock_async.abi import MAGIC
+from vmclock_async.errors import SegmentMalformedError, SourceSettingsError
 from vmclock_async.publisher import Publisher
 from vmclock_async.sources import ReportsProgress, Source, build_source, find_source, installed_sources
 
@@ -28,7 +30,7 @@ _REFRESH_S: Final = 0.1
 
 def publish(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Names of sources; see the command sources.")
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Names of sources; see the command sources.")
     ] = None,
     segment: Annotated[Path | None, typer.Option(help="Where the segment is, or shall be.")] = None,
     options: Annotated[
@@ -40,23 +42,39 @@ def publish(
     """Publish what sources say into a segment, until they end or Ctrl-C."""
     chosen = _build(sources or [AUTO], _read_config(config), options or [])
     path = publisher_path(segment)
+    _refuse_to_overwrite(path)
     if not on_tmpfs(path):
         complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
     publisher = Publisher(path, chosen)
     try:
         run_async(partial(_run, publisher, chosen))
     except typer.Exit:  # interrupted; a failure has a line of its own, and no other
-        _tell_the_end(publisher)
+        _tell_the_end(publisher, as_json=as_json)
         raise
-    _tell_the_end(publisher)
-    if as_json:
-        print_json(asdict(publisher.statistics()))
+    _tell_the_end(publisher, as_json=as_json)
 
 
-def _tell_the_end(publisher: Publisher) -> None:
+def _tell_the_end(publisher: Publisher, *, as_json: bool) -> None:
     done = publisher.statistics()
     number = "" if done.seq_count is None else f", seq_count {done.seq_count}"
     complain(f"{done.commits} commits to {publisher.path}{number}")
+    if as_json:
+        print_json(asdict(done))
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    """A mistyped path leads to some other file: what is neither empty, nor zeros, nor a segment stays as it is."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return  # which the writer refuses
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError:
+        return  # not there, or the writer says what is wrong
+    if head.strip(b"\0") and head != MAGIC.to_bytes(4, "little"):
+        raise SegmentMalformedError(
+            path, "is some other file, which publishing would overwrite; choose another path, or remove it first"
+        )
 
 
 def _read_config(config: Path | None) -> dict[str, object]:
@@ -72,8 +90,18 @@ def _read_config(config: Path | None) -> dict[str, object]:
 
 def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) -> dict[str, Source]:
     """The sources *names*, with the options of the configuration file and, above these, of --set."""
+    if len(set(names)) < len(names):
+        raise typer.BadParameter(f"a source is named twice: {', '.join(names)}", param_hint="SOURCE")
+    known = {name for name in names if name != AUTO}
+    if AUTO in names:
+        known |= CHOICES & installed_sources().keys()
+    if unknown := tables.keys() - known:
+        raise typer.BadParameter(
+            f"a table {', '.join(sorted(unknown))} for what is not among the sources: {', '.join(sorted(known))}",
+            param_hint="--config",
+        )
     options: dict[str, dict[str, object]] = {}
-    for name in installed_sources() if AUTO in names else names:
+    for name in sorted(known):
         find_source(name)  # an unknown name is told before an option of it
         table = tables.get(name, {})
         if not isinstance(table, Mapping):
@@ -86,7 +114,7 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
             raise typer.BadParameter(f"{setting!r} is not SOURCE.OPTION=VALUE", param_hint="--set")
         if name not in options:
             raise typer.BadParameter(
-                f"{setting!r} sets an option of {name}, which is not among the sources: {', '.join(names)}",
+                f"{setting!r} sets an option of {name}, which is not among the sources: {', '.join(sorted(known))}",
                 param_hint="--set",
             )
         options[name][option] = value

@@ -16,7 +16,9 @@ __all__ = ("show",)
 
 
 def show(
-    path: Annotated[Path | None, typer.Argument(help="A segment, a captured page or /dev/vmclock0.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(readable=False, help="A segment, a captured page or /dev/vmclock0.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the ABI's names and numbers.")] = False,
 ) -> None:
     """Decode a segment, a captured page or the device."""

@@ -22,7 +22,7 @@ _REFRESH_S: Final = 0.2
 
 
 def watch(
-    path: Annotated[Path | None, typer.Argument(help="A segment or /dev/vmclock0.")] = None,
+    path: Annotated[Path | None, typer.Argument(readable=False, help="A segment or /dev/vmclock0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a change.")] = False,
 ) -> None:
     """Watch a segment: interval, error bound over time, status and events. Ends with Ctrl-C."""
