@@ -19,6 +19,7 @@ from running_source import BOUND_S, Notes, contains_realtime, running, settings,
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,
+    CounterId,
     SourceUnavailableError,
     TimeType,
 )
@@ -48,6 +49,28 @@ def followed() -> Iterator[tuple[Chronyd, int]]:
 
 
 # What is told
+
+
+def test_counter_that_became_unfit_is_told(played: PlayedChronyd) -> None:
+    """Looked at in each new epoch: another clocksource may be why it began."""
+    notes, unfit = Notes(), list[str | None]([None])
+
+    async def script() -> None:
+        source = ChronySource(settings(played.address), counter_unfit_because=lambda: unfit[-1])
+
+        async def find_out() -> None:
+            await until(lambda: ClockStatus.SYNCHRONIZED in notes.statuses)
+            unfit.append("the watchdog found it out")
+            notes.epoch = 1
+
+        with anyio.fail_after(BOUND_S):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(find_out)
+                with pytest.raises(SourceUnavailableError, match="watchdog"):
+                    await source.run(notes)
+
+    anyio.run(script)
+    assert notes.updates[-1] == BodyUpdate(counter_id=CounterId.INVALID)
 
 
 def test_status_goes_with_chronyds(played: PlayedChronyd) -> None:

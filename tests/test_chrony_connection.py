@@ -75,7 +75,9 @@ def test_chronyd_that_is_stopped_is_unavailable(followed: tuple[Chronyd, int]) -
     finally:
         client.signal(signal.SIGCONT)
     assert 0.9 < time.monotonic() - began_s < 2.5
-    assert threading.active_count() == threads
+    while threading.active_count() > threads:  # the loop's own worker ends a moment after it
+        assert time.monotonic() - began_s < 5
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("kind", ["socket", "command port"])

@@ -203,6 +203,32 @@ async def test_unavailable_source_is_run_again(segment_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_pauses_grow_though_it_said_something(segment_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A source that says that it has no time, and then that it is unavailable, floods neither segment nor log."""
+
+    async def script(emit: Emit) -> None:
+        await emit(BodyUpdate(counter_id=0xFF))
+        raise SourceUnavailableError("unfit", "no fit counter")
+
+    publisher = Publisher(segment_path, {"unfit": Scripted(script)})
+    with anyio.move_on_after(1.5):
+        await publisher.run()
+    assert 1 <= publisher.statistics().sources["unfit"].restarts <= 5
+    assert [record.getMessage() for record in caplog.records] == ["unfit: no fit counter; it is tried again"]
+
+
+@pytest.mark.anyio
+async def test_errors_go_by_the_name_that_a_source_has_here(segment_path: Path) -> None:
+    """Two instances of one plugin call themselves alike; the error says which it was."""
+
+    async def script(emit: Emit) -> None:
+        raise SourceError("lamp", "no oil")
+
+    with pytest.raises(SourceError, match=r"^left: no oil$"):
+        await Publisher(segment_path, {"left": Scripted(script)}).run()
+
+
+@pytest.mark.anyio
 async def test_one_unavailable_source_does_not_stop_the_others(segment_path: Path) -> None:
     """While one source waits for its daemon, another publishes."""
 

@@ -153,15 +153,20 @@ class Connection:
             if refused := _refused_socket(self.address or self._address):
                 raise SourceUnavailableError(
                     "chrony",
-                    f"this user may not use chronyd's socket {refused} ({exc}); run as root or the chrony user, "
-                    "or use the command port (address=127.0.0.1:323), which serves anyone in the same network "
+                    f"this user may not use chronyd's socket {refused} ({_in_short(exc)}); run as root or the chrony "
+                    "user, or use the command port (address=127.0.0.1:323), which serves anyone in the same network "
                     "namespace",
                 ) from exc
             raise SourceUnavailableError(
                 "chrony",
-                f"no answer from chronyd at {self.address or where} within {TIMEOUT_S} s ({exc}); "
-                "is it running, and is this its address?",
+                f"no answer from chronyd at {self.address or where} within {TIMEOUT_S} s; is it running, and is this "
+                f"its address? ({_in_short(exc)})",
             ) from exc
+
+
+def _in_short(error: Exception) -> str:
+    """pychrony's first sentence; the others advise users of its interface."""
+    return str(error).partition(". ")[0]
 
 
 def _refused_socket(address: str | None) -> str | None:

@@ -46,7 +46,6 @@ from vmclock_async.timebase import (
     Slope,
     Timescale,
     Timex,
-    fixed_point_period,
     timescale,
 )
 
@@ -273,8 +272,7 @@ class _Estimate(NamedTuple):
 
 
 def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
-    period = fixed_point_period(estimate.ns_per_tick.numerator, estimate.ns_per_tick.denominator)
-    unit = Fraction(2 ** (64 + period.shift), 10**9)
+    period = Rate(estimate.ns_per_tick, estimate.maxerror).period()
     reference = math.floor(estimate.true_ns * 2**64 / 10**9)
     scale = exchange.timescale
     update = BodyUpdate(
@@ -285,7 +283,8 @@ def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
         counter_value=exchange.before.counter_ticks % 2**64,
         counter_period_shift=period.shift,
         counter_period_frac_sec=period.frac_sec,
-        counter_period_maxerror_rate_frac_sec=_in_units(estimate.maxerror, unit),
+        # None at first: chronyd's skew is 1,000,000 ppm until it has a second measurement.
+        counter_period_maxerror_rate_frac_sec=period.error_frac_sec(estimate.maxerror),
         time_sec=reference >> 64,
         time_frac_sec=reference & 2**64 - 1,
         time_esterror_nanosec=math.ceil(exchange.tracking.rms_offset_ns),
@@ -294,12 +293,3 @@ def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
     if scale.tai_offset_s is None:
         return update  # which does not speak for the offset
     return BodyUpdate(**update.model_dump(exclude_unset=True), tai_offset_sec=scale.tai_offset_s)
-
-
-def _in_units(maxerror: Fraction, unit: Fraction) -> int | None:
-    """*maxerror* rounded up, and one for the rounding of the period; None where the ABI cannot hold it.
-
-    As it may be at first: chronyd's skew is 1,000,000 ppm until it has a second measurement.
-    """
-    units = math.ceil(maxerror * unit) + 1
-    return units if units < _U64 else None

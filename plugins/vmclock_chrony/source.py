@@ -8,6 +8,8 @@
 The measurement is made in a worker thread, pairings and all, so that the loop's own delays are not in it.
 """
 
+import logging
+from collections.abc import Callable
 from decimal import Decimal
 from typing import ClassVar, Final, final
 
@@ -46,6 +48,9 @@ TRIES: Final = 3
 """How often chronyd is asked again at once after a step."""
 
 
+_log: Final = logging.getLogger("vmclock_async.chrony")
+
+
 @final
 class ChronySettings(BaseModel):
     """Options of the chrony source."""
@@ -54,7 +59,7 @@ class ChronySettings(BaseModel):
 
     address: str | None = Field(
         None,
-        min_length=1,
+        pattern=r"^(/.+|.+:\d{1,5})$",
         description="chronyd's socket, or host:port of its command port; "
         "unset: its usual sockets, then 127.0.0.1:323",
     )
@@ -96,8 +101,11 @@ class ChronySource:
 
     settings_type: ClassVar[type[BaseModel]] = ChronySettings
 
-    def __init__(self, settings: ChronySettings) -> None:
+    def __init__(
+        self, settings: ChronySettings, *, counter_unfit_because: Callable[[], str | None] = counter_unfit_because
+    ) -> None:
         self._settings = settings
+        self._counter_unfit_because = counter_unfit_because
         # A publisher's first epoch is 0: of another the beginning is a disruption, though nobody saw it here.
         self._trust = _Trust(0, None)
 
@@ -107,6 +115,8 @@ class ChronySource:
         Raises:
             SourceUnavailableError, SourceError: as ``run``.
         """
+        if reason := self._counter_unfit_because():
+            raise SourceUnavailableError("chrony", reason)
         with Connection(self._settings.address) as connection:
             tracking = connection.tracking()
             state = (
@@ -118,9 +128,7 @@ class ChronySource:
 
     async def run(self, emit: Emit) -> None:
         """Ask and emit, until it is cancelled."""
-        if reason := counter_unfit_because():
-            await emit(BodyUpdate(counter_id=CounterId.INVALID))
-            raise SourceUnavailableError("chrony", reason)
+        await self._require_fit_counter(emit)
         with Connection(self._settings.address) as connection:
             run = _Run(self._settings, connection, emit)
             await anyio.sleep(CALIBRATE_S)
@@ -128,10 +136,17 @@ class ChronySource:
             while True:
                 epoch = emit.epoch  # before the measurement
                 if epoch != self._trust.epoch:
+                    await self._require_fit_counter(emit)
                     self._trust = await run.recover(epoch)
                 await run.poll(self._trust)
                 due = max(due + self._settings.poll_interval, anyio.current_time())
                 await anyio.sleep_until(due)
+
+    async def _require_fit_counter(self, emit: Emit) -> None:
+        """Say that there is no time, and raise, where the counter may not be relied on (any more)."""
+        if reason := self._counter_unfit_because():
+            await emit(BodyUpdate(counter_id=CounterId.INVALID))
+            raise SourceUnavailableError("chrony", reason)
 
 
 def _timex() -> Timex:
@@ -237,6 +252,7 @@ class _Run:
         """Say once that there is no measurement."""
         status = ClockStatus.FREERUNNING if trust.was_synchronised else ClockStatus.INITIALIZING
         if status != self._told:
+            _log.info("chronyd is not synchronised, or has not measured for long: %s", status.name)
             await self._emit(BodyUpdate(clock_status=status), epoch=trust.epoch)
             self._told = status
 

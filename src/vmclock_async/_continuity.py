@@ -56,7 +56,7 @@ def tsc_unfit_because(cpu_flags: frozenset[str], clocksource: str) -> str | None
 def _cpu_flags() -> frozenset[str]:
     """Those of the first processor; they are the same on all that the kernel runs on."""
     try:
-        with open(_CPUINFO, encoding="ascii", errors="replace") as lines:
+        with open(_CPUINFO, encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 name, _, value = line.partition(":")
                 if name.strip() == "flags":
@@ -69,7 +69,7 @@ def _cpu_flags() -> frozenset[str]:
 def current_clocksource() -> str:
     """The kernel's clocksource; empty where it cannot be read."""
     try:
-        with open(_CLOCKSOURCE, encoding="ascii") as file:
+        with open(_CLOCKSOURCE, encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""

@@ -51,6 +51,8 @@ __all__ = ("Publisher", "PublisherStatistics", "SourceState", "SourceStatistics"
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 30.0
+LONG_ENOUGH_S: Final = 5.0
+"""A source that ran as long was there; what it says next is news, and it is tried again soon."""
 LOOK_EVERY_S: Final = 1.0
 """How often the writer looks at markers, suspends and quiet sources while no update comes."""
 
@@ -245,7 +247,7 @@ class Publisher:
         with stream:
             while True:
                 supervised.state = "running"
-                updates_before = supervised.updates
+                began = time.monotonic()
                 try:
                     await supervised.source.run(emit)
                 except Exception as exc:  # a stranger's code: whatever it raises must name the source
@@ -264,7 +266,7 @@ class Publisher:
                 await emit.post(_Message(supervised, error=error))
                 if not unavailable:
                     return
-                if supervised.updates > updates_before:
+                if time.monotonic() - began > LONG_ENOUGH_S:
                     backoff, logged = _Backoff(), None
                 if error.reason != logged:
                     logged = error.reason
@@ -288,7 +290,14 @@ class Publisher:
                 return  # every source has returned
             except VMClockError as exc:
                 self._failure = exc
+                self._note_failure(exc)
                 tasks.cancel_scope.cancel()
+
+    def _note_failure(self, error: VMClockError) -> None:
+        """Note in the statistics what a source did that the writer could not take."""
+        for supervised in self._sources:
+            if isinstance(error, SourceError) and supervised.name == error.source:
+                supervised.state, supervised.last_error = "failed", error.reason
 
     async def _commit(
         self, committer: Committer, message: _Message | None, stream: MemoryObjectReceiveStream[_Message]
@@ -334,10 +343,14 @@ def _as_source_error(name: str, error: Exception) -> SourceError:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]  # of a source that has a task group of its own
     match error:
-        case SourceError(source=str(), reason=str()):
+        case SourceError(source=str(), reason=str()) if error.source == name:
             return error
+        case SourceUnavailableError(reason=str()) | InvalidUpdateError(reason=str()):
+            wrapped: SourceError = type(error)(name, error.reason)  # by the name that it has here
+        case SourceError(reason=str()):
+            wrapped = SourceError(name, error.reason)
         case ValidationError():
-            wrapped: SourceError = InvalidUpdateError(name, f"invalid {error.title}: {validation_reason(error)}")
+            wrapped = InvalidUpdateError(name, f"invalid {error.title}: {validation_reason(error)}")
         case VMClockError():
             wrapped = SourceError(name, _text(error))
         case _:
