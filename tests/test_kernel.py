@@ -774,7 +774,7 @@ def test_bad_settings_are_named(options: dict[str, object]) -> None:
 
 
 def test_chronyd_is_found_by_name(tmp_path: Path) -> None:
-    """A process called chronyd runs here; one that is gone, or is called otherwise, does not count."""
+    """One that is gone, not waited for, called otherwise or told to leave the clock alone (-x) does not count."""
     (tmp_path / "chronyd").symlink_to("/bin/sleep")
     process = subprocess.Popen([tmp_path / "chronyd", "60"])
     try:
@@ -788,7 +788,10 @@ def test_chronyd_is_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "proc" / "333").mkdir()
     assert not Machine().chronyd_runs(tmp_path / "proc")
     (tmp_path / "proc" / "333" / "comm").write_text("chronyd\n")
-    assert Machine().chronyd_runs(tmp_path / "proc")
+    assert not Machine().chronyd_runs(tmp_path / "proc")
+    for arguments, steers in (("", False), ("chronyd\0-dx\0", False), ("chronyd\0-F\0002\0", True)):
+        (tmp_path / "proc" / "333" / "cmdline").write_text(arguments)
+        assert Machine().chronyd_runs(tmp_path / "proc") == steers
 
 
 # Whole processes under a played kernel

@@ -160,7 +160,8 @@ def test_suspend_is_a_marker_of_our_own() -> None:
     [
         (7 + 3 * 2**32, 7, 7 + 3 * 2**32, False),
         (7, 7, 7, False),
-        (7 + 2**32, 8, 8, True),
+        (7 + 2**32, 8, 8 + 2**32, True),
+        (8, 3, 3 + 2**32, True),
         (2**32, 2**33, 2**32, False),
     ],
 )

@@ -231,7 +231,7 @@ def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, i
         ({"clock_status": 4}, {}, ClockNotSynchronizedError, "UNRELIABLE; wait"),
         ({"clock_status": 9}, {}, ClockNotSynchronizedError, "clock_status is 9; wait"),
         ({}, {"counter_id": 0}, CounterNotSupportedError, "with ARM_VCNT, this machine with X86_TSC"),
-        ({}, {"counter_id": 255}, CounterNotSupportedError, "with INVALID"),
+        ({}, {"counter_id": 255}, CounterNotSupportedError, "tells no time .* publisher's log"),
         ({}, {"counter_id": 7}, CounterNotSupportedError, "with 7"),
         ({"counter_period_shift": 64}, {}, CounterNotSupportedError, "is 64, more than 63"),
         ({"flags": BOUNDED & ~Flags.TIME_MAXERROR_VALID}, {}, ClockUnboundedError, "time_maxerror_nanosec"),

@@ -110,10 +110,16 @@ def test_calibration_is_the_rate_against_raw() -> None:
     assert late.error < early.error
 
 
-def test_rate_duration_is_rounded_up() -> None:
-    """Nanoseconds for ticks are exact where they can be, else one more."""
-    rate = slope_of([Pairing(0, 0, 0), Pairing(10**6, 333_333, 0)]).rate()
-    assert [rate.duration_ns(ticks) for ticks in (0, 1, 10**6)] == [0, 1, 333_333]
+def test_rate_as_the_abi_has_it() -> None:
+    """The period is rounded down, an error up, and by one more for that; an error that does not fit is none."""
+    rate = slope_of([Pairing(0, 0, 0), Pairing(3 * 10**6, 10**6, 0)]).rate()
+    period = rate.period()
+    unit_ns = Fraction(10**9, 2 ** (64 + period.shift))
+    assert 0 <= rate.ns_per_tick - period.frac_sec * unit_ns < unit_ns
+    assert period.error_frac_sec(Fraction(0)) == 1
+    assert period.error_frac_sec(unit_ns * 5) == 6
+    assert period.error_frac_sec(unit_ns * 5 + unit_ns / 9) == 7
+    assert period.error_frac_sec(rate.ns_per_tick * 2) is None
 
 
 def slope_of(samples: list[Pairing]) -> Slope:

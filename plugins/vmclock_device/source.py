@@ -109,13 +109,7 @@ class DeviceSource:
             raise
 
     def _unavailable(self, error: SegmentError) -> SourceUnavailableError:
-        reason = str(error)
-        if self._settings.path == DEVICE and not DEVICE.exists():
-            reason = (
-                f"{DEVICE}: nothing is there; the driver is in Linux 6.13 and later (PTP_1588_CLOCK_VMCLOCK), and "
-                "the hypervisor has to offer the device; without it name another source"
-            )
-        return SourceUnavailableError("device", reason)
+        return SourceUnavailableError("device", str(error))
 
 
 def _update(snapshot: Snapshot) -> BodyUpdate:

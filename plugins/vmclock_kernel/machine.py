@@ -44,13 +44,18 @@ class Machine:
         return time.monotonic_ns()
 
     def chronyd_runs(self, proc: Path = _PROC) -> bool:
-        """Whether a process in sight is called chronyd; reads some hundred files of *proc*."""
+        """Whether a chronyd in sight may steer the clock; reads some hundred files of *proc*.
+
+        One that was started with -x does not, and one that has ended and was not waited for has no arguments.
+        """
         for entry in os.listdir(proc):
             if entry.isdecimal():
                 try:
-                    name = (proc / entry / "comm").read_bytes()
+                    if (proc / entry / "comm").read_bytes().rstrip(b"\n") != b"chronyd":
+                        continue
+                    arguments = (proc / entry / "cmdline").read_bytes().split(b"\0")
                 except OSError:  # it has ended, or is not ours to see
                     continue
-                if name.rstrip(b"\n") == b"chronyd":
+                if arguments[0] and not any(word[:1] == b"-" and b"x" in word for word in arguments):
                     return True
         return False

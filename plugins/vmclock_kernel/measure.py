@@ -27,7 +27,6 @@ from vmclock_async.timebase import (
     Slope,
     Timescale,
     Timex,
-    fixed_point_period,
     leap_indicator,
     timescale,
 )
@@ -147,8 +146,7 @@ def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -
 def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> BodyUpdate:
     """The update for *reading* of a clock that goes by *rate*; without a bound where *assumed_ns* is None."""
     clock, timex, scale = reading.pairing.clock_ns, reading.after, reading.timescale
-    period = fixed_point_period(rate.ns_per_tick.numerator, rate.ns_per_tick.denominator)
-    unit_ns = Fraction(10**9, 2 ** (64 + period.shift))
+    period = rate.period()
     off = drift(rate, raw)
     longest_tick_ns = rate.ns_per_tick + off
     return BodyUpdate(
@@ -160,8 +158,8 @@ def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | No
         counter_value=reading.pairing.counter_ticks,
         counter_period_shift=period.shift,
         counter_period_frac_sec=period.frac_sec,
-        counter_period_esterror_rate_frac_sec=_in_units(rate.error, unit_ns),
-        counter_period_maxerror_rate_frac_sec=_in_units(off, unit_ns),
+        counter_period_esterror_rate_frac_sec=period.error_frac_sec(rate.error),
+        counter_period_maxerror_rate_frac_sec=period.error_frac_sec(off),
         time_sec=clock // 10**9,
         time_frac_sec=(clock % 10**9 << 64) // 10**9,
         time_esterror_nanosec=timex.esterror_ns + _offset_ns(reading) + _half_window_ns(reading, longest_tick_ns),
@@ -178,10 +176,3 @@ def _offset_ns(reading: Reading) -> int:
 def _half_window_ns(reading: Reading, longest_tick_ns: Fraction) -> int:
     # Two ticks: the rounding of its middle, and the counter's own last one.
     return math.ceil((reading.pairing.window_ticks // 2 + 2) * longest_tick_ns)
-
-
-def _in_units(ns_per_tick: Fraction, unit_ns: Fraction) -> int | None:
-    """*ns_per_tick*, an error a tick, rounded up, and one for the rounding of the period; None where it is beyond
-    what the ABI can hold."""
-    units = math.ceil(ns_per_tick / unit_ns) + 1
-    return units if units < _U64 else None

@@ -132,6 +132,9 @@ class KernelSource:
                 await self._tell_time(epoch, reading, emit)
             elif not self._unsynchronized:
                 self._unsynchronized = True
+                _log.info(
+                    "no daemon synchronizes the kernel's clock (STA_UNSYNC): there is no time until one does"
+                )
                 epoch.steering = Steering()
                 # No measurement: it holds in whatever epoch.
                 await emit(BodyUpdate(clock_status=ClockStatus.UNKNOWN))

@@ -32,18 +32,6 @@ __all__ = ("Anchor",)
 
 _CALIBRATION_S: Final = 0.02
 _U64: Final = 2**64
-_MEASURED_FIELDS: Final = (
-    "counter_value",
-    "counter_period_shift",
-    "counter_period_frac_sec",
-    "counter_period_esterror_rate_frac_sec",
-    "counter_period_maxerror_rate_frac_sec",
-    "time_sec",
-    "time_frac_sec",
-    "time_esterror_nanosec",
-    "time_maxerror_nanosec",
-)
-"""What a measurement sets; a commit that changes none of these has measured nothing."""
 
 
 @final
@@ -139,4 +127,4 @@ class Anchor:
 
 
 def _measured(body: VMClockBody | None) -> dict[str, int]:
-    return {} if body is None else {name: body.__dict__[name] for name in _MEASURED_FIELDS}
+    return {} if body is None else {name: body.__dict__[name] for name in BodyUpdate.MEASURED_FIELDS}

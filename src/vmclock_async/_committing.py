@@ -69,23 +69,19 @@ class Committer:
             InvalidUpdateError: it holds what is no value of its field.
             SegmentError: the segment cannot be written.
         """
+        _require_valid(name, update)
         sole = len(self._sources) == 1
-        try:
-            if is_relayed(update, sources=len(self._sources)):
-                self.relaying = True
-                self._write(self._merger.relay(update))
-                return True
-            self.relaying = False
-            _require_valid(update)
-            looked_at = self._look()
-            if epoch is not None and epoch != self.epoch:
-                self._commit(always=False)
-                return False
-            self._merger.hear(name, update, looked_at=looked_at[1] if looked_at and looked_at[0] == name else None)
-            self._commit(always=sole)
-        except (TypeError, ValueError) as exc:  # values that model_copy() let in unseen
-            reason = validation_reason(exc) if isinstance(exc, ValidationError) else str(exc)
-            raise InvalidUpdateError(name, f"sent what is no update: {reason}") from exc
+        if is_relayed(update, sources=len(self._sources)):
+            self.relaying = True
+            self._write(self._merger.relay(update))
+            return True
+        self.relaying = False
+        looked_at = self._look()
+        if epoch is not None and epoch != self.epoch:
+            self._commit(always=False)
+            return False
+        self._merger.hear(name, update, looked_at=looked_at[1] if looked_at and looked_at[0] == name else None)
+        self._commit(always=sole)
         return True
 
     def look(self) -> None:
@@ -142,9 +138,12 @@ class Committer:
         self.commits += 1
 
 
-def _require_valid(update: BodyUpdate) -> None:
-    """Raise ValidationError where model_copy() has let in what is no value of its field."""
-    BodyUpdate.model_validate({name: getattr(update, name) for name in update.model_fields_set})
+def _require_valid(name: str, update: BodyUpdate) -> None:
+    """Validated once more, for model_copy() lets in unseen what is no value of its field."""
+    try:
+        BodyUpdate.model_validate({field: getattr(update, field) for field in update.model_fields_set})
+    except ValidationError as exc:
+        raise InvalidUpdateError(name, f"sent what is no update: {validation_reason(exc)}") from exc
 
 
 def _marker_of(name: str, source: MarksDisruption) -> int | None:

@@ -68,7 +68,8 @@ class Disruptions:
             self._own = (published - marker) % _U64 // _OWN
             return False
         if first:
-            self._own = 0  # of another marker, as far as can be known
+            # n is not known; but what was published is, and the next is to be greater.
+            self._own = published // _OWN + (marker < published % _OWN) if marker < _OWN else 0
         self.epoch += 1
         return True
 

@@ -108,7 +108,12 @@ def map_page(path: str) -> Mapped:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as exc:
-        raise SegmentNotInitializedError(path, "nothing is there; start a publisher, or check the path") from exc
+        remedy = (
+            "the driver is in Linux 6.13 and later (PTP_1588_CLOCK_VMCLOCK), and the hypervisor has to offer the device"
+            if path.startswith("/dev/vmclock")
+            else "start a publisher, or check the path"
+        )
+        raise SegmentNotInitializedError(path, f"nothing is there; {remedy}") from exc
     except PermissionError as exc:
         raise SegmentError(
             path, "may not be read by this user; run as one who may, or change its mode (a device: by a udev rule)"

@@ -137,9 +137,15 @@ def bounds_at(
 
 def _require_bound(page: Snapshot | Contents, counter_id: CounterId) -> None:
     body = page.body
+    if page.counter_id == CounterId.INVALID:
+        raise CounterNotSupportedError(
+            "the segment tells no time (counter_id is INVALID): its sources have none, or this machine's counter does "
+            "not keep its rate; the publisher's log says which"
+        )
     if body.clock_status not in (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING):
         raise ClockNotSynchronizedError(
-            f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING"
+            f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING. If it stays "
+            "so, does a daemon synchronise the clock? The publisher's log says what its sources lack"
         )
     if page.counter_id != counter_id:
         raise CounterNotSupportedError(
@@ -155,7 +161,10 @@ def _require_bound(page: Snapshot | Contents, counter_id: CounterId) -> None:
         (Flags.PERIOD_MAXERROR_VALID, "counter_period_maxerror_rate_frac_sec"),
     ):
         if not body.flags & flag:
-            raise ClockUnboundedError(f"{field} is not valid ({flag.name} is clear); use a source that bounds it")
+            raise ClockUnboundedError(
+                f"{field} is not valid ({flag.name} is clear); use a source that bounds it: chrony, or kernel with "
+                "assumed_error"
+            )
     match page.time_type:
         case TimeType.UTC:
             pass

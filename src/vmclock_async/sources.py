@@ -41,7 +41,11 @@ class Emit(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Number of the present epoch; every disruption of the counter (a migration, a suspend) begins another."""
+        """Number of the present epoch; every disruption of the counter (a migration, a suspend) begins another.
+
+        The publisher sees these, a source need not look. The first of a publisher is 0: to a source that finds
+        another at its first look, the machine was disrupted before.
+        """
         ...
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
@@ -67,6 +71,9 @@ class Source(Protocol):
           use (that ends the publisher);
         * ``run`` may be cancelled at any await, and leaves no task, thread or descriptor behind;
         * it may be run again after it has returned or raised.
+
+    A source of time on a machine whose counter is not fit (``timebase.counter_unfit_because``) says that it has none,
+    ``BodyUpdate(counter_id=CounterId.INVALID)``, and raises ``SourceUnavailableError`` with the reason.
     """
 
     settings_type: ClassVar[type[BaseModel]]
@@ -104,7 +111,9 @@ class MarksDisruption(Protocol):
     """A source that can be asked for the disruption marker between its updates."""
 
     def disruption_marker(self) -> int | None:
-        """The marker as it is now, 0 to 2**64 - 1; None while it is not known. Does not wait.
+        """The marker as it is now, 0 to 2**64 - 1; None while it is not known. Called on the event loop: does not wait.
+
+        Multiples of 2**32 are the publisher's own: two markers that differ by one are the same disruption.
 
         The publisher asks right before each commit: no time from before a disruption is to be committed after it.
         """
@@ -116,7 +125,7 @@ class Probes(Protocol):
     """A source that can tell whether this machine has what it reads."""
 
     def probe(self) -> str:
-        """What there is, in a few words; may block for a second. For ``publish auto``.
+        """What there is, in a few words; may block for two seconds. For ``publish auto``.
 
         Raises:
             VMClockError: it is not there, or cannot be used; says what to do.

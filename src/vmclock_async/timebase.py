@@ -7,6 +7,7 @@ offset: UAPI.13 recommends TAI, because it has no leap seconds. The rate comes f
 CLOCK_MONOTONIC_RAW, which nothing steers, or from a ``Slope`` through the source's own measurements.
 """
 
+import math
 import time
 from collections import deque
 from fractions import Fraction
@@ -77,9 +78,13 @@ class Rate(NamedTuple):
     error: Fraction
     """Bound on what the measuring itself may have got wrong. What the oscillator does later comes on top."""
 
-    def duration_ns(self, ticks: int) -> int:
-        """Nanoseconds that *ticks* take, rounded up."""
-        return -(-ticks * self.ns_per_tick.numerator // self.ns_per_tick.denominator)
+    def period(self) -> "Period":
+        """It as the ABI has it, rounded down to the unit.
+
+        Raises:
+            ValueError: a tick takes a second or more.
+        """
+        return fixed_point_period(self.ns_per_tick.numerator, self.ns_per_tick.denominator)
 
 
 @final
@@ -206,6 +211,14 @@ class Period(NamedTuple):
 
     frac_sec: int
     shift: int
+
+    def error_frac_sec(self, ns_per_tick: Fraction) -> int | None:
+        """An error of the period, *ns_per_tick*, in its unit: rounded up, and one more for the period's own rounding.
+
+        None where the ABI cannot hold it, which is to say that there is no bound.
+        """
+        units = math.ceil(ns_per_tick * 2 ** (64 + self.shift) / 10**9) + 1
+        return units if units < 2**64 else None
 
 
 def fixed_point_period(duration_ns: int, ticks: int) -> Period:
