@@ -7,15 +7,16 @@ VMCLOCK_ASYNC_WERROR=1 (for CI).
 
 import os
 import sysconfig
+from glob import glob
 
 from setuptools import Extension, setup
 
 stable_abi = not sysconfig.get_config_var("Py_GIL_DISABLED")
-flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-cast-function-type"]
+flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-cast-function-type", "-fvisibility=hidden"]
 if os.environ.get("VMCLOCK_ASYNC_WERROR"):
     flags.append("-Werror")
-if os.environ.get("VMCLOCK_ASYNC_DEBUG"):
-    flags += ["-O0", "-g"]
+# By name: where CFLAGS is set, even to nothing, setuptools leaves out the interpreter's own flags.
+flags += ["-O0", "-g"] if os.environ.get("VMCLOCK_ASYNC_DEBUG") else ["-O3"]
 sanitizers = os.environ.get("VMCLOCK_ASYNC_SANITIZE")
 sanitize = [f"-fsanitize={sanitizers}"] if sanitizers else []
 
@@ -23,8 +24,8 @@ setup(
     ext_modules=[
         Extension(
             "vmclock_async._core",
-            sources=["src/vmclock_async/_core.c"],
-            depends=["src/vmclock_async/_seqlock.h"],
+            sources=sorted(glob("src/vmclock_async/*.c")),
+            depends=sorted(glob("src/vmclock_async/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],
             py_limited_api=stable_abi,
             extra_compile_args=flags + sanitize,

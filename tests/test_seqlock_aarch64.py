@@ -26,15 +26,23 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wno-cast-func
 WRAPPERS = """
 #include <string.h>
 #include "_seqlock.h"
+#define WHOLE __attribute__((flatten)) /* with all that it calls, as an automaton follows it */
 uint32_t commit(page_word *page, const uint64_t *body, size_t words, int counter_id, int time_type)
 {
     return seqlock_commit(page, body, words, counter_id, time_type);
 }
 uint32_t reset(page_word *page, uint32_t size) { return seqlock_reset(page, size); }
-bool read_page(page_word *page, uint64_t *copy) { return seqlock_read(page, copy, NULL); }
-bool read_with_counter(page_word *page, uint64_t *copy, uint64_t *counter)
+WHOLE bool read_page(page_word *page, uint64_t *copy) { return seqlock_read(page, copy, NULL, NULL, NULL); }
+WHOLE bool read_with_counter(page_word *page, uint64_t *copy, uint64_t *counter)
 {
-    return seqlock_read(page, copy, counter);
+    return seqlock_read(page, copy, counter, NULL, NULL);
+}
+WHOLE bool read_with_fence(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker)
+{
+    uint64_t ticks = 0;
+    bool whole = seqlock_read(page, copy, &ticks, fence, marker);
+    *counter = ticks;
+    return whole;
 }
 uint64_t counter(void) { return read_counter(); }
 """
@@ -97,8 +105,13 @@ def compile_wrappers(directory: Path, header: str) -> dict[str, Function]:
 # Which word of the page a register points at.
 
 IDENTITY, CONTROL, BODY = "identity", "control word", "body"
+FENCE = "fence"
+"""Any word of the page of the device that a reading is fenced by."""
+CLOCK, PAGE_OBJECT, FENCE_OBJECT = "Clock", "Page", "Page of the fence"
+POINTERS = {CLOCK: {16: PAGE_OBJECT, 24: FENCE_OBJECT}, PAGE_OBJECT: {16: IDENTITY}, FENCE_OBJECT: {16: FENCE}}
+"""Where in an object, behind PyObject_HEAD, a pointer is, and to what."""
 Registers = frozenset[tuple[str, str]]
-"""Pairs of a register and the word it points at; other registers do not point into the page."""
+"""Pairs of a register and what it points at; other registers point neither into a page nor to these objects."""
 
 _REGISTER = re.compile(r"^[xw](\d+)$")
 _MEMORY = re.compile(r"^(?P<values>[^\[]+), \[(?P<base>\w+)(?:, (?P<index>[^\]]+))?\](?P<after>!|, \S+)?$")
@@ -113,6 +126,8 @@ def register(operand: str) -> str:
 
 def word_at(start: str, offset: int | None) -> str:
     """The word that lies *offset* bytes behind *start*; an offset that is not known is an index into the body."""
+    if start in POINTERS or start == FENCE:
+        return start
     if offset is None or start == BODY:
         return BODY
     return {0: IDENTITY, 8: CONTROL}.get(offset + (8 if start == CONTROL else 0), BODY)
@@ -132,8 +147,8 @@ class Step(NamedTuple):
     registers: Registers
 
 
-def step(instruction: Instruction, registers: Registers, page_at: int | None) -> Step:
-    """Follow *instruction*. A pointer loaded from *page_at*, an offset in an object, points at the page."""
+def step(instruction: Instruction, registers: Registers) -> Step:
+    """Follow *instruction*."""
     name, operands = instruction.name, instruction.operands
     pointing = dict(registers)
     if name == "bl" or name == "blr" or instruction.called:
@@ -144,7 +159,7 @@ def step(instruction: Instruction, registers: Registers, page_at: int | None) ->
     if name == "isb":
         return Step("isb", registers)
     if memory := _MEMORY.match(operands):
-        return _step_memory(name, memory, pointing, page_at)
+        return _step_memory(name, memory, pointing)
     target, *sources = operands.split(", ")
     event = "counter" if name == "mrs" and "cntvct_el0" in operands else None
     word = None
@@ -163,21 +178,22 @@ def step(instruction: Instruction, registers: Registers, page_at: int | None) ->
     return Step(event, frozenset(pointing.items()))
 
 
-def _step_memory(name: str, memory: "re.Match[str]", pointing: dict[str, str], page_at: int | None) -> Step:
+def _step_memory(name: str, memory: "re.Match[str]", pointing: dict[str, str]) -> Step:
     values = memory["values"].split(", ")
     base, word = memory["base"], pointing.get(memory["base"])
     event = None
-    if word:
+    if word and word not in POINTERS:
         touched = word if memory["after"] and memory["after"] != "!" else word_at(word, immediate(memory["index"]))
         kind = "store" if name.startswith(_STORES) else "load"
         ordered = {"stlr": " release", "ldar": " acquire", "ldapr": " acquire"}.get(name, "")
         whole = all(value.startswith("x") for value in values)
         event = f"{kind}{ordered} {touched}" if whole else f"{kind} of {memory['values']}, not a word, {touched}"
     if not name.startswith(_STORES):
-        for value in values:
+        offset = immediate(memory["index"])
+        for position, value in enumerate(values):
             pointing.pop(register(value), None)
-        if page_at is not None and base not in ("sp", "x29") and immediate(memory["index"]) == page_at:
-            pointing[values[0]] = IDENTITY
+            if offset is not None and (target := POINTERS.get(word or "", {}).get(offset + 8 * position)):
+                pointing[value] = target
     if memory["after"] and word:
         pointing[base] = BODY
     return Step(event, frozenset(pointing.items()))
@@ -234,11 +250,16 @@ def writing(state: str, event: str) -> str:
 
 
 def reading(state: str, event: str) -> str:
-    """idle, first (the control word is loaded), loading (the body), isb, counted, fenced, done."""
+    """idle, first (the control word is loaded), loading (the body), isb, counted, marked, fenced, done.
+
+    marked: the marker of the device's page is loaded.
+    """
     match state, event:
         case _, _ if "not a word" in event or event.startswith("store"):
             raise OutOfOrderError(event)
-        case "loading" | "isb" | "counted" | "fenced", _ if event.startswith("call") or event == "return":
+        case "loading" | "isb" | "counted" | "marked" | "fenced", _ if (
+            event.startswith("call") or event == "return"
+        ):
             raise OutOfOrderError(f"{event} before the control word is compared")
         case "idle" | "first" | "done", "load acquire control word":
             return "first"
@@ -252,29 +273,33 @@ def reading(state: str, event: str) -> str:
             return "counted"
         case _, "counter":
             raise OutOfOrderError(f"the counter is read in state {state}, not after the body and an isb")
-        case "loading" | "counted", "fence ishld" | "fence ish" | "fence sy":
+        case "counted", "load fence":
+            return "marked"
+        case _, "load fence":
+            raise OutOfOrderError(f"the device's marker is read in state {state}, not after the counter")
+        case "loading" | "counted" | "marked", "fence ishld" | "fence ish" | "fence sy":
             return "fenced"
         case "fenced", "load control word":
             return "done"
-        case "loading" | "counted", "load control word":
+        case "loading" | "counted" | "marked", "load control word":
             raise OutOfOrderError("the control word is loaded again with no fence after the body")
     return state
 
 
-def follow(function: Function, automaton: Automaton, *, page_at: int | None = None) -> set[str]:
-    """The states that *automaton* reaches on the paths through *function*, whose first argument is the page.
+def follow(function: Function, automaton: Automaton, **arguments: str) -> set[str]:
+    """The states that *automaton* reaches on the paths through *function*.
 
-    With *page_at* the page is not the argument but what is loaded from that offset of an object.
+    *arguments* are the registers of those arguments that point at something; by itself the first, at the page.
 
     Raises:
         OutOfOrderError: on some path the order is wrong.
     """
-    start: Registers = frozenset() if page_at is not None else frozenset({("x0", IDENTITY)})
+    start: Registers = frozenset((arguments or {"x0": IDENTITY}).items())
     waiting = [(min(function), start, "idle")]
     seen = set(waiting)
     while waiting:
         address, registers, state = waiting.pop()
-        event, after = step(function[address], registers, page_at)
+        event, after = step(function[address], registers)
         if event:
             state = automaton(state, event)
         following = list(next_addresses(function, address))
@@ -330,7 +355,13 @@ def test_a_read_is_fenced(wrappers: dict[str, Function], name: str) -> None:
     assert follow(wrappers[name], reading) == {"idle", "first", "loading", "fenced", "done"} | counted
 
 
-@pytest.mark.parametrize("name", ["counter", "read_with_counter"])
+def test_a_fenced_read_looks_at_the_device_last(wrappers: dict[str, Function]) -> None:
+    """The device's marker is loaded after the counter and before the dmb: what it says is not older than the time."""
+    states = follow(wrappers["read_with_fence"], reading, x0=IDENTITY, x3=FENCE)
+    assert states == {"idle", "first", "loading", "isb", "counted", "marked", "fenced", "done"}
+
+
+@pytest.mark.parametrize("name", ["counter", "read_with_counter", "read_with_fence"])
 def test_the_counter_is_read_in_order(wrappers: dict[str, Function], name: str) -> None:
     """isb before the counter and a dependent load after it, as the kernel does."""
     assert reads_counter_in_order(wrappers[name])
@@ -375,7 +406,7 @@ if os.access("/usr/bin/python3", os.X_OK) and headers_of("/usr/bin/python3"):
 def extension(
     request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Function]:
-    """The functions of _core.c, compiled with the headers of this Python or the system's."""
+    """The functions of the extension, compiled with the headers of this Python or the system's."""
     headers = headers_of(request.param)
     if headers is None:
         pytest.skip(f"no Python.h for {request.param}; install python3-dev, or run .ci/python-headers")
@@ -385,34 +416,36 @@ def extension(
     target.mkdir(parents=True)
     shutil.copy(headers.config, target / "pyconfig.h")
     defines = ["-DPy_LIMITED_API=0x030B0000"] if headers.limited_api else []
-    result = directory / "_core.o"
     includes = [f"-I{directory}", f"-I{headers.include}"]
-    command = [COMPILER, *FLAGS, "-fPIC", *defines, *includes, str(source / "_core.c"), "-o", str(result)]
-    subprocess.run(command, check=True)
-    return disassemble(result)
-
-
-WORDS_OFFSET = 16
-"""Where the pointer to the page is in a Page object: behind PyObject_HEAD."""
+    functions: dict[str, Function] = {}
+    for file in sorted(source.glob("*.c")):
+        result = directory / f"{file.stem}.o"
+        subprocess.run([COMPILER, *FLAGS, "-fPIC", *defines, *includes, str(file), "-o", str(result)], check=True)
+        functions |= disassemble(result)
+    return functions
 
 
 def test_the_extension_commits_in_order(extension: dict[str, Function]) -> None:
     """What holds for the header holds where the compiler has inlined it: commit() and reset()."""
     for name in ("page_commit", "page_reset"):
-        states = follow(extension[name], writing, page_at=WORDS_OFFSET)
+        states = follow(extension[name], writing, x0=PAGE_OBJECT)
         assert states == {"idle", "odd", "open", "done"}, name
 
 
 def test_the_extension_reads_in_order(extension: dict[str, Function]) -> None:
     """read() and read_with_counter(), with the counter between the body and the fence."""
     fenced = {"idle", "first", "loading", "fenced", "done"}
-    assert follow(extension["page_read"], reading, page_at=WORDS_OFFSET) == fenced
-    assert follow(extension["page_read_with_counter"], reading, page_at=WORDS_OFFSET) == fenced | {
-        "isb",
-        "counted",
-    }
+    assert follow(extension["page_read"], reading, x0=PAGE_OBJECT) == fenced
+    assert follow(extension["page_read_with_counter"], reading, x0=PAGE_OBJECT) == fenced | {"isb", "counted"}
     assert reads_counter_in_order(extension["page_read_with_counter"])
     assert reads_counter_in_order(extension["core_counter"])
+
+
+def test_the_extension_tells_the_time_in_order(extension: dict[str, Function]) -> None:
+    """now(): page, counter, the device's marker, fence, control word."""
+    states = follow(extension["clock_now"], reading, x0=CLOCK)
+    assert states == {"idle", "first", "loading", "isb", "counted", "marked", "fenced", "done"}
+    assert reads_counter_in_order(extension["clock_now"])
 
 
 # The checks can fail.
@@ -422,6 +455,10 @@ BODY_STORE = """    for (size_t i = 0; i < words; i++)
 """
 BODY_LOAD = """    for (size_t i = BODY; i < PAGE_WORDS; i++)
         copy[i] = atomic_load_explicit(&page[i], memory_order_relaxed);
+"""
+COUNTER = "    if (counter)\n        *counter = read_counter_in_read();\n"
+MARKER = """    if (fence)
+        *marker = atomic_load_explicit(&fence[MARKER], memory_order_relaxed);
 """
 RELEASE_FENCE = "    atomic_thread_fence(memory_order_release);\n"
 ACQUIRE_FENCE = "    atomic_thread_fence(memory_order_acquire);\n"
@@ -489,6 +526,17 @@ ACQUIRE_FENCE = "    atomic_thread_fence(memory_order_acquire);\n"
             "not after the body and an isb",
             id="isb-removed",
         ),
+        pytest.param(
+            "read_with_fence", reading, ACQUIRE_FENCE, "", "no fence after", id="acquire-fence-removed-fence"
+        ),
+        pytest.param(
+            "read_with_fence",
+            reading,
+            COUNTER + MARKER,
+            MARKER + COUNTER,
+            "marker is read in state loading",
+            id="marker-before-the-counter",
+        ),
     ],
 )
 def test_a_barrier_that_is_missing_is_found(
@@ -499,7 +547,7 @@ def test_a_barrier_that_is_missing_is_found(
     assert header.count(before) == 1
     mutant = compile_wrappers(tmp_path, header.replace(before, after))
     with pytest.raises(OutOfOrderError, match=complaint):
-        follow(mutant[function], automaton)
+        follow(mutant[function], automaton, x0=IDENTITY, **({"x3": FENCE} if "fence" in function else {}))
 
 
 @pytest.mark.parametrize(

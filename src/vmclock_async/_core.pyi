@@ -5,7 +5,11 @@ No function here waits for another process. One that touches the mapping counts 
 ``ValueError``. The GIL is held throughout.
 """
 
-from typing import Final, final
+import datetime
+from typing import Any, Final, final
+
+from vmclock_async.abi import ClockStatus
+from vmclock_async.intervals import Order
 
 COUNTER_ID: Final[int]
 """This machine's counter, as the ABI numbers it: 1 X86_TSC, 0 ARM_VCNT."""
@@ -98,3 +102,132 @@ class Page:
         Raises:
             ValueError: a size outside 104 to 4096, a read-only page.
         """
+
+@final
+class TimeInterval:
+    """An interval of UTC that contains true time, to the nanosecond; frozen and hashable.
+
+    Intervals that overlap have no order, so ``<`` and the like raise ``TypeError``: use ``before``, ``after``,
+    ``compare``, and ``intervals.sorted_groups`` for a sort. Equal are those of equal times and status. Pickles, and
+    is a field of pydantic models: ``{"earliest_ns": .., "latest_ns": .., "status": ..}``.
+
+    Raises:
+        ValueError: *earliest_ns* is after *latest_ns*, or *status* is not from 0 to 255.
+        OverflowError: a time is beyond 64 bits (1677 to 2262).
+    """
+
+    def __new__(cls, earliest_ns: int, latest_ns: int, status: int = 2) -> TimeInterval: ...
+    @property
+    def earliest_ns(self) -> int:
+        """Not later than true time; nanoseconds of UTC since 1970."""
+
+    @property
+    def latest_ns(self) -> int:
+        """Not earlier than true time; nanoseconds of UTC since 1970."""
+
+    @property
+    def midpoint_ns(self) -> int:
+        """The middle, rounded down; nanoseconds of UTC since 1970."""
+
+    @property
+    def error_ns(self) -> int:
+        """Half the width, rounded up; nanoseconds."""
+
+    @property
+    def earliest(self) -> datetime.datetime:
+        """`earliest_ns` as an aware datetime in UTC, rounded down to microseconds."""
+
+    @property
+    def latest(self) -> datetime.datetime:
+        """`latest_ns` as an aware datetime in UTC, rounded up to microseconds."""
+
+    @property
+    def status(self) -> ClockStatus | int:
+        """The segment's clock_status when it was read."""
+
+    @property
+    def _status(self) -> int: ...
+    def before(self, other: TimeInterval | int, /) -> bool:
+        """Whether it is certain to be earlier than *other*, an interval or nanoseconds since 1970."""
+
+    def after(self, other: TimeInterval | int, /) -> bool:
+        """Whether it is certain to be later than *other*, an interval or nanoseconds since 1970."""
+
+    def compare(self, other: TimeInterval | int, /) -> Order:
+        """BEFORE, AFTER, or UNORDERED where they overlap or touch."""
+
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any, /) -> Any: ...
+
+class Clock:
+    """``now()`` for a derived class, which has ``_now_slowly(max_error_ns)`` for what is not done here.
+
+    In the core one reading is one read of the page (at most ``READ_LIMIT_NS``), with the counter and then the
+    fence's marker inside it, and the interval by exact integers, every rounding outward. It goes to ``_now_slowly``
+    where nothing is attached, the read does not succeed, the page's magic, size or marker are not those of
+    ``_attach``, the low halves of its marker and the fence's differ, a leap second is announced, in progress or over,
+    or there is any reason why there is no bound.
+    """
+
+    def now(self, *, max_error_ns: int | None = None) -> TimeInterval:
+        """The interval of UTC that contains true time, at this moment.
+
+        Args:
+            max_error_ns: largest half width that is of use to the caller, nanoseconds, 0 to 2**64 - 1.
+
+        Raises:
+            Whatever ``_now_slowly`` raises.
+            TypeError, OverflowError: *max_error_ns* is no such number.
+        """
+
+    def _attach(
+        self,
+        page: Page,
+        fence: Page | None,
+        identity: int,
+        marker: int,
+        counter_id: int,
+        max_age_s: int,
+        max_age_frac_sec: int,
+        drift_ppb: int,
+        until: int,
+        /,
+    ) -> None:
+        """Read *page* from now on.
+
+        Args:
+            page, fence: kept, also when they are closed.
+            identity: the page's first eight bytes, as a number: magic and size.
+            marker: the page's disruption_marker.
+            counter_id: of this machine.
+            max_age_s, max_age_frac_sec: longest time for which a reference is carried forward, in seconds and units
+                of 2**-64 s; less than 2**34 s.
+            drift_ppb: maximum period error where the page has none, parts in 10**9; 0: nothing is.
+            until: counter value from which on each reading is a slow one again.
+
+        Raises:
+            TypeError, ValueError, OverflowError: not so.
+        """
+
+    def _detach(self) -> None:
+        """Read nothing any more: each reading is a slow one."""
+
+def reckon(
+    page: bytes,
+    counter: int,
+    counter_id: int,
+    before: tuple[int, int],
+    after: tuple[int, int],
+    drift_ppb: int,
+    /,
+) -> tuple[int, int, int] | None:
+    """What ``now()`` makes of *page*, 112 bytes, at *counter*: earliest_ns, latest_ns, status; None: not here.
+
+    Args:
+        before, after: how far the reference may be carried, seconds and units of 2**-64 s.
+
+    Raises:
+        ValueError: another size, a limit of 2**34 s or more, a drift above 10**9 ppb.
+    """

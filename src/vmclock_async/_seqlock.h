@@ -141,6 +141,20 @@ static inline uint64_t read_counter(void)
 #endif
 }
 
+/* The same within a read of a page, of which the later loads are checked by themselves. On x86 they need no lfence:
+ * they are in order with each other; and though one may be executed before rdtsc, it is not retired before it. So a
+ * processor that is stopped in between, which is when a hypervisor changes a device's marker, executes it again. */
+static inline uint64_t read_counter_in_read(void)
+{
+#if defined(__x86_64__)
+    uint32_t low, high;
+    __asm__ volatile("lfence\n\trdtsc" : "=a"(low), "=d"(high) : : "memory");
+    return (uint64_t)high << 32 | low;
+#else
+    return read_counter();
+#endif
+}
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__)
@@ -150,8 +164,9 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* One try: true when `copy` is whole. `counter`, if not null, is read inside the same try. */
-static inline bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter)
+/* One try: true when `copy` is whole. Inside it, if asked for: the counter, and then the marker of another page. */
+static inline bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence,
+                                    uint64_t *marker)
 {
     copy[CONTROL] = atomic_load_explicit(&page[CONTROL], memory_order_acquire);
     if (copy[CONTROL] & SEQ_ODD)
@@ -160,7 +175,9 @@ static inline bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *c
     for (size_t i = BODY; i < PAGE_WORDS; i++)
         copy[i] = atomic_load_explicit(&page[i], memory_order_relaxed);
     if (counter)
-        *counter = read_counter();
+        *counter = read_counter_in_read();
+    if (fence)
+        *marker = atomic_load_explicit(&fence[MARKER], memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(&page[CONTROL], memory_order_relaxed) == copy[CONTROL];
 }
@@ -173,15 +190,16 @@ static inline int64_t monotonic_ns(void)
 }
 
 /* Tries for at most READ_LIMIT_NS; the clock is asked only once the first try has failed. */
-static inline bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter)
+static inline bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence,
+                                uint64_t *marker)
 {
-    if (seqlock_try_read(page, copy, counter))
+    if (seqlock_try_read(page, copy, counter, fence, marker))
         return true;
     int64_t deadline = monotonic_ns() + READ_LIMIT_NS;
     do {
         for (int i = 0; i < 8; i++)
             cpu_relax();
-        if (seqlock_try_read(page, copy, counter))
+        if (seqlock_try_read(page, copy, counter, fence, marker))
             return true;
     } while (monotonic_ns() < deadline);
     return false;
