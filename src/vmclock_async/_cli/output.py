@@ -11,6 +11,7 @@ from typing import TextIO
 import anyio
 import typer
 
+from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import Bounds
 
@@ -88,7 +89,7 @@ def duration(ns: int) -> str:
     return f"{ns} ns"
 
 
-def bounds_fields(bounds: Bounds) -> dict[str, object]:
+def bounds_fields(bounds: Bounds | TimeInterval) -> dict[str, object]:
     """*bounds* for JSON."""
     return {
         "earliest_ns": bounds.earliest_ns,

@@ -1,30 +1,16 @@
-"""Where the segment is when no path is given, and whether that is in memory."""
+"""Where a command's segment is when no path is given, and whether that is in memory."""
 
 import os
-import warnings
 from pathlib import Path
-from typing import Final
 
-import platformdirs
+from vmclock_async._paths import SEGMENT_VARIABLE, SYSTEM_PATH, default_path, user_path
 
 __all__ = ("SEGMENT_VARIABLE", "on_tmpfs", "publisher_path", "reader_path")
-
-SEGMENT_VARIABLE: Final = "VMCLOCK_ASYNC_SEGMENT"
-_SYSTEM: Final = Path("/run/vmclock-async/shm0")
-
-
-def _user() -> Path:
-    with warnings.catch_warnings(action="ignore"):  # that it is not there: it will be made
-        return Path(platformdirs.user_runtime_dir("vmclock-async")) / "shm0"
 
 
 def reader_path(path: Path | None) -> Path:
     """*path*, or where a publisher of this machine or this user puts its segment."""
-    if path is not None:
-        return path
-    if variable := os.environ.get(SEGMENT_VARIABLE):
-        return Path(variable)
-    return _SYSTEM if _SYSTEM.exists() else _user()
+    return default_path() if path is None else path
 
 
 def publisher_path(path: Path | None) -> Path:
@@ -35,7 +21,7 @@ def publisher_path(path: Path | None) -> Path:
         return Path(variable)
     if directories := os.environ.get("RUNTIME_DIRECTORY"):
         return Path(directories.split(":")[0]) / "shm0"  # systemd.exec(5): a list, colon-separated
-    return _SYSTEM if os.geteuid() == 0 else _user()
+    return SYSTEM_PATH if os.geteuid() == 0 else user_path()
 
 
 def on_tmpfs(path: Path) -> bool:

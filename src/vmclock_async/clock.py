@@ -1,0 +1,246 @@
+"""The clock: bounded time out of a segment, and waiting for it.
+
+``now()`` is in the compiled core: page, counter and fence in one read. What it cannot do quickly it hands to
+``_clockwork``, which finds the reason, or does it slowly.
+
+The fence. A publisher can be late, stopped or dead when the machine is migrated. So where this process may read the
+kernel's device, the clock maps it too, and a reading whose segment has not caught up with the device's marker is an
+error. Without the fence the exposure is the publisher's latency: until its next look at the device, a second at most
+while it runs, without limit while it is stopped.
+"""
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import Final, Literal, final
+
+import anyio
+import anyio.to_thread
+
+from vmclock_async import _core
+from vmclock_async._beside import beside
+from vmclock_async._clockwork import ATTEMPTS_S, Clockwork
+from vmclock_async._paths import default_path
+from vmclock_async.errors import ClockDisruptedError, CounterNotSupportedError, SegmentError
+from vmclock_async.incarnation import OnRestore
+from vmclock_async.intervals import TimeInterval
+from vmclock_async.models import Snapshot
+from vmclock_async.reckoning import UNITS_PER_SECOND, ticks_between, units
+from vmclock_async.segment import SegmentReader
+from vmclock_async.timebase import COUNTER_ID, counter_unfit_because, pair
+
+__all__ = ("Clock", "Clockwork", "open_clock")
+
+DEVICE: Final = "/dev/vmclock0"
+_FENCE_POLL_S: Final = 0.05
+
+PathLike = str | os.PathLike[str]
+Fence = Literal["auto"] | PathLike | None
+
+
+@final
+class Clock(_core.Clock, Clockwork):
+    """Bounded time from the segment at `path`; a context manager. In async code: ``open_clock``.
+
+    ``now()`` is a reading: the ``TimeInterval`` of UTC that contains true time. It never waits for more than a
+    millisecond, and costs less than a checkpoint. Its errors:
+
+    * ``ClockNotSynchronizedError``: clock_status is neither SYNCHRONIZED nor FREERUNNING.
+    * ``ClockUnboundedError``: a bound is missing; the time is neither UTC nor TAI with its offset; or the error is
+      more than *max_error_ns*, if that is given.
+    * ``ClockStaleError``: the reference is older than *max_age*.
+    * ``ClockDisruptedError``: the fence does not hold; the counter is behind the reference; the segment is of an
+      earlier boot.
+    * ``CounterNotSupportedError``: the segment's counter is not this machine's, or that does not keep its rate.
+    * ``SegmentError``: the segment cannot be read; ``SegmentUnstableError``: not in a millisecond.
+
+    With a leap second announced, a reading that reaches it holds both of what UTC may be: it is a second wider.
+
+    Args:
+        path: of the segment, a captured page or the device; None: where the publisher puts it
+            (``$VMCLOCK_ASYNC_SEGMENT``, ``/run/vmclock-async/shm0``, the user's runtime directory).
+        max_age: seconds for which a reference is carried forward, at most.
+        fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` where this
+            process may read it; None: none.
+        max_drift_ppm: parts per million that the counter may be off its period, where the page does not say.
+
+    Raises:
+        SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as
+            ``SegmentReader``.
+        ValueError: *max_age* or *max_drift_ppm* is out of range.
+    """
+
+    __module__ = "vmclock_async"
+
+    def __init__(
+        self,
+        path: PathLike | None = None,
+        *,
+        max_age: float = 1000.0,
+        fence: Fence = "auto",
+        max_drift_ppm: float | None = None,
+    ) -> None:
+        Clockwork.__init__(self, counter_id=COUNTER_ID, max_age=max_age, max_drift_ppm=max_drift_ppm)
+        self._unfit = counter_unfit_because()
+        self._reader: Final = SegmentReader(default_path() if path is None else path)
+        self._page_of_this_boot: _core.Page | None = None
+        self._attached: tuple[_core.Page, int, int] | None = None
+        """The page, its size and its marker, that now() in the core knows of."""
+        self._attached_until = 0
+        """The counter value until which it reads them without asking here."""
+        try:
+            self._fence: Final = _open_fence(fence, self._reader)
+        except BaseException:
+            self._reader.close()
+            raise
+        with suppress(SegmentError):
+            self._look()  # takes note of the marker, so that stamps from now on are good
+
+    @property
+    def path(self) -> str:
+        """Of the segment."""
+        return self._reader.path
+
+    @property
+    def fenced(self) -> bool:
+        """Whether a disruption that the device tells of ends readings at once, whatever the publisher does."""
+        return self._fence is not None or self._reader.is_device
+
+    def close(self) -> None:
+        """Unmap the segment and the device; tasks that wait get a ``SegmentError``."""
+        self._detach()
+        self._attached = None
+        self._reader.close()
+        if self._fence is not None:
+            self._fence.close()
+
+    def _sample(self, limit_s: float) -> tuple[Snapshot, int]:
+        self._reader.reopen_if_replaced()
+        self._leave_old_page()
+        return self._reader.sample_within(limit_s)
+
+    def _leave_old_page(self) -> None:
+        """Let now() in the core not go on with a page that the reader has left."""
+        if self._attached is not None and self._attached[0] is not self._reader.page:
+            self._detach()
+            self._attached = None
+
+    def _fence_marker(self) -> int | None:
+        return None if self._fence is None else self._fence.disruption_marker
+
+    def _fence_generation(self) -> int | None:
+        if self._fence is None:
+            return None
+        return self._fence.sample_within(ATTEMPTS_S)[0].body.vm_generation_counter
+
+    def _require_in_place(self) -> None:
+        if self._reader.is_replaced():
+            raise SegmentError(self.path, "the segment was replaced by another, or removed")
+
+    def _pair_monotonic(self) -> tuple[int, int, int]:
+        paired = pair(time.CLOCK_MONOTONIC)
+        # A tick takes less than a nanosecond, or the window is a few ticks of some more: a microsecond is ample.
+        return paired.counter_ticks, paired.clock_ns, paired.window_ticks + 1000
+
+    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> None:
+        end = anyio.current_time() + timeout
+        while (left := end - anyio.current_time()) > 0:
+            with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
+                await self._reader.wait_changed(seen)
+                self._leave_old_page()
+                return
+            if fence_seen is not None and self._fence_marker() != fence_seen:
+                return
+
+    def _interval(
+        self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
+    ) -> TimeInterval:
+        if self._unfit is not None:
+            raise CounterNotSupportedError(self._unfit)
+        self._require_this_boot()
+        interval = super()._interval(snapshot, counter, max_error_ns, max_past_s=max_past_s)
+        self._attach_to(snapshot, counter)
+        return interval
+
+    def _require_this_boot(self) -> None:
+        page = self._reader.page
+        if page is self._page_of_this_boot:
+            return
+        if self._reader.is_device or self._reader.of_this_boot:
+            self._page_of_this_boot = page
+        else:
+            raise ClockDisruptedError(
+                f"{self.path} was written before this machine booted; wait for a new commit: is its publisher running?"
+            )
+
+    def _attach_to(self, snapshot: Snapshot, counter: int) -> None:
+        """Let now() in the core read this page for a second, as long as its marker is that of *snapshot*.
+
+        Then it is asked here whether the path still leads to this page: a publisher may have gone on to another.
+        """
+        page, body = self._reader.page, snapshot.body
+        known = page, snapshot.size, body.disruption_marker
+        if self._attached == known and 0 < ticks_between(counter, self._attached_until):
+            return
+        second = (2 ** (64 + body.counter_period_shift)) // body.counter_period_frac_sec
+        self._attached_until = (_core.counter() + min(second, 2**62)) % 2**64
+        age_s, age_frac = divmod(units(self.max_age), UNITS_PER_SECOND)
+        identity = snapshot.size << 32 | snapshot.magic
+        fence = None if self._fence is None else self._fence.page
+        self._attach(
+            page,
+            fence,
+            identity,
+            body.disruption_marker,
+            int(COUNTER_ID),
+            age_s,
+            age_frac,
+            self._drift_ppb,
+            self._attached_until,
+        )
+        self._attached = known
+
+
+def _open_fence(fence: Fence, reader: SegmentReader) -> SegmentReader | None:
+    if fence is None or reader.is_device:
+        return None
+    if fence != "auto":
+        return SegmentReader(fence)
+    try:
+        return SegmentReader(DEVICE)
+    except SegmentError:
+        return None  # none there, or not for us
+
+
+@asynccontextmanager
+async def open_clock(
+    path: PathLike | None = None,
+    *,
+    max_age: float = 1000.0,
+    fence: Fence = "auto",
+    max_drift_ppm: float | None = None,
+    on_restore: Iterable[OnRestore] = (),
+) -> AsyncIterator[Clock]:
+    """A ``Clock`` for the length of the block, opened without blocking the loop.
+
+    Args:
+        path, max_age, fence, max_drift_ppm: as for ``Clock``.
+        on_restore: async functions of a snapshot, awaited one after the other when the machine was restored from a
+            snapshot, before ``Clock.incarnation`` shows a new one; to them it does. What they raise ends the block.
+
+    Raises:
+        As ``Clock``.
+    """
+    opened = partial(Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm)
+    callbacks = tuple(on_restore)
+    with await anyio.to_thread.run_sync(opened) as clock:
+        async with AsyncExitStack() as stack:
+            if callbacks:
+                clock._incarnation.on_restore = callbacks
+                await stack.enter_async_context(beside(partial(clock._incarnation.keep, clock)))
+            yield clock
+
+
+open_clock.__module__ = "vmclock_async"

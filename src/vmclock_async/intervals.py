@@ -1,0 +1,129 @@
+"""Order, groups, intersection and hull of ``TimeInterval``s.
+
+Two intervals that overlap have no order: true time may have been the same in both. So there is no ``<``, and a sort
+puts what cannot be ordered into one group.
+
+The functions with an underscore are what the compiled ``TimeInterval`` leaves to Python.
+"""
+
+import datetime
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, Final
+
+from pydantic_core import CoreSchema, core_schema
+
+from vmclock_async._core import TimeInterval
+from vmclock_async.abi import ClockStatus, name_of
+
+__all__ = ("Order", "TimeInterval", "hull", "intersection", "sorted_groups")
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class Order(Enum):
+    """How one interval lies to another."""
+
+    __module__ = "vmclock_async"
+
+    BEFORE = "before"
+    """It ended before the other began: what it stamps is certain to be earlier."""
+    AFTER = "after"
+    """It began after the other ended."""
+    UNORDERED = "unordered"
+    """They overlap or touch: either may have been first, or both at once."""
+
+
+def sorted_groups(intervals: Iterable[TimeInterval]) -> list[list[TimeInterval]]:
+    """*intervals* in groups: each interval of a group is certainly before each one of the groups after it.
+
+    Within a group nothing can be said of all; intervals there are in order of earliest_ns. As many groups as can be.
+    """
+    groups: list[list[TimeInterval]] = []
+    end_ns = 0
+    for interval in sorted(intervals, key=lambda interval: (interval.earliest_ns, interval.latest_ns)):
+        if groups and interval.earliest_ns <= end_ns:
+            groups[-1].append(interval)
+            end_ns = max(end_ns, interval.latest_ns)
+        else:
+            groups.append([interval])
+            end_ns = interval.latest_ns
+    return groups
+
+
+def intersection(first: TimeInterval, *others: TimeInterval) -> TimeInterval | None:
+    """What all have in common; None where that is nothing.
+
+    Of several readings of one moment it contains true time, if they do. The status is the worst of theirs.
+    """
+    intervals = (first, *others)
+    earliest_ns = max(interval.earliest_ns for interval in intervals)
+    latest_ns = min(interval.latest_ns for interval in intervals)
+    return TimeInterval(earliest_ns, latest_ns, _worst(intervals)) if earliest_ns <= latest_ns else None
+
+
+def hull(first: TimeInterval, *others: TimeInterval) -> TimeInterval:
+    """The least interval that contains all of them. The status is the worst of theirs."""
+    intervals = (first, *others)
+    return TimeInterval(
+        min(interval.earliest_ns for interval in intervals),
+        max(interval.latest_ns for interval in intervals),
+        _worst(intervals),
+    )
+
+
+def _worst(intervals: Iterable[TimeInterval]) -> int:
+    return min((interval._status for interval in intervals), key=lambda status: (status == 2, status == 3))
+
+
+def _earliest(interval: TimeInterval) -> datetime.datetime:
+    return _EPOCH + datetime.timedelta(microseconds=interval.earliest_ns // 1000)
+
+
+def _latest(interval: TimeInterval) -> datetime.datetime:
+    return _EPOCH + datetime.timedelta(microseconds=-(-interval.latest_ns // 1000))
+
+
+def _status(interval: TimeInterval) -> ClockStatus | int:
+    try:
+        return ClockStatus(interval._status)
+    except ValueError:
+        return interval._status
+
+
+def _text(interval: TimeInterval) -> str:
+    return f"<TimeInterval {interval.earliest_ns} to {interval.latest_ns} ns, {name_of(interval.status)}>"
+
+
+def _order(interval: TimeInterval, other: TimeInterval | int) -> Order:
+    if interval.before(other):
+        return Order.BEFORE
+    return Order.AFTER if interval.after(other) else Order.UNORDERED
+
+
+_INT64: Final = core_schema.int_schema(ge=-(2**63), le=2**63 - 1)
+_FIELDS: Final = core_schema.typed_dict_schema(
+    {
+        "earliest_ns": core_schema.typed_dict_field(_INT64),
+        "latest_ns": core_schema.typed_dict_field(_INT64),
+        "status": core_schema.typed_dict_field(core_schema.int_schema(ge=0, le=255), required=False),
+    },
+    extra_behavior="forbid",
+)
+
+
+def _schema(_: type[TimeInterval]) -> CoreSchema:
+    from_fields = core_schema.no_info_after_validator_function(lambda fields: TimeInterval(**fields), _FIELDS)
+    return core_schema.json_or_python_schema(
+        json_schema=from_fields,
+        python_schema=core_schema.union_schema([core_schema.is_instance_schema(TimeInterval), from_fields]),
+        serialization=core_schema.plain_serializer_function_ser_schema(_fields, return_schema=_FIELDS),
+    )
+
+
+def _fields(interval: TimeInterval) -> dict[str, Any]:
+    return {
+        "earliest_ns": interval.earliest_ns,
+        "latest_ns": interval.latest_ns,
+        "status": interval._status,
+    }

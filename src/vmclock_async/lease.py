@@ -1,0 +1,193 @@
+"""Leases: a right to act that ends by itself, by any clock inside the bound.
+
+A lease runs on the counter, not on UTC: its time is the elapsed ticks times (P + R), the longest that a tick may take
+by any body it has seen. So it never outlasts its duration of true time, whatever the bound of UTC does meanwhile.
+
+It is over once that time is over; and at once when what it is measured by is not to be relied on: the marker moved (a
+migration, a suspend), the generation changed (a restore: somebody else may hold the same lease), the device's marker
+is ahead of the segment's, there is no bound any more, the segment was replaced or cannot be read.
+
+A cancel scope is cooperative: code between two awaits is not interrupted, and a machine that is paused notices nothing
+until it runs again. So call ``check()`` right before each act that others see, and give the resource the ``token``:
+it is what keeps out a holder who is late all the same.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+import anyio
+
+from vmclock_async._beside import beside
+from vmclock_async.errors import (
+    ClockDisruptedError,
+    ClockError,
+    LeaseLostError,
+    SegmentError,
+    SegmentUnstableError,
+)
+from vmclock_async.models import Snapshot
+from vmclock_async.reckoning import ticks_between
+
+if TYPE_CHECKING:
+    from vmclock_async._clockwork import Clockwork
+
+__all__ = ("Lease", "open_lease")
+
+
+_LONGEST_SLEEP_S: Final = 0.25
+"""Between looks of a lease that nothing wakes: a bound that was lost by age, a path that leads nowhere, wake nobody."""
+
+
+_WARP_TICKS: Final = 2**20
+"""Below a millisecond: cores whose counters are not quite in step."""
+
+
+class _Held(NamedTuple):
+    """What must not change while a lease is held."""
+
+    inode: int
+    marker: int
+    generation: int | None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "_Held":
+        return cls(snapshot.inode, snapshot.body.disruption_marker, snapshot.body.vm_generation_counter)
+
+    def require(self, snapshot: Snapshot) -> None:
+        now = _Held.of(snapshot)
+        for what, before, after in zip(self._fields, self, now, strict=True):
+            if before != after:
+                raise ClockDisruptedError(f"the segment's {what} was {before}, and is {after}")
+
+
+@final
+class Lease:
+    """A lease that is held; made by ``Clock.lease``."""
+
+    __module__ = "vmclock_async"
+
+    def __init__(
+        self, clock: "Clockwork", duration_s: float, snapshot: Snapshot, counter: int, token: int
+    ) -> None:
+        self.duration_s: Final = duration_s
+        """Seconds that it lasts, from the reading that began it, or from the last renewal."""
+        self.token: Final = token
+        """A fencing token for the resource, an integer: of two leases, anywhere, one that was begun after the other
+        was given has the greater. It is the latest_ns of the reading that began the lease, and was waited out before
+        the lease was given.
+        """
+        self._clock: Final = clock
+        self._held: Final = _Held.of(snapshot)
+        self._start = self._latest = counter
+        self._pid: Final = os.getpid()
+        self._longest_tick_s = clock._longest_tick_s(snapshot)
+        self._over: str | None = None
+        self._scope: Final = anyio.CancelScope()
+
+    @property
+    def remaining_ns(self) -> int:
+        """Nanoseconds that it still lasts, rounded down; 0 once it is over."""
+        try:
+            return max(0, int(self._left_s(self._look()) * 10**9))
+        except (ClockError, SegmentError):
+            return 0
+
+    def check(self) -> None:
+        """Return if the lease is held at this moment.
+
+        Raises:
+            LeaseLostError: it is over; says why.
+            SegmentUnstableError: that cannot be told at the moment: a commit is in progress, and does not end.
+        """
+        self._left_s(self._look())
+
+    def renew(self) -> None:
+        """Begin the duration anew, from now; the token stays.
+
+        Raises:
+            As ``check``: what is over cannot be renewed.
+        """
+        sample = self._look()
+        self._left_s(sample)
+        self._start = sample[1]  # of the very moment at which it was held
+
+    def _look(self) -> tuple[Snapshot, int]:
+        """A sample; LeaseLostError if there is none any more."""
+        if self._over is None:
+            try:
+                return self._clock._look()
+            except SegmentUnstableError:
+                raise
+            except SegmentError as exc:
+                raise self._lost(str(exc)) from exc
+        raise self._lost(self._over)
+
+    def _left_s(self, sample: tuple[Snapshot, int]) -> Fraction:
+        """Seconds that are left at *sample*, at the least; LeaseLostError if it is over."""
+        if self._over is not None:
+            raise self._lost(self._over)
+        if os.getpid() != self._pid:
+            raise self._lost("it is held by the process that forked this one")
+        snapshot, counter = sample
+        try:
+            self._held.require(snapshot)  # first: of a migration the lack of a bound is but the consequence
+            self._clock._require_generation(snapshot)
+            self._clock._interval(snapshot, counter, None)
+            self._clock._require_in_place()
+        except (ClockError, SegmentError) as exc:
+            raise self._lost(str(exc)) from exc
+        self._longest_tick_s = max(self._longest_tick_s, self._clock._longest_tick_s(snapshot))
+        if ticks_between(self._latest, counter) < -_WARP_TICKS:
+            raise self._lost("the counter went back")
+        self._latest = counter
+        ticks = max(0, ticks_between(self._start, counter))
+        left_s = Fraction(self.duration_s) - ticks * self._longest_tick_s
+        if left_s <= 0:
+            raise self._lost(f"its {self.duration_s:g} s are over")
+        return left_s
+
+    def _lost(self, reason: str) -> LeaseLostError:
+        self._over = reason
+        return LeaseLostError(f"the lease is over: {reason}")
+
+    async def _watch(self) -> None:
+        """Cancel the scope once it is over."""
+        try:
+            while True:
+                fence = self._clock._fence_marker()
+                sample = await self._clock._look_patiently()
+                sleep_s = min(float(self._left_s(sample)), _LONGEST_SLEEP_S)
+                await self._clock._wait(sample[0], sleep_s, fence_seen=fence)
+        except (ClockError, SegmentError) as exc:
+            self._over = self._over or str(exc)
+            self._scope.cancel()
+
+
+@asynccontextmanager
+async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lease]:
+    """A lease on *clock* for the length of the block, *duration_s* seconds at most.
+
+    Raises:
+        LeaseLostError: it was over before the block was; the block was cancelled at an await.
+        ValueError: *duration_s* is not from 0 to the clock's max_age.
+        ClockError, SegmentError: there is no bounded time to begin with.
+    """
+    if not 0 < duration_s <= clock.max_age:
+        raise ValueError(f"a lease lasts more than 0 s and {clock.max_age:g} s at most, not {duration_s}")
+    snapshot, counter = await clock._look_patiently()
+    token = clock._interval(snapshot, counter, None).latest_ns
+    lease = Lease(clock, duration_s, snapshot, counter, token)
+    await clock.wait_past(token)
+    lease._left_s(await clock._look_patiently())
+    try:
+        async with beside(lease._watch):
+            with lease._scope:
+                yield lease
+        # Also where the block came to its end by itself: after the lease was over, or while it was.
+        with suppress(SegmentUnstableError):
+            lease.check()
+    finally:
+        lease._over = lease._over or "its block has ended"

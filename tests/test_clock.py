@@ -1,0 +1,854 @@
+"""Clock, synchronous: what now() promises of a segment, and each way in which it says that it cannot.
+
+True time is known here (``told_world``), the segments and the device are files, and other writers are processes.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import exact_time
+from told_world import BOUNDED, World, body_now, contains, device_page, open_descriptors, ticks, true_ns
+from vmclock_async import (
+    Clock,
+    ClockDisruptedError,
+    ClockError,
+    ClockNotSynchronizedError,
+    ClockStaleError,
+    ClockStatus,
+    ClockUnboundedError,
+    CounterNotSupportedError,
+    Flags,
+    SegmentError,
+    SegmentMalformedError,
+    SegmentNotInitializedError,
+    SegmentUnstableError,
+    SegmentVersionNotSupportedError,
+    SegmentWriter,
+    TimeInterval,
+    _core,
+)
+from vmclock_async.timebase import COUNTER_ID
+
+RunScript = Callable[..., str]
+StartScript = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def clock(world: World) -> Iterator[Clock]:
+    """A clock of the world's segment, without a fence."""
+    with Clock(world.path, fence=None) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fenced(world: World) -> Iterator[Clock]:
+    """The same, with the world's device for a fence."""
+    with Clock(world.path, fence=world.device) as opened:
+        yield opened
+
+
+def readings(clock: Clock) -> list[TimeInterval]:
+    """Some readings, the first the slow way and the next by the core; each contains the truth."""
+    taken = []
+    for _ in range(3):
+        before = _core.counter()
+        reading = clock.now()
+        after = _core.counter()
+        assert reading.earliest_ns <= true_ns(after)
+        assert reading.latest_ns >= true_ns(before)
+        taken.append(reading)
+    return taken
+
+
+# What there is a bound of.
+
+
+@pytest.mark.parametrize("size", [104, 112, 4096])
+@pytest.mark.parametrize("status", [ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING])
+def test_readings_contain_true_time(segment_path: Path, size: int, status: ClockStatus) -> None:
+    """On a segment of ClockBound's size, of ours, and of a whole page: within the bound, and going on."""
+    world = World(segment_path, size=size)
+    world.tell(clock_status=status, age_s=10)
+    with Clock(segment_path, fence=None) as clock:
+        taken = readings(clock)
+        assert all(reading.status is status for reading in taken)
+        assert [reading.midpoint_ns for reading in taken] == sorted(reading.midpoint_ns for reading in taken)
+        # 10 s at 50 ppm, and the reference's microsecond.
+        assert all(abs(reading.error_ns - 501_000) < 50_000 for reading in taken)
+        assert not clock.fenced
+        assert clock.status is status
+        assert 10**10 <= clock.age_ns < 10**10 + 5 * 10**9
+        assert clock.path == str(segment_path)
+    world.close()
+
+
+def test_a_commit_counts_from_the_next_reading_on(world: World, clock: Clock) -> None:
+    """No reading is of a body that was no longer the segment's."""
+    for error_ns in range(1000, 3000, 100):
+        world.tell(time_maxerror_nanosec=error_ns)
+        assert all(error_ns <= reading.error_ns < error_ns + 99 for reading in readings(clock)[1:])
+
+
+def test_tai_becomes_utc(world: World, clock: Clock) -> None:
+    """A segment that counts in TAI with its offset gives UTC."""
+    true_s = int(true_ns(_core.counter()) // 10**9)
+    body = body_now()
+    world.tell(
+        time_type=1,
+        flags=BOUNDED | Flags.TAI_OFFSET_VALID,
+        tai_offset_sec=-37,
+        time_sec=body.time_sec + 37,
+        time_frac_sec=body.time_frac_sec,
+        counter_value=body.counter_value,
+    )
+    assert all(abs(reading.earliest_ns // 10**9 - true_s) <= 5 for reading in readings(clock))
+
+
+def test_a_captured_page_of_a_device_has_no_time(tmp_path: Path, vectors: Path) -> None:
+    """What QEMU's device says is read, and is no bound: the error says so."""
+    page = tmp_path / "page"
+    shutil.copyfile(vectors / "linux-device" / "run-q10-k73-g01-migrate-after.bin", page)
+    with Clock(page, fence=None) as clock:
+        assert clock.status is ClockStatus.UNKNOWN
+        with pytest.raises(CounterNotSupportedError, match="counter_id is INVALID"):
+            clock.now()
+
+
+def test_a_captured_page_with_time_is_told_like_a_segment(tmp_path: Path) -> None:
+    """A page of 4096 bytes in a file, as it was saved from a device that has time."""
+    body = body_now()
+    page = exact_time.Page(size=4096, counter_id=COUNTER_ID, **asdict_of(body))
+    path = tmp_path / "page"
+    path.write_bytes(page.pack().ljust(4096, b"\0"))
+    with Clock(path, fence=None) as clock:
+        readings(clock)
+
+
+def asdict_of(body: object) -> dict[str, int]:
+    """The fields of *body* that a test's page has too."""
+    names = asdict(exact_time.Page()).keys() & type(body).model_fields.keys()  # type: ignore[attr-defined]
+    return {name: int(getattr(body, name) or 0) for name in names}
+
+
+def test_the_path_may_come_from_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a path: $VMCLOCK_ASYNC_SEGMENT."""
+    monkeypatch.setenv("VMCLOCK_ASYNC_SEGMENT", str(world.path))
+    with Clock() as clock:
+        assert clock.path == str(world.path)
+
+
+# Why there is none.
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "remedy"),
+    [
+        pytest.param({"clock_status": 0}, ClockNotSynchronizedError, "is UNKNOWN; wait", id="unknown"),
+        pytest.param({"clock_status": 1}, ClockNotSynchronizedError, "is INITIALIZING; wait", id="initializing"),
+        pytest.param({"clock_status": 4}, ClockNotSynchronizedError, "is UNRELIABLE; wait", id="unreliable"),
+        pytest.param({"clock_status": 99}, ClockNotSynchronizedError, "is 99; wait", id="unheard-of"),
+        pytest.param(
+            {"flags": BOUNDED & ~Flags.TIME_MAXERROR_VALID},
+            ClockUnboundedError,
+            "time_maxerror_nanosec is not valid .* use a source that bounds it",
+            id="no-time-bound",
+        ),
+        pytest.param(
+            {"flags": BOUNDED & ~Flags.PERIOD_MAXERROR_VALID},
+            ClockUnboundedError,
+            "maxerror_rate_frac_sec is not valid .* use a source that bounds it",
+            id="no-period-bound",
+        ),
+        pytest.param(
+            {"time_type": 1, "tai_offset_sec": -37}, ClockUnboundedError, "offset to UTC is not valid", id="tai"
+        ),
+        pytest.param(
+            {"time_type": 1, "tai_offset_sec": 37, "flags": BOUNDED | Flags.TAI_OFFSET_VALID},
+            ClockUnboundedError,
+            "the publisher uses the old sign",
+            id="tai-old-sign",
+        ),
+        pytest.param({"time_type": 2}, ClockUnboundedError, "MONOTONIC, which cannot be", id="monotonic"),
+        pytest.param({"time_type": 3}, ClockUnboundedError, "SMEARED, which cannot be", id="smeared"),
+        pytest.param({"counter_period_frac_sec": 0}, ClockUnboundedError, "is 0: nothing tells", id="no-period"),
+        pytest.param(
+            {"time_sec": 0, "time_maxerror_nanosec": 10**10},
+            ClockUnboundedError,
+            "leaves the years 1970 to 2262",
+            id="1970",
+        ),
+        pytest.param({"time_sec": 2**64 - 1}, ClockUnboundedError, "leaves the years 1970 to 2262", id="never"),
+        pytest.param({"age_s": 1001}, ClockStaleError, "1001 s old, .* is its publisher running", id="stale"),
+        pytest.param({"age_s": -5}, ClockDisruptedError, "behind the segment's .* wait for a new", id="ahead"),
+        pytest.param(
+            {"counter_id": 1 - COUNTER_ID},
+            CounterNotSupportedError,
+            "in this machine's counter",
+            id="other-counter",
+        ),
+        pytest.param(
+            {"counter_id": 255}, CounterNotSupportedError, "tells no time .* publisher's log says", id="no-counter"
+        ),
+        pytest.param({"counter_period_shift": 64}, CounterNotSupportedError, "is 64, more than 63", id="shift"),
+    ],
+)
+def test_each_reason_has_its_error_and_its_remedy(
+    world: World, clock: Clock, changes: dict[str, Any], error: type[ClockError], remedy: str
+) -> None:
+    """The error's type says what one can do, its text what was seen; and it goes with the next sound commit."""
+    for _ in range(2):
+        readings(clock)
+        world.tell(**changes)
+        for _ in range(2):
+            with pytest.raises(error, match=remedy) as caught:
+                clock.now()
+            assert type(caught.value) is error
+        world.tell()
+    readings(clock)
+
+
+def test_max_age_is_the_callers(world: World) -> None:
+    """A reference is carried forward for as long as the caller allows, and no longer."""
+    world.tell(age_s=100)
+    with Clock(world.path, max_age=90, fence=None) as short, Clock(world.path, max_age=200, fence=None) as long:
+        readings(long)
+        with pytest.raises(ClockStaleError, match="more than 90 s"):
+            short.now()
+
+
+def test_a_reading_ends_at_max_age_though_the_core_alone_gave_it(world: World) -> None:
+    """now() by the core stops when the reference gets too old between two readings."""
+    world.tell()
+    with Clock(world.path, max_age=0.2, fence=None) as clock:
+        readings(clock)
+        time.sleep(0.25)
+        with pytest.raises(ClockStaleError):
+            clock.now()
+
+
+@pytest.mark.parametrize("max_age", [0, -1, float("nan"), float("inf"), 2**33])
+def test_max_age_out_of_range_is_refused(world: World, max_age: float) -> None:
+    """A ValueError that names it; nothing stays open."""
+    before = open_descriptors()
+    with pytest.raises(ValueError, match="max_age"):
+        Clock(world.path, max_age=max_age)
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("drift", [0, -1, float("nan"), float("inf"), 10**6 + 1])
+def test_max_drift_out_of_range_is_refused(world: World, drift: float) -> None:
+    """A ValueError that names it."""
+    with pytest.raises(ValueError, match="max_drift_ppm"):
+        Clock(world.path, max_drift_ppm=drift)
+
+
+def test_max_drift_stands_in_for_the_pages(world: World) -> None:
+    """Where the page does not say how far off its period may be, the caller's word is taken, and not else."""
+    for flags, expected_ppm in ((BOUNDED, 50), (BOUNDED & ~Flags.PERIOD_MAXERROR_VALID, 100)):
+        # Where the flag is clear the field means nothing.
+        rate = {"counter_period_maxerror_rate_frac_sec": 2**64 - 1} if expected_ppm == 100 else {}
+        world.tell(age_s=100, flags=flags, **rate)
+        with Clock(world.path, fence=None, max_drift_ppm=100) as clock:
+            for reading in readings(clock):
+                assert abs(reading.error_ns - 1000 - 100 * expected_ppm * 1000) < 100 * expected_ppm
+
+
+def test_max_error_is_inclusive(world: World, clock: Clock) -> None:
+    """Exactly the error that there is does; a nanosecond less is ClockUnboundedError, and the next reading as good."""
+    # So slow that the error is the same whenever it is read.
+    world.tell(counter_period_frac_sec=1, counter_period_shift=63, time_maxerror_nanosec=500, time_frac_sec=0)
+    error_ns = clock.now().error_ns
+    assert error_ns == 502
+    for _ in range(2):
+        assert clock.now(max_error_ns=error_ns).error_ns == error_ns
+        with pytest.raises(
+            ClockUnboundedError, match=r"bounded to 502 ns, .* more than 501; wait_bounded\(\) waits"
+        ):
+            clock.now(max_error_ns=error_ns - 1)
+        assert clock.at(_core.counter(), max_error_ns=error_ns).error_ns == error_ns
+        with pytest.raises(ClockUnboundedError):
+            clock.at(_core.counter(), max_error_ns=error_ns - 1)
+    assert clock.now(max_error_ns=None).error_ns == clock.now(max_error_ns=2**64 - 1).error_ns == error_ns
+
+
+def test_arguments_that_are_no_error_bound_are_refused(clock: Clock) -> None:
+    """A negative number, one beyond 64 bits, a float, a positional argument."""
+    for value, error in ((-1, OverflowError), (2**64, OverflowError), (1.5, TypeError), ("1", TypeError)):
+        with pytest.raises(error):
+            clock.now(max_error_ns=value)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="max_error_ns"):
+        clock.now(1000)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="max_error_ns"):
+        clock.now(max_error=1000)  # type: ignore[call-arg]
+
+
+UNFIT_SCRIPT = """
+import sys, time
+from vmclock_async import Clock, CounterNotSupportedError, _core
+with Clock(sys.argv[1], fence=None) as clock:
+    counter, ns = _core.counter(), time.monotonic_ns()
+    for ask in (clock.now, lambda: clock.at(counter), lambda: clock.at_monotonic(ns)):
+        try:
+            ask()
+        except CounterNotSupportedError as exc:
+            print(exc)
+"""
+_CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+
+
+def in_own_mounts(*commands: str) -> list[str]:
+    """A command line for *commands* of a shell and a script in a mount namespace of its own; or the test is skipped."""
+    unshared = ["unshare", "--map-root-user", "--mount"]
+    probe = [*unshared, "sh", "-ec", "mount -t tmpfs none /mnt"]
+    if not shutil.which("unshare") or subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("no mount namespaces for this user (unprivileged_userns_clone, or a seccomp filter)")
+    return [*unshared, "sh", "-ec", "\n".join([*commands, 'exec "$@"']), "sh", sys.executable, "-W", "error", "-c"]
+
+
+@pytest.mark.skipif(COUNTER_ID != 1, reason="CNTVCT is fit by architecture")
+def test_a_counter_that_the_kernel_does_not_trust_gives_no_time(world: World, tmp_path: Path) -> None:
+    """With another clocksource than the counter's, each reading is CounterNotSupportedError and says where to look."""
+    played = tmp_path / "current_clocksource"
+    played.write_text("hpet\n")
+    command = in_own_mounts(f"mount --bind {played} {_CLOCKSOURCE}")
+    output = subprocess.check_output([*command, UNFIT_SCRIPT, str(world.path)], text=True)
+    assert output.count("is hpet, not tsc") == output.count("see the kernel's log") == 3
+
+
+# The fence.
+
+
+def test_a_fence_is_what_one_asks_for(world: World) -> None:
+    """A path: that; None: none; "auto": none where there is no device. `fenced` says whether there is one."""
+    with Clock(world.path, fence=world.device) as clock:
+        assert clock.fenced
+        readings(clock)
+    with Clock(world.path, fence=None) as clock:
+        assert not clock.fenced
+    if not os.path.exists("/dev/vmclock0"):
+        with Clock(world.path) as clock:
+            assert not clock.fenced
+
+
+AUTO_SCRIPT = """
+import sys
+from vmclock_async import Clock, ClockDisruptedError
+with Clock(sys.argv[1]) as clock:
+    print(clock.fenced)
+    try:
+        clock.now()
+        print("told")
+    except ClockDisruptedError:
+        print("refused")
+"""
+
+
+@pytest.mark.parametrize(("marker", "verdict"), [(1, "told"), (2, "refused")])
+def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, marker: int, verdict: str) -> None:
+    """fence="auto" finds /dev/vmclock0."""
+    world.device_says(marker)
+    command = in_own_mounts(
+        f"exec 3<{world.device}",
+        "mount -t tmpfs none /dev",
+        "cat <&3 >/dev/vmclock0",
+        "exec 3<&-",
+    )
+    moved = world.path.parent.name if world.path.is_relative_to("/dev") else None
+    if moved:  # /dev is another one there
+        segment = Path("/tmp") / moved
+        shutil.copyfile(world.path, segment)
+    else:
+        segment = world.path
+    try:
+        output = subprocess.check_output([*command, AUTO_SCRIPT, str(segment)], text=True)
+    finally:
+        if moved:
+            segment.unlink()
+    assert output.split() == ["True", verdict]
+
+
+def test_a_fence_that_cannot_be_read_is_an_error(world: World, tmp_path: Path) -> None:
+    """A path that was asked for is not left out quietly; nothing stays open."""
+    before = open_descriptors()
+    with pytest.raises(SegmentNotInitializedError, match="nothing is there"):
+        Clock(world.path, fence=tmp_path / "none")
+    (tmp_path / "garbage").write_bytes(b"x" * 4096)
+    with pytest.raises(SegmentMalformedError, match="garbage"):
+        Clock(world.path, fence=tmp_path / "garbage")
+    assert open_descriptors() == before
+
+
+def test_no_reading_once_the_device_tells_of_a_disruption(world: World, fenced: Clock) -> None:
+    """With the publisher stopped, now() gives no interval again until the segment has the device's marker."""
+    for marker in (2, 3, 2**32 - 1):
+        readings(fenced)
+        stamp = _core.counter()
+        fenced.at(stamp)
+        world.device_says(marker)
+        for _ in range(20):
+            with pytest.raises(ClockDisruptedError, match=f"marker is {marker}, .* its publisher has not told"):
+                fenced.now()
+            with pytest.raises(ClockDisruptedError, match=f"marker is {marker}, .* its publisher has not told"):
+                fenced.at(stamp)
+            with pytest.raises(ClockDisruptedError, match=f"marker is {marker}, .* its publisher has not told"):
+                fenced.now(max_error_ns=10**9)
+            world.tell()  # a commit that has not seen it yet
+        with pytest.raises(ClockDisruptedError):
+            _ = fenced.incarnation
+        world.marker = marker
+        world.tell()
+        readings(fenced)
+
+
+def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) -> None:
+    """Any difference of the low 32 bits will do; the publisher's own disruptions are above those."""
+    for marker, told in ((2, False), (1 + 2**32, True), (1 + 7 * 2**32, True), (2 + 2**32, False), (1, True)):
+        world.marker = marker
+        world.tell()
+        if told:
+            readings(fenced)
+        else:
+            with pytest.raises(ClockDisruptedError, match="the device's disruption marker is 1"):
+                fenced.now()
+
+
+PUBLISHER_SCRIPT = """
+import os, sys, time
+from told_world import body_at
+from vmclock_async import SegmentReader, SegmentWriter, _core
+segment, device = sys.argv[1:]
+with SegmentReader(device) as device, SegmentWriter(segment, size=112) as writer:
+    print("ready", flush=True)
+    while os.getppid() != 1:
+        writer.write(body_at(_core.counter(), disruption_marker=device.disruption_marker), counter_id=_core.COUNTER_ID)
+        time.sleep(0.0005)
+"""
+
+
+def test_a_stopped_publisher_cannot_make_a_reading_pass_the_fence(
+    segment_path: Path, start_script: StartScript
+) -> None:
+    """A process that publishes is stopped (SIGSTOP) and the machine migrated: no reading until it goes on."""
+    device = segment_path.with_name("vmclock0")
+    device.write_bytes(device_page(1))
+    here = {"PYTHONPATH": str(Path(__file__).parent)}
+    publisher = start_script(PUBLISHER_SCRIPT, segment_path, device, environment=here)
+    assert publisher.stdout is not None
+    assert publisher.stdout.readline() == "ready\n"
+    for marker in range(2, 6):
+        with until_told(Clock, segment_path, device) as clock:
+            publisher.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, publisher.pid, os.WSTOPPED)
+            with device.open("r+b", buffering=0) as file:
+                os.pwrite(file.fileno(), marker.to_bytes(8, "little"), 0x10)
+            for _ in range(200):
+                # Stopped wherever it was, between two commits or in one.
+                with pytest.raises((ClockDisruptedError, SegmentUnstableError)):
+                    clock.now()
+            publisher.send_signal(signal.SIGCONT)
+            give_up = time.monotonic() + 10
+            while time.monotonic() < give_up:
+                try:
+                    clock.now()
+                    break
+                except (ClockDisruptedError, SegmentUnstableError):
+                    continue
+            assert clock._look()[0].body.disruption_marker == marker
+
+
+def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
+    """A clock of *segment*, once it has given a reading."""
+    give_up = time.monotonic() + 10
+    while True:
+        try:
+            clock = clock_type(segment, fence=device)
+            clock.now()
+            return clock
+        except (ClockError, SegmentError):
+            assert time.monotonic() < give_up
+
+
+DISRUPTER_SCRIPT = """
+import os, sys, time
+from told_world import body_at
+from vmclock_async import SegmentWriter, _core
+segment, device, seconds = sys.argv[1:]
+fd = os.open(device, os.O_RDWR)
+deadline = time.monotonic() + float(seconds)
+body = body_at(_core.counter())
+with SegmentWriter(segment, size=112) as writer:
+    marker = 1
+    while time.monotonic() < deadline:
+        marker += 1
+        os.pwrite(fd, marker.to_bytes(8, "little"), 0x10)
+        packed = body.model_copy(update={"disruption_marker": marker}).pack().ljust(96, b"\\0")
+        writer._page.commit(packed, None, None)
+print(marker)
+"""
+
+
+def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
+    world: World, start_script: StartScript
+) -> None:
+    """Beside a publisher at full speed: whoever has seen the device's new marker gets no reading of the old body."""
+    world.writer.close()
+    told = refused = 0
+    with Clock(world.path, fence=world.device) as clock:
+        device, page = clock._fence, clock._reader
+        assert device is not None
+        process = start_script(
+            DISRUPTER_SCRIPT,
+            world.path,
+            world.device,
+            0.7,
+            environment={"PYTHONPATH": str(Path(__file__).parent)},
+        )
+        while process.poll() is None:
+            seen = device.disruption_marker
+            try:
+                clock.now()
+            except (ClockDisruptedError, SegmentUnstableError):
+                refused += 1
+                continue
+            # The segment had caught up with what was seen before the reading, or there would have been none.
+            assert page.disruption_marker >= seen
+            told += 1
+    assert told > 100
+    assert refused > 10
+
+
+# Moments in the past.
+
+
+def test_a_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) -> None:
+    """at() contains the truth of each stamp, before and after later commits, and is as narrow as now()."""
+    stamps = []
+    for _ in range(5):
+        clock.now()
+        stamps.append(_core.counter())
+        time.sleep(0.002)
+        world.tell()
+        for stamp in stamps:
+            interval = clock.at(stamp)
+            assert contains(interval, true_ns(stamp))
+            assert interval.error_ns < 20_000
+
+
+def test_a_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock) -> None:
+    """at_monotonic() contains it, and is wider by a tenth of the stamp's age on either side."""
+    clock.now()
+    before = _core.counter()
+    ns = time.monotonic_ns()
+    after = _core.counter()
+    for sleep_s in (0.0, 0.02, 0.05):
+        time.sleep(sleep_s)
+        world.tell()
+        interval = clock.at_monotonic(ns)
+        age_ns = time.monotonic_ns() - ns
+        assert interval.earliest_ns <= true_ns(before)
+        assert true_ns(after) <= interval.latest_ns
+        assert interval.error_ns < age_ns * 0.12 + 20_000
+
+
+def test_a_stamp_that_lies_ahead_is_a_mistake(clock: Clock) -> None:
+    """A ValueError that says so: nothing is known of the future."""
+    with pytest.raises(ValueError, match="lies ahead"):
+        clock.at(_core.counter() + ticks(1))
+    with pytest.raises(ValueError, match="lies ahead"):
+        clock.at_monotonic(time.monotonic_ns() + 10**9)
+
+
+def test_a_stamp_from_before_the_clock_is_refused(world: World) -> None:
+    """Nobody watched the counter then: ClockDisruptedError."""
+    stamp, ns = _core.counter(), time.monotonic_ns()
+    with Clock(world.path, fence=None) as clock:
+        for _ in range(2):
+            with pytest.raises(ClockDisruptedError, match="before this clock first saw the disruption marker 1"):
+                clock.at(stamp)
+            with pytest.raises(ClockDisruptedError, match="before this clock first saw"):
+                clock.at_monotonic(ns)
+
+
+def test_a_stamp_from_since_the_clock_was_opened_will_do(world: World) -> None:
+    """The marker is watched from the opening on, whether or not a reading was taken."""
+    with Clock(world.path, fence=None) as clock:
+        stamp = _core.counter()
+        ns = time.monotonic_ns()
+        assert contains(clock.at(stamp), true_ns(stamp))
+        clock.at_monotonic(ns)
+
+
+def test_a_stamp_from_before_a_disruption_is_refused(world: World, clock: Clock) -> None:
+    """The counter may have jumped in between; a stamp from after the new marker was seen is as good as ever."""
+    clock.now()
+    stamp, ns = _core.counter(), time.monotonic_ns()
+    clock.at(stamp)
+    world.marker = 2
+    world.tell()
+    for _ in range(2):
+        with pytest.raises(ClockDisruptedError, match="disruption marker 2"):
+            clock.at(stamp)
+        with pytest.raises(ClockDisruptedError, match="disruption marker 2"):
+            clock.at_monotonic(ns)
+    later = _core.counter()
+    assert contains(clock.at(later), true_ns(later))
+
+
+def test_a_stamp_from_before_another_segment_is_refused(world: World, clock: Clock) -> None:
+    """Its markers may begin anew: the same number says nothing of what happened in between."""
+    clock.now()
+    stamp = _core.counter()
+    world.replace()
+    with pytest.raises(ClockDisruptedError, match="before this clock first saw"):
+        clock.at(stamp)
+
+
+def test_a_stamp_older_than_max_age_is_stale(world: World) -> None:
+    """As a reference of that age would be."""
+    with Clock(world.path, max_age=0.05, fence=None) as clock:
+        clock.now()
+        stamp, ns = _core.counter(), time.monotonic_ns()
+        time.sleep(0.06)
+        world.tell()
+        with pytest.raises(ClockStaleError, match="the stamp is"):
+            clock.at(stamp)
+        with pytest.raises(ClockStaleError, match="the stamp is"):
+            clock.at_monotonic(ns)
+
+
+# What becomes of the segment.
+
+
+def test_a_segment_that_was_replaced_is_found(world: World, clock: Clock) -> None:
+    """Within a second of the last commit to the old file the clock reads the new one, and before any error is given."""
+    readings(clock)
+    world.replace(clock_status=ClockStatus.FREERUNNING)
+    began = time.monotonic()
+    while clock.now().status is ClockStatus.SYNCHRONIZED:
+        assert time.monotonic() < began + 5
+        time.sleep(0.01)
+    assert time.monotonic() < began + 1.5
+    assert all(reading.status is ClockStatus.FREERUNNING for reading in readings(clock))
+
+
+def test_a_segment_replaced_while_stale_is_found_at_once(world: World, clock: Clock) -> None:
+    """A clock that had no bound any more has one as soon as the path leads to a segment with one."""
+    world.tell(age_s=2000)
+    with pytest.raises(ClockStaleError):
+        clock.now()
+    world.replace()
+    readings(clock)
+    world.replace(clock_status=0)
+    world.replace()
+    readings(clock)
+
+
+def test_an_unlinked_segment_is_read_until_it_is_too_old(world: World) -> None:
+    """As one whose publisher has ended; what comes after is found."""
+    with Clock(world.path, max_age=0.3, fence=None) as clock:
+        world.tell()
+        world.remove()
+        readings(clock)
+        time.sleep(0.35)
+        with pytest.raises(ClockStaleError):
+            clock.now()
+        world.writer = SegmentWriter(world.path)
+        with pytest.raises(ClockStaleError):
+            clock.now()  # nothing committed yet
+        world.tell()
+        readings(clock)
+
+
+def test_a_cold_start_in_place_is_no_time_until_its_first_commit(world: World, clock: Clock) -> None:
+    """SegmentNotInitializedError, not the old body and not one of zeros."""
+    readings(clock)
+    world.writer.close()
+    os.utime(world.path, (0, 0))  # of an earlier boot: the writer begins afresh in the same file
+    world.writer = SegmentWriter(world.path, size=112)
+    for _ in range(2):
+        with pytest.raises(SegmentNotInitializedError, match="version is 0"):
+            clock.now()
+    world.tell()
+    readings(clock)
+
+
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [({"magic": 7}, SegmentMalformedError), ({"version": 9}, SegmentVersionNotSupportedError)],
+)
+def test_a_page_that_becomes_something_else_has_no_time(
+    world: World, clock: Clock, header: dict[str, int], error: type[SegmentError]
+) -> None:
+    """The header is looked at in every reading, those of the core too."""
+    readings(clock)
+    page = exact_time.Page(counter_id=COUNTER_ID, **asdict_of(world.writer.body))
+    with world.path.open("r+b", buffering=0) as file:
+        file.write(replace(page, seq_count=8, **header).pack())
+        with pytest.raises(error):
+            clock.now()
+
+
+def test_a_segment_of_an_earlier_boot_has_no_time(world: World) -> None:
+    """Its counter began anew since: ClockDisruptedError until somebody commits."""
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.utime(world.path, (booted - 5, booted - 5))
+    with Clock(world.path, fence=None) as clock:
+        for _ in range(2):
+            with pytest.raises(ClockDisruptedError, match="before this machine booted; wait for a new commit"):
+                clock.now()
+        with pytest.raises(ClockDisruptedError, match="before this machine booted"):
+            clock.at(_core.counter())
+        world.tell()
+        readings(clock)
+
+
+def test_a_segment_of_an_earlier_boot_in_anothers_place_has_no_time(world: World, clock: Clock) -> None:
+    """The question is asked again of every file that the path comes to lead to."""
+    readings(clock)
+    old = world.path.with_name("old")
+    shutil.copyfile(world.path, old)
+    os.utime(old, (1, 1))
+    world.tell(age_s=2000)
+    old.rename(world.path)
+    for _ in range(2):
+        with pytest.raises(ClockDisruptedError, match="before this machine booted"):
+            clock.now()
+
+
+def test_a_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World, clock: Clock) -> None:
+    """SegmentUnstableError names the number that stayed odd; the next commit ends it."""
+    readings(clock)
+    world.stop_in_mid_commit()
+    taken = []
+    for _ in range(10):
+        start = time.perf_counter()
+        with pytest.raises(SegmentUnstableError, match=r"stayed odd at 3 for 1 ms: .* start it again") as caught:
+            clock.now()
+        taken.append(time.perf_counter() - start)
+        assert caught.value.seq_count == 3
+    assert 0.0008 <= min(taken) < 0.0015  # the longer ones, other processes took
+    world.tell()
+    readings(clock)
+
+
+def test_a_closed_clock_gives_nothing(world: World) -> None:
+    """Each use is a SegmentError that says so; closing again is nothing; no descriptor stays."""
+    before = open_descriptors()
+    with Clock(world.path, fence=world.device) as clock:
+        readings(clock)
+        stamp = _core.counter()
+    clock.close()
+    assert open_descriptors() == before
+    for ask in (
+        clock.now,
+        lambda: clock.now(max_error_ns=1),
+        lambda: clock.at(stamp),
+        lambda: clock.at_monotonic(0),
+        lambda: clock.status,
+        lambda: clock.age_ns,
+        lambda: clock.incarnation,
+    ):
+        with pytest.raises(SegmentError, match="closed"):
+            ask()
+
+
+def test_a_clock_that_is_forgotten_leaves_nothing_open(world: World) -> None:
+    """Without close(): the last reference is the end of its descriptors, those of the core included."""
+    before = open_descriptors()
+    clock = Clock(world.path, fence=world.device)
+    clock.now()
+    del clock
+    assert open_descriptors() == before
+
+
+# Processes and threads.
+
+
+def test_a_clock_goes_on_in_the_child_of_a_fork(world: World, run_script: RunScript) -> None:
+    """Parent and child read on, each for itself, and closing one does not close the other."""
+    output = run_script(FORK_SCRIPT, world.path)
+    assert output.split() == ["child", "True", "parent", "True"]
+
+
+FORK_SCRIPT = """
+import os, sys
+from vmclock_async import Clock
+clock = Clock(sys.argv[1], fence=None)
+clock.now()
+mine = clock.incarnation
+pid = os.fork()
+if pid == 0:
+    clock.now()
+    print("child", clock.incarnation != mine, flush=True)
+    clock.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+clock.now()
+print("parent", clock.incarnation == mine)
+"""
+
+
+def test_threads_share_a_clock(world: World, clock: Clock) -> None:
+    """Four threads read beside commits that change the marker: nothing but readings that contain the truth."""
+    stop = threading.Event()
+    problems: list[object] = []
+
+    def read() -> None:
+        count = 0
+        while not stop.is_set():
+            try:
+                readings(clock)
+                count += 1
+            except SegmentUnstableError:
+                continue
+            except BaseException as exc:
+                problems.append(exc)
+                raise
+        if count < 10:
+            problems.append(f"only {count} readings")
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for marker in range(60):
+            world.marker = marker // 3
+            world.tell()
+            time.sleep(0.001)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+
+
+def read_for_ever(clock: Clock) -> None:
+    """Until it raises."""
+    while True:
+        clock.now()
+
+
+def test_closing_beside_readers_in_other_threads_is_an_error_for_them(world: World) -> None:
+    """They get SegmentError, never a signal."""
+    for _ in range(20):
+        clock = Clock(world.path, fence=world.device)
+
+        def read(clock: Clock = clock) -> None:
+            with pytest.raises(SegmentError, match="closed"):
+                read_for_ever(clock)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        clock.close()
+        thread.join()
