@@ -23,6 +23,7 @@ from vmclock_async import (
     SourceUnavailableError,
     TimeType,
 )
+from vmclock_async.testing import check_source
 from vmclock_async.timebase import Pairing, counter_unfit_because, pair
 from vmclock_chrony import ChronySource
 from vmclock_chrony.connection import Connection
@@ -356,3 +357,13 @@ def test_clock_that_is_stepped_each_time_is_not_measured(
     (update,) = under(played_clock, run_script, played, interval=0.01)
     assert played.asked == 5
     assert update["clock_status"] == ClockStatus.SYNCHRONIZED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # they hold on every loop alike, and take seconds
+async def test_promises_are_kept(played: PlayedChronyd) -> None:
+    """Every promise of ``Source``, with a chronyd that is synchronised, and with none."""
+    updates = await check_source(lambda: ChronySource(settings(played.address)))
+    assert len(updates) > 1
+    assert all(update.measures for update in updates)
+    assert await check_source(lambda: ChronySource(settings("/no/such/socket"))) == ()

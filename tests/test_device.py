@@ -20,8 +20,11 @@ from vmclock_async import (
     SegmentWriter,
     SourceError,
     SourceUnavailableError,
+    TimeType,
     VMClockBody,
 )
+from vmclock_async.testing import PlayedSegment, check_source
+from vmclock_async.timebase import COUNTER_ID
 from vmclock_device import DeviceSettings, DeviceSource
 
 
@@ -292,3 +295,11 @@ def test_errors_are_source_errors_on_the_way_out(tmp_path: Path, segment_path: P
     with pytest.raises(SourceError, match=r"device: .*no VMClock segment") as caught:
         anyio.run(Publisher(segment_path, {"device": source(page)}).run)
     assert isinstance(caught.value.__cause__, SegmentMalformedError)
+
+
+@pytest.mark.anyio
+async def test_promises_are_kept(segment: PlayedSegment) -> None:
+    """Every promise of ``Source``, on a page that a publisher keeps, and on one that is not there."""
+    updates = await check_source(lambda: source(segment.path))
+    assert updates == (BodyUpdate.from_body(segment.body, counter_id=COUNTER_ID, time_type=TimeType.UTC),)
+    assert await check_source(lambda: source(segment.path.with_name("nothing"))) == ()

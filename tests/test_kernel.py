@@ -43,6 +43,7 @@ from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import Bounds, bounds_at
 from vmclock_async.sources import Probes, build_source
+from vmclock_async.testing import check_source
 from vmclock_async.timebase import (
     COUNTER_ID,
     ClockState,
@@ -1034,3 +1035,13 @@ def test_real_readings_contain_true_time_across_a_leap_second(
             assert found["tai_offset_sec"] == (-38 if bit == STA_INS else -36)
     for clock in clocks:
         clock.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # they hold on every loop alike, and take seconds
+async def test_promises_are_kept() -> None:
+    """Every promise of ``Source``, with a daemon that keeps the clock."""
+    settings = KernelSettings(poll_interval=0.005)
+    updates = await check_source(lambda: KernelSource(settings, machine=PlayedMachine()))
+    assert len(updates) > 1
+    assert all(update.measures for update in updates)

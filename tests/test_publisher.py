@@ -441,9 +441,10 @@ def test_publisher_left_running_when_the_loop_ends_leaves_no_lock(segment_path: 
             await asyncio.sleep(0)
         assert not left.done()
 
+    before = threading.enumerate()
     asyncio.run(main())
     for thread in threading.enumerate():
-        if thread is not threading.current_thread():
+        if thread not in before:
             thread.join(10)  # the loop is over, and a worker may still be opening the segment
     assert not Path(f"{segment_path}.lock").exists()
     with SegmentWriter(segment_path):

@@ -39,6 +39,7 @@ from vmclock_async.abi import BODY_FIELDS
 from vmclock_async.reckoning import bounds_at, reckon, ticks_between
 from vmclock_async.recording import Record, RecordingHeader, RecordingReader, RecordingWriter
 from vmclock_async.sources import build_source
+from vmclock_async.testing import check_source
 from vmclock_async.timebase import COUNTER_ID, fixed_point_period, pair
 from vmclock_replay import ReplaySettings, ReplaySource
 from vmclock_replay.live import Anchor
@@ -584,3 +585,11 @@ async def test_live_into_a_segment(segment_path: Path, tmp_path: Path) -> None:
             assert anyio.current_time() - begun_s > 0.15
     assert seen[-1] == (2 + 2 * len(records), 1)
     assert seen == sorted(seen)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("options", [{"speed": 0}, {"speed": 0, "loop": True}, {"mode": "live"}])
+async def test_promises_are_kept(options: dict[str, Any]) -> None:
+    """Every promise of ``Source``, in each mode."""
+    settings = ReplaySettings.model_validate({"path": SHIPPED[0]} | options)
+    assert await check_source(lambda: ReplaySource(settings))

@@ -43,9 +43,9 @@ def opened() -> Iterator[Callable[[int], Opened]]:
 
 async def wait_often(watch: DeviceWatch) -> None:
     """As a reader that looks again after each wait, until nothing wakes it any more."""
-    with anyio.move_on_after(1):
+    with anyio.move_on_after(0.4):
         while True:
-            await watch.wait(0.2)
+            await watch.wait(0.05)
 
 
 def always_ready() -> int:
