@@ -296,3 +296,11 @@ def test_follower_ends_in_time(tmp_path: Path) -> None:
     (tmp_path / "page").write_bytes(page)
     lines = run("follow_segment.py", tmp_path / "page", "--seconds", 0.1).splitlines()
     assert lines == ["seq_count=2 marker=0 status=UNKNOWN", "0.1 s are over"]
+
+
+def test_example_of_a_test() -> None:
+    """A program's own test, as a user would run it: ten minutes of leases in less than a second or so."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_step_down.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout

@@ -1,0 +1,370 @@
+"""The examples that use a clock, run as processes of their own against a machine to which things happen.
+
+Each is asked for what it promises on its first line: to step down, to be consistent, to refuse, to begin anew.
+"""
+
+import fcntl
+import importlib.util
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from vmclock_async import TimeInterval
+from vmclock_async.testing import PlayedSegment
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts the example of a name with arguments, its output in pipes; killed when the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(name: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Callable[[str], PlayedSegment]]:
+    """Makes another machine, for tests that need more than `segment`."""
+    made: list[PlayedSegment] = []
+
+    def make(name: str) -> PlayedSegment:
+        (tmp_path / name).mkdir()
+        made.append(PlayedSegment(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for played in made:
+        played.close()
+
+
+def on(segment: PlayedSegment) -> tuple[object, ...]:
+    """The arguments that let an example run on *segment*."""
+    return segment.path, "--fence", segment.device
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    """Exit status, output and complaints of *process*, once it has ended."""
+    output, errors = process.communicate(timeout=30)
+    return process.returncode, output, errors
+
+
+def line_of(stream: Any) -> str:
+    """The next line of a pipe, which has to come."""
+    line: str = stream.readline()
+    assert line.endswith("\n"), f"the process ended, with {line!r} left"
+    return line.rstrip("\n")
+
+
+def read(path: Path) -> list[str]:
+    """The whole lines of a file that others write, of none while there is no file."""
+    return (
+        [line for line in path.read_text().splitlines(keepends=True) if line[-1] == "\n"] if path.exists() else []
+    )
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """What *found* returns once that is true: another process's doing, of which no event tells."""
+    end = time.monotonic() + 20
+    while not (result := found()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+    return result
+
+
+def is_asleep(process: "subprocess.Popen[str]") -> bool:
+    """Whether *process* waits for something."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+def is_locked_out(process: "subprocess.Popen[str]") -> bool:
+    """Whether *process* waits for a file that somebody else has locked."""
+    return re.search(rf"-> FLOCK .* {process.pid} ", Path("/proc/locks").read_text()) is not None
+
+
+def tokens(ledger: Path) -> list[int]:
+    """The token of each line of *ledger*."""
+    return [int(line.split()[0]) for line in read(ledger)]
+
+
+def test_lease_holder_steps_down_on_migration(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """From the migration on nothing is done under the old lease, even while the publisher has not told of it;
+    work goes on under a newer token once time is bounded again."""
+    ledger = tmp_path / "ledger"
+    holder = start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
+    until(lambda: len(tokens(ledger)) >= 3)
+
+    with ledger.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        until(lambda: is_locked_out(holder))  # as if it were paused right before it acts
+        before = tokens(ledger)
+        segment.freeze()
+        segment.migrate()
+    assert line_of(holder.stderr).startswith(
+        "stepped down: the lease is over: the device's disruption marker is 2"
+    )
+    stopped = tokens(ledger)
+    assert stopped == before
+    assert len(set(stopped)) == 1
+
+    segment.thaw()
+    until(lambda: len(tokens(ledger)) >= len(stopped) + 3)
+    resumed = tokens(ledger)[len(stopped) :]
+    assert min(resumed) > stopped[0]
+
+    segment.migrate()  # and with a publisher that tells at once
+    assert line_of(holder.stderr).startswith("stepped down: the lease is over: ")
+    until(lambda: len(set(tokens(ledger))) == 3)
+    assert tokens(ledger) == sorted(tokens(ledger))
+
+
+def test_lease_holder_renews(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """Work that takes several times as long as the lease is done under one token, for it is renewed."""
+    ledger = tmp_path / "ledger"
+    holder = start("lease_holder.py", ledger, *on(segment), "--lease", 0.3, "--every", 0.02, "--lines", 50)
+    assert ended(holder) == (0, "", "")
+    assert len(tokens(ledger)) == 50
+    assert len(set(tokens(ledger))) == 1
+
+
+def test_ledger_refuses_the_older_lease(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """Where a second worker took a lease, the first is refused and ends: no line of its comes after the second's."""
+    ledger = tmp_path / "ledger"
+    first = start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
+    until(lambda: tokens(ledger))
+    start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
+    status, _, errors = ended(first)
+    older, newer = sorted(set(tokens(ledger)))
+    assert (status, errors) == (
+        1,
+        f"lease_holder: token {older} is older than {newer}: another worker took over\n",
+    )
+    assert tokens(ledger) == sorted(tokens(ledger))
+
+
+def disagree(wide: PlayedSegment) -> None:
+    """Let *wide* be 10 ms behind, and as honest as ever: bounded to 15 ms."""
+    wide.step(-10_000_000)
+    wide.change(time_maxerror_nanosec=15_000_000)
+
+
+def test_transactions_of_two_processes_are_consistent(
+    start: Start, machine: Callable[[str], PlayedSegment], tmp_path: Path
+) -> None:
+    """Two processes append at once by clocks that disagree by 10 ms: none that ended first has the later timestamp."""
+    log, near, wide = tmp_path / "log", machine("near"), machine("wide")
+    disagree(wide)
+    processes = [
+        start("transaction_log.py", "append", log, *on(near), "--count", 200),
+        start("transaction_log.py", "append", log, *on(wide), "--count", 20),
+    ]
+    assert [ended(process) for process in processes] == [(0, "", "")] * 2
+    assert len(read(log)) == 220
+    status, output, _ = ended(start("transaction_log.py", "verify", log))
+    assert status == 0
+    found = re.fullmatch(r"in order: 220 transactions, (\d+) pairs of different processes\n", output)
+    assert found is not None
+    assert int(found[1]) > 100
+
+
+def test_without_commit_wait_the_order_is_wrong(
+    start: Start, machine: Callable[[str], PlayedSegment], tmp_path: Path
+) -> None:
+    """It is the wait that makes them consistent: without it, verify finds one that is stamped later than its like."""
+    log, near, wide = tmp_path / "log", machine("near"), machine("wide")
+    wide.change(time_maxerror_nanosec=60_000_000_000)
+    for segment in (wide, near):
+        assert ended(start("transaction_log.py", "append", log, *on(segment), "--count", 1, "--no-wait"))[0] == 0
+    status, output, errors = ended(start("transaction_log.py", "verify", log))
+    assert (status, output) == (1, "")
+    assert errors.startswith("out of order: ")
+
+
+def test_transaction_is_not_acknowledged_over_a_migration(
+    start: Start, segment: PlayedSegment, tmp_path: Path
+) -> None:
+    """A migration during the wait leaves a transaction without a receipt; the next one is committed by the new time."""
+    log = tmp_path / "log"
+    segment.change(time_maxerror_nanosec=60_000_000_000)
+    process = start("transaction_log.py", "append", log, *on(segment), "--count", 2)
+    until(lambda: read(log))
+    until(lambda: is_asleep(process))
+    segment.migrate()
+    status, _, errors = ended(process)
+    assert status == 0
+    assert errors.startswith("transaction 0 is not acknowledged: ")
+    assert "disruption marker" in errors
+    names = [json.loads(line)["id"] for line in read(log)]
+    assert [json.loads(line)["id"] for line in read(tmp_path / "log.receipts")] == names[1:]
+
+
+@pytest.fixture
+def create_app() -> Callable[..., FastAPI]:
+    """``fastapi_service.create_app``."""
+    spec = importlib.util.spec_from_file_location("fastapi_service", EXAMPLES / "fastapi_service.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    factory: Callable[..., FastAPI] = module.create_app
+    return factory
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    """A client of *app* in this process."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+
+
+def lifespan_of(app: FastAPI) -> AbstractAsyncContextManager[Any]:
+    """What a server runs *app* in; httpx does not."""
+    return app.router.lifespan_context(app)
+
+
+async def health(client: httpx.AsyncClient, state: str) -> int:
+    """The status with which the service says that its state is *state*, once it does."""
+    while (response := await client.get("/health")).json()["state"] != state:
+        await anyio.sleep(0.005)
+    return response.status_code
+
+
+@pytest.mark.anyio
+async def test_service_stamps(create_app: Callable[..., FastAPI], segment: PlayedSegment) -> None:
+    """Each response, and each note, carries an interval that contains the time at which it was made."""
+    app = create_app(str(segment.path), fence=str(segment.device))
+    with anyio.fail_after(10):
+        async with lifespan_of(app), client_of(app) as client:
+            before_ns = time.time_ns()
+            written = await client.post("/notes", json="hello")
+            after_ns = time.time_ns()
+            assert written.status_code == 201
+            assert (await client.get("/notes")).json() == [written.json()]
+            assert (await client.get("/openapi.json")).status_code == 200
+            stamp = int(written.headers["Clock-Earliest-Ns"]), int(written.headers["Clock-Latest-Ns"])
+            for interval in (TimeInterval(*stamp), TimeInterval(**written.json()["at"])):
+                assert interval.earliest_ns < after_ns
+                assert interval.latest_ns > before_ns
+                assert interval.error_ns < 10_000_000
+
+
+@pytest.mark.anyio
+async def test_service_refuses_writes_while_unbounded(
+    create_app: Callable[..., FastAPI], segment: PlayedSegment
+) -> None:
+    """Without a bound, for want of a source or by a migration that the publisher has not told yet, writes get 503
+    with the reason and when to try again, and reads go on; with a bound, writes are taken."""
+    app = create_app(str(segment.path), fence=str(segment.device))
+
+    async def assert_refused(reason: str, error: str) -> None:
+        refused = await client.post("/notes", json="lost")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert reason in refused.json()["reason"]
+        read = await client.get("/notes")
+        assert (read.status_code, read.json(), read.headers["Clock-Unbounded"]) == (200, [], error)
+        assert await health(client, "unbounded") == 503
+
+    with anyio.fail_after(10):
+        async with lifespan_of(app), client_of(app) as client:
+            segment.lose_sync(void=True)
+            await assert_refused("UNKNOWN", "ClockNotSynchronizedError")
+            segment.regain_sync()
+            segment.freeze()
+            segment.migrate()
+            await assert_refused("disrupted", "ClockDisruptedError")
+            segment.thaw()
+            assert (await client.post("/notes", json="kept")).status_code == 201
+            assert await health(client, "ready") == 200
+
+
+@pytest.mark.anyio
+async def test_service_drains(create_app: Callable[..., FastAPI], segment: PlayedSegment) -> None:
+    """From the announcement, be it older than the service, until the migration, writes get 503 and reads go on."""
+    app = create_app(str(segment.path), fence=str(segment.device))
+    with anyio.fail_after(10):
+        for announced_before in (False, True):
+            if announced_before:
+                segment.announce_maintenance()
+            async with lifespan_of(app), client_of(app) as client:
+                if not announced_before:
+                    assert await health(client, "ready") == 200
+                    segment.announce_maintenance(imminent=True)
+                    assert await health(client, "draining") == 503
+                refused = await client.post("/notes", json="late")
+                assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+                assert "maintenance" in refused.json()["reason"]
+                assert (await client.get("/notes")).status_code == 200
+                segment.migrate()
+                assert await health(client, "ready") == 200
+                assert (await client.post("/notes", json="here")).status_code == 201
+
+
+def test_service_under_uvicorn(start: Start, segment: PlayedSegment) -> None:
+    """The program serves over HTTP: it takes a note, drains, and ends when it is told to."""
+    process = start("fastapi_service.py", *on(segment), "--port", 0)
+    while (address := re.search(r"running on (http://\S+)", line_of(process.stderr))) is None:
+        pass
+    with httpx.Client(base_url=address[1], trust_env=False) as client:
+        assert client.post("/notes", json="hello").status_code == 201
+        segment.announce_maintenance()
+        until(lambda: client.get("/health").json()["state"] == "draining")
+        assert client.post("/notes", json="late").status_code == 503
+    process.terminate()
+    _, _, errors = ended(process)
+    assert "Application shutdown complete" in errors
+    assert "Traceback" not in errors
+
+
+def test_agent_begins_anew_after_a_restore(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """A migration leaves the agent who it is. From a restore on it refuses to act, until it was seeded anew and has
+    a session of its new incarnation; none of its old random numbers come again."""
+    sessions = tmp_path / "sessions"
+    agent = start("restored_agent.py", sessions, *on(segment), "--seed", 1, "--every", 0.02, "--acts", 10_000)
+    acted = re.compile(r"acted as (\S+) in session (\S+) with nonce (\S+)")
+    lines = [line_of(agent.stdout)]
+    segment.migrate()
+    while len(lines) < 5:  # it may have looked between the device's commit and the publisher's
+        lines += [line for line in [line_of(agent.stdout)] if not line.startswith("refused to act: ")]
+
+    segment.freeze()
+    segment.restore()
+    while not (line := line_of(agent.stdout)).startswith("refused to act: "):
+        lines.append(line)
+    segment.thaw()
+    while (line := line_of(agent.stdout)).startswith("refused to act: "):
+        pass
+    assert line == "reseeded"
+    authenticated = line_of(agent.stdout)
+    later = [line_of(agent.stdout) for _ in range(3)]
+
+    old = [acted.fullmatch(line).groups() for line in lines]  # type: ignore[union-attr]
+    new = [acted.fullmatch(line).groups() for line in later]  # type: ignore[union-attr]
+    assert {groups[:2] for groups in old + new} == {old[0][:2], new[0][:2]}
+    assert [line.split() for line in read(sessions)] == [[session, who] for who, session, _ in (old[0], new[0])]
+    assert authenticated == f"authenticated as {new[0][0]}"
+
+    twin = random.Random(1)
+    foreseen = [f"{twin.getrandbits(64):016x}" for _ in range(len(old) + 100)]
+    assert [nonce for _, _, nonce in old] == foreseen[: len(old)]
+    assert not {nonce for _, _, nonce in new} & set(foreseen)
