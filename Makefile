@@ -3,7 +3,7 @@
 #   make test    run the tests
 PYTHON ?= python3
 BIN := .venv/bin
-CORE := setup.py pyproject.toml src/vmclock_async/_core.c src/vmclock_async/_seqlock.h
+CORE := setup.py pyproject.toml $(wildcard src/vmclock_async/*.c src/vmclock_async/*.h)
 
 .PHONY: demo test lint check format bench stress mutants guest-test clean
 .DELETE_ON_ERROR:
@@ -18,6 +18,7 @@ lint: .venv/installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 check: lint test
@@ -42,6 +43,8 @@ mutants: .venv/installed-test
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/bench_core.py --fast --quiet
+	$(BIN)/python benchmarks/bench_clock.py --fast --quiet
+	$(BIN)/python benchmarks/bench_events.py
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_wakeup.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/bench_publisher.py
