@@ -227,10 +227,10 @@ def test_reckon_refuses_what_would_overflow() -> None:
 class Quick(_core.Clock):
     """A clock that has nothing but the core: what it leaves to others is None."""
 
-    def __init__(self, page: _core.Page, fence: _core.Page | None) -> None:
-        self._attach(
-            page, fence, 112 << 32 | 0x4B4C4356, 7, COUNTER_ID, 1000, 0, 0, (_core.counter() + 2**62) % 2**64
-        )
+    def __init__(self, page: _core.Page, fence: _core.Page | None, *, until: int | None = None) -> None:
+        if until is None:
+            until = (_core.counter() + 2**62) % 2**64
+        self._attach(page, fence, 112 << 32 | 0x4B4C4356, 7, COUNTER_ID, 1000, 0, 0, until)
 
     def _now_slowly(self, max_error_ns: int | None) -> None:
         return None
@@ -276,6 +276,16 @@ def test_the_core_compares_the_low_halves_of_the_markers(device: int, quick: boo
         counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, counter_period_frac_sec=2**60
     )
     assert (Quick(page_of(sound), page_of(Page(disruption_marker=device))).now() is not None) == quick
+
+
+def test_the_core_answers_until_it_is_to_ask_again() -> None:
+    """Up to a counter value that it was given; after that each reading is left to who looks where the path leads."""
+    sound = Page(
+        counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, counter_period_frac_sec=2**60
+    )
+    page = page_of(sound)
+    assert Quick(page, None, until=(_core.counter() + 2**40) % 2**64).now() is not None
+    assert Quick(page, None, until=(_core.counter() - 1) % 2**64).now() is None
 
 
 def test_the_core_answers_up_to_the_error_that_is_allowed() -> None:
