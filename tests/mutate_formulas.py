@@ -132,13 +132,20 @@ RECKONING: Final = (
     Mutant("(low * 10**9 >> 64) - time.maxerror", "(low * 10**9 >> 64) + time.maxerror", "sign of the earliest's bound"),
     Mutant(">> 64) + time.maxerror_ns\n", ">> 64) - time.maxerror_ns\n", "sign of the latest's bound"),
     Mutant("latest = -(-high * 10**9 >> 64)", "latest = (high * 10**9 >> 64)", "round the latest nanosecond down"),
-    Mutant("< -_LONGEST_PAST_S", "< _LONGEST_PAST_S", "sign of the longest past"),
+    Mutant("< -units(max_past_s)", "< units(max_past_s)", "sign of the longest past"),
     Mutant("case LeapIndicator.POS:\n            return earliest - 10**9", "case LeapIndicator.POS:\n            return earliest",
            "drop the leap second in progress"),
     Mutant("LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):\n            return earliest - 10**9",
            "LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):\n            return earliest + 10**9",
            "sign of the second inserted"),
-    Mutant("return earliest, latest + 10**9", "return earliest, latest - 10**9", "sign of the second left out"),
+    Mutant("_month_end_ns(reference_utc_s) - 10**9:\n            return earliest, latest + 10**9",
+           "_month_end_ns(reference_utc_s) - 10**9:\n            return earliest, latest - 10**9",
+           "sign of the second left out"),
+    Mutant("_month_end_ns(reference_utc_s) - 10**9:", "_month_end_ns(reference_utc_s):", "leap at the month's end"),
+    Mutant("_month_start_ns(reference_utc_s):\n            return earliest, latest + 10**9",
+           "_month_start_ns(reference_utc_s):\n            return earliest, latest", "drop the second inserted before"),
+    Mutant("_month_start_ns(reference_utc_s):\n            return earliest - 10**9",
+           "_month_start_ns(reference_utc_s):\n            return earliest", "drop the second left out before"),
     Mutant("body.time_sec + offset_s)", "body.time_sec - offset_s)", "sign of the TAI offset at the month's end"),
 )  # fmt: skip
 
@@ -199,7 +206,6 @@ TIMEBASE: Final = (
     Mutant("sum(x * x for x in ticks) - sum_x**2", "sum(x * x for x in ticks) + sum_x**2", "sign in its denominator"),
     Mutant("abs(n * y - sum_y - slope", "abs(n * y - sum_y + slope", "sign in the slope's distances"),
     Mutant("-timex.tai_offset_s)", "timex.tai_offset_s)", "sign of the TAI offset"),
-    Mutant("-(-ticks * self.ns_per_tick.numerator", "(ticks * self.ns_per_tick.numerator", "round a duration down"),
 )  # fmt: skip
 
 CONTINUITY: Final = (

@@ -330,6 +330,25 @@ def test_leap_second_ahead(indicator: LeapIndicator, earlier_ns: int, later_ns: 
     assert reached == (end_ns - 2001 - earlier_ns, end_ns + later_ns)
 
 
+@pytest.mark.parametrize(
+    ("indicator", "earlier_ns", "later_ns"),
+    [(LeapIndicator.POST_POS, 0, 10**9), (LeapIndicator.POST_NEG, 10**9, 0), (LeapIndicator.NONE, 0, 0)],
+)
+def test_leap_second_behind(indicator: LeapIndicator, earlier_ns: int, later_ns: int) -> None:
+    """Carried back past the beginning of the reference's month, where the leap was, it holds both readings."""
+    body = ghz_body(flags=BOUNDED, leap_indicator=indicator, time_sec=YEAR_2026 + 2)
+    snapshot, second = snapshot_of(body), 10**9
+
+    def back(ticks: int) -> Bounds:
+        return bounds_at(snapshot, body.counter_value - ticks, counter_id=CounterId.X86_TSC, max_past_s=10)
+
+    after, before = back(second), back(3 * second)
+    assert YEAR_2026 * second < after.earliest_ns < after.latest_ns < (YEAR_2026 + 1) * second + 2000
+    middle_ns = (YEAR_2026 - 1) * second
+    assert -earlier_ns - 2000 < before.earliest_ns - middle_ns < -earlier_ns
+    assert later_ns < before.latest_ns - middle_ns < later_ns + 2000
+
+
 def test_leap_second_in_progress() -> None:
     """A body from within a positive leap second may be read when it is over: UTC is then a second less."""
     body = ghz_body(flags=BOUNDED, leap_indicator=LeapIndicator.POS, time_sec=YEAR_2026)
