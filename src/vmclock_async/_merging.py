@@ -32,7 +32,7 @@ from vmclock_async._quiet import BOUND_FLAGS, aged, closed, is_ahead, is_quiet, 
 from vmclock_async._relaying import relayed
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
-from vmclock_async.reckoning import ticks_between
+from vmclock_async.reckoning import went_back
 from vmclock_async.timebase import COUNTER_ID
 
 __all__ = ("Merger",)
@@ -43,8 +43,6 @@ _CALENDAR: Final = frozenset({"tai_offset_sec", "leap_indicator", "leap_second_s
 _TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC
 _NOTICES: Final = Flags(BodyUpdate.SPOKEN_FLAGS & ~Flags.TIME_MONOTONIC.value)
 """DISRUPTION_SOON, DISRUPTION_IMMINENT, and bits without a name."""
-_WARP_TICKS: Final = 2**20
-"""Below a millisecond: cores whose counters are not quite in step are no disruption."""
 _USABLE: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
@@ -190,12 +188,12 @@ class Merger:
     def look(self, counter: int) -> None:
         """Take note of a counter that went back: what it measured before means nothing now."""
         if self._looked is None:
-            went_back = self._holds_time() and is_ahead(self.contents, counter)
+            is_reset = self._holds_time() and is_ahead(self.contents, counter)
         else:
             before, epoch = self._looked
             # In a new epoch that is known already, along with what was the cause.
-            went_back = ticks_between(before, counter) < -_WARP_TICKS and epoch == self.disruptions.epoch
-        if went_back:
+            is_reset = went_back(before, counter) and epoch == self.disruptions.epoch
+        if is_reset:
             self.interrupted("the counter went back")
         self._looked = counter, self.disruptions.epoch
 

@@ -29,7 +29,7 @@ from vmclock_async.errors import (
     SegmentUnstableError,
 )
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import ticks_between
+from vmclock_async.reckoning import ticks_between, went_back
 
 if TYPE_CHECKING:
     from vmclock_async._clockwork import Clockwork
@@ -39,10 +39,6 @@ __all__ = ("Lease", "open_lease")
 
 _LONGEST_SLEEP_S: Final = 0.25
 """Between looks of a lease that nothing wakes: a bound that was lost by age, a path that leads nowhere, wake nobody."""
-
-
-_WARP_TICKS: Final = 2**20
-"""Below a millisecond: cores whose counters are not quite in step."""
 
 
 class _Held(NamedTuple):
@@ -140,7 +136,7 @@ class Lease:
         except (ClockError, SegmentError) as exc:
             raise self._lost(str(exc)) from exc
         self._longest_tick_s = max(self._longest_tick_s, self._clock._longest_tick_s(snapshot))
-        if ticks_between(self._latest, counter) < -_WARP_TICKS:
+        if went_back(self._latest, counter):
             raise self._lost("the counter went back")
         self._latest = counter
         ticks = max(0, ticks_between(self._start, counter))

@@ -34,6 +34,7 @@ __all__ = (
     "reckon",
     "ticks_between",
     "units",
+    "went_back",
 )
 
 UNITS_PER_SECOND: Final = 2**64
@@ -42,6 +43,8 @@ UNITS_PER_SECOND: Final = 2**64
 _LARGEST_SHIFT: Final = 63
 _LONGEST_PAST_S: Final = 1
 """A counter that is further behind its reference than this was reset."""
+_WARP_TICKS: Final = 2**20
+"""Below a millisecond: cores whose counters are not quite in step are no reset."""
 _LATEST_NS: Final = 2**63 - 1
 """In 2262, where signed 64-bit nanoseconds end."""
 
@@ -62,6 +65,11 @@ class Reckoned(NamedTuple):
 def ticks_between(earlier: int, later: int) -> int:
     """*later* minus *earlier*, counter values modulo 2**64, as a signed 64-bit difference."""
     return (later - earlier + 2**63) % 2**64 - 2**63
+
+
+def went_back(earlier: int, later: int) -> bool:
+    """Whether the counter was reset between two looks at it, first *earlier* and then *later*."""
+    return ticks_between(earlier, later) < -_WARP_TICKS
 
 
 def reckon(body: VMClockBody, counter: int) -> Reckoned:
