@@ -290,10 +290,11 @@ def test_a_reader_that_was_there_goes_on_through_a_cold_start(segment_path: Path
 
 
 def test_a_segment_of_this_boot_is_not_taken_for_an_earlier_one(segment_path: Path, make_page: MakePage) -> None:
-    """A file last written a second after boot is continued; one last written a second before is not."""
+    """A file last written a second after boot is continued; one last written before, or later than now, is not."""
     content = make_page(seq_count=6, body=PACKED)
     boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    for mtime_ns, body in ((boot_ns + 10**9, BODY), (boot_ns - 10**9, VMClockBody())):
+    later_ns = time.time_ns() + 3600 * 10**9  # by the clock of an earlier boot
+    for mtime_ns, body in ((boot_ns + 10**9, BODY), (boot_ns - 10**9, VMClockBody()), (later_ns, VMClockBody())):
         segment_path.write_bytes(content)
         os.utime(segment_path, ns=(mtime_ns, mtime_ns))
         with SegmentWriter(segment_path) as writer:
@@ -605,14 +606,16 @@ def test_constants_stay_until_they_are_changed(segment_path: Path) -> None:
 
 
 def test_mtime_tells_when_the_last_commit_was(segment_path: Path) -> None:
-    """Each commit sets the file's mtime, which is also what wakes readers."""
+    """The first commit has set the file's mtime once it returns; that of the last is set once the writer is closed."""
+    # The kernel stamps files with the time of its last tick, some milliseconds ago.
+    before_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - 10**9
     with SegmentWriter(segment_path) as writer:
-        for _ in range(2):
-            os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
-            before = time.clock_gettime_ns(time.CLOCK_REALTIME)
-            writer.write(BODY)
-            # The kernel stamps files with the time of its last tick, some milliseconds ago.
-            assert segment_path.stat().st_mtime_ns >= before - 10**9
+        os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
+        writer.write(BODY)
+        assert segment_path.stat().st_mtime_ns >= before_ns
+        os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
+        writer.write(BODY)
+    assert segment_path.stat().st_mtime_ns >= before_ns
 
 
 def test_closing_leaves_the_last_body(segment_path: Path) -> None:

@@ -127,6 +127,11 @@ class World:
         self.writer = SegmentWriter(self.path, size=112)
         self._tell(age_s, COUNTER_ID, 0, changes)
 
+    def restart_publisher(self) -> None:
+        """As when it was stopped, or the machine booted, and it is started again."""
+        self.writer.close()
+        self.writer = SegmentWriter(self.path, size=112)
+
     def remove(self) -> None:
         """Close the writer and unlink the segment."""
         self.writer.close()

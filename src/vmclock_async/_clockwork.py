@@ -113,10 +113,14 @@ class Clockwork(ABC):
         """Counter, CLOCK_MONOTONIC in nanoseconds, and width of the window between them in nanoseconds."""
 
     @abstractmethod
-    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> None:
-        """Return once there may be another page than *seen*, or after *timeout* seconds.
+    def _stamps(self) -> tuple[int, int]:
+        """Counter, and CLOCK_MONOTONIC in nanoseconds, of this moment or a little later."""
 
-        Where *fence_seen* is given, return also once the device's marker is another.
+    @abstractmethod
+    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
+        """The next page after *seen*; None after *timeout* seconds without.
+
+        Where *fence_seen* is given, None also once the device's marker is another.
 
         Raises:
             SegmentError: what is there is no segment.
@@ -302,12 +306,14 @@ class Clockwork(ABC):
     def _look_since(self, limit_s: float = ATTEMPTS_S) -> tuple[Snapshot, int, _Since]:
         """The same, and since when its marker is known. Other threads may be here: hence returned, not kept alone."""
         snapshot, counter = self._sample(limit_s)
-        since = self._since
-        if since is None or (since.inode, since.marker) != (snapshot.inode, snapshot.body.disruption_marker):
-            monotonic_ns = self._pair_monotonic()[1]
-            since = _Since(snapshot.inode, snapshot.body.disruption_marker, counter, monotonic_ns)
-            self._since = since
-        return snapshot, counter, since
+        return snapshot, counter, self._note_marker(snapshot)
+
+    def _note_marker(self, snapshot: Snapshot) -> _Since:
+        """Since when the marker of *snapshot* is known: if it is not, since now."""
+        since, inode, marker = self._since, snapshot.inode, snapshot.body.disruption_marker
+        if since is None or since.marker != marker or since.inode != inode:
+            self._since = since = _Since(inode, marker, *self._stamps())
+        return since
 
     async def _look_patiently(self) -> tuple[Snapshot, int]:
         """A sample; where a commit is in progress, the loop goes on meanwhile."""

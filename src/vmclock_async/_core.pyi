@@ -89,8 +89,12 @@ class Page:
     def wake(self) -> None:
         """Set the file's times to now (futimens), which raises IN_ATTRIB for readers that watch it.
 
+        The first call does so itself. Later ones leave it to a thread of the core's, which is in no list of Python's:
+        for the caller they cost the same however many readers there are. ``close()`` waits for what is due, and ends
+        the thread.
+
         Raises:
-            OSError: futimens failed.
+            OSError: futimens failed, in this call or since the last.
         """
 
     def reset(self, size: int, /) -> int:

@@ -108,6 +108,7 @@ static void page_close_once(Page *self)
     page_stop(self);
     if (atomic_exchange(&self->released, 1))
         return;
+    waker_stop(&self->waker);
     if (self->writable)
         writers_release(self);
     else
@@ -141,6 +142,7 @@ static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     atomic_init(&self->released, 0);
     atomic_init(&self->in_flight, 0);
     pthread_mutex_init(&self->commit_mutex, NULL);
+    waker_init(&self->waker, fd);
     if (writable)
         writers_add(self);
     return (PyObject *)self;
@@ -173,7 +175,7 @@ static PyObject *page_wake(Page *self, PyObject *Py_UNUSED(ignored))
 {
     if (page_enter(self) < 0)
         return NULL;
-    int failed = futimens(self->fd, NULL);
+    int failed = waker_wake(&self->waker);
     page_leave(self);
     if (failed)
         return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "futimens");

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "_core_waker.h"
 #include "_seqlock.h"
 
 typedef struct Page {
@@ -20,6 +21,7 @@ typedef struct Page {
     atomic_int released;
     atomic_int in_flight;
     pthread_mutex_t commit_mutex;
+    Waker waker;
     struct Page *next; /* of the writable pages of this process */
 } Page;
 

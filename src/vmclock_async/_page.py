@@ -85,9 +85,13 @@ def check_page(path: str, page: bytes, limit: int) -> abi.Header:
 
 
 def of_this_boot(status: os.stat_result) -> bool:
-    """Whether a file of *status* was written since this machine booted."""
-    boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return status.st_mtime_ns >= boot_ns
+    """Whether a file of *status* was written since this machine booted.
+
+    A time of writing that lies ahead is of an earlier boot too: one that knew the time, where this one, of a machine
+    that keeps no time while it is off, does not yet. (Or the clock was set back since: then the next commit mends it.)
+    """
+    now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    return now_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME) <= status.st_mtime_ns <= now_ns
 
 
 class Mapped(NamedTuple):

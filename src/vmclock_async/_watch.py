@@ -2,9 +2,9 @@
 
 Two ways, one for each kind of file:
 
-* A store through a mapping raises no inotify event and a regular file cannot be polled. So the writer calls
-  futimens() after each commit, and readers watch the inode for IN_ATTRIB. Unlinking or replacing the file changes
-  the inode's link count, which is an IN_ATTRIB too.
+* A store through a mapping raises no inotify event and a regular file cannot be polled. So the writer has
+  futimens() called after each commit (_core_waker.c), and readers watch the inode for IN_ATTRIB. Unlinking or
+  replacing the file changes the inode's link count, which is an IN_ATTRIB too.
 * The kernel's device can be polled where its page has NOTIFICATION_PRESENT (Linux 7.0): readable while seq_count
   differs from the one that this open file last read(). Looking through the mapping does not arm it again; read()
   does. Where there is nothing to be notified of, the driver says POLLHUP at once and for ever (before 7.0: it

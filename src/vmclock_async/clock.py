@@ -144,15 +144,20 @@ class Clock(_core.Clock, Clockwork):
         # A tick takes less than a nanosecond, or the window is a few ticks of some more: a microsecond is ample.
         return paired.counter_ticks, paired.clock_ns, paired.window_ticks + 1000
 
-    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> None:
+    def _stamps(self) -> tuple[int, int]:
+        return _core.counter(), time.monotonic_ns()
+
+    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         end = anyio.current_time() + timeout
         while (left := end - anyio.current_time()) > 0:
             with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
-                await self._reader.wait_changed(seen)
+                snapshot = await self._reader.wait_changed(seen)
                 self._leave_old_page()
-                return
+                self._note_marker(snapshot)
+                return snapshot
             if fence_seen is not None and self._fence_marker() != fence_seen:
-                return
+                return None
+        return None
 
     def _interval(
         self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
@@ -172,7 +177,8 @@ class Clock(_core.Clock, Clockwork):
             self._page_of_this_boot = page
         else:
             raise ClockDisruptedError(
-                f"{self.path} was written before this machine booted; wait for a new commit: is its publisher running?"
+                f"{self.path} was written before this machine booted, or its clock was set since; wait for a new "
+                "commit: is its publisher running?"
             )
 
     def _attach_to(self, snapshot: Snapshot, counter: int) -> None:

@@ -14,7 +14,6 @@ import anyio
 import anyio.lowlevel
 
 from vmclock_async.abi import ClockStatus, Flags, LeapIndicator
-from vmclock_async.errors import SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
 if TYPE_CHECKING:
@@ -93,6 +92,10 @@ class SegmentReplaced:
 Event = Disrupted | Restored | StatusChanged | MaintenanceAnnounced | LeapAnnounced | SegmentReplaced
 
 
+_IMMINENT: Final = int(Flags.DISRUPTION_IMMINENT)
+_ANNOUNCED: Final = int(Flags.DISRUPTION_SOON) | _IMMINENT
+
+
 def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
     """What happened from *before* to *after*, the gravest first."""
     events: list[Event] = []
@@ -109,16 +112,14 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
         events.append(Restored(old.vm_generation_counter, new.vm_generation_counter, after))
     if old.clock_status != new.clock_status:
         events.append(StatusChanged(old.clock_status, new.clock_status, after))
-    raised = new.flags & ~old.flags
-    if raised & (Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT):
-        events.append(MaintenanceAnnounced(bool(raised & Flags.DISRUPTION_IMMINENT), after))
+    raised = int(new.flags) & ~int(old.flags)  # an IntFlag's own operators cost microseconds
+    if raised & _ANNOUNCED:
+        events.append(MaintenanceAnnounced(bool(raised & _IMMINENT), after))
     if old.leap_indicator != new.leap_indicator != LeapIndicator.NONE:
         events.append(LeapAnnounced(new.leap_indicator, after))
     return tuple(events)
 
 
-_AGAIN_S: Final = 0.05
-"""Between looks at a segment that cannot be read at the moment."""
 _LONGEST_WAIT_S: Final = 60.0
 
 
@@ -150,15 +151,11 @@ class EventStream:
         """
         await anyio.lowlevel.checkpoint()
         while not self._pending:
-            await self._clock._wait(self._seen, _LONGEST_WAIT_S)
-            try:
-                snapshot, _ = self._clock._look(0)
-            except (SegmentNotInitializedError, SegmentUnstableError):
-                await anyio.sleep(_AGAIN_S)
-                continue
-            self._pending.extend(events_between(self._seen, snapshot))
-            self._pending.extend(self._restored_unseen(snapshot))
-            self._seen = snapshot
+            snapshot = await self._clock._wait(self._seen, _LONGEST_WAIT_S)
+            if snapshot is not None:
+                self._pending.extend(events_between(self._seen, snapshot))
+                self._pending.extend(self._restored_unseen(snapshot))
+                self._seen = snapshot
         return self._pending.popleft()
 
     def _restored_unseen(self, snapshot: Snapshot) -> Iterator[Event]:

@@ -160,13 +160,16 @@ class ManualClock(PlayedMachine, Clockwork):
         counter = self.counter_ticks()
         return counter, counter, 0
 
-    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> None:
+    def _stamps(self) -> tuple[int, int]:
+        return self._pair_monotonic()[:2]
+
+    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         end_ns = self._elapsed_ns() + round(timeout * 10**9)
         await anyio.lowlevel.checkpoint()
-        while not self._closed and not self._differs(seen, fence_seen):
+        while not self._differs(seen):
             left_ns = end_ns - self._elapsed_ns()
-            if left_ns <= 0:
-                break
+            if left_ns <= 0 or (fence_seen is not None and fence_seen != self._fence_marker()):
+                return None
             changed = anyio.Event()
             self._waiters.add(changed)
             try:
@@ -174,10 +177,11 @@ class ManualClock(PlayedMachine, Clockwork):
                     await changed.wait()
             finally:
                 self._waiters.discard(changed)
+        self._note_marker(self._snapshot)
+        return self._snapshot
 
-    def _differs(self, seen: Snapshot, fence_seen: int | None) -> bool:
-        if fence_seen is not None and fence_seen != self._fence_marker():
-            return True
+    def _differs(self, seen: Snapshot) -> bool:
+        self._require_in_place()
         return not self._seq_count & 1 and self._seq_count != seen.seq_count
 
     def _wake(self) -> None:

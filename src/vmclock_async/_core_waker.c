@@ -1,0 +1,89 @@
+/*
+ * Waking the readers of a file after a commit.
+ *
+ * futimens() raises IN_ATTRIB for whoever watches the file: in that call the kernel goes through the watches one by
+ * one, and whom it wakes may push the caller off its processor (with five readers on two processors for 250 us). So
+ * a thread of its own does it, and the writer only calls that, 4 us whatever happens then. The thread is SCHED_BATCH:
+ * it pushes nobody aside, the writer least of all, which goes to sleep soon.
+ *
+ * Calls that come while one is due are one: a reader looks at the page, not at how often it was woken.
+ *
+ * The first waking is the writer's own: a segment of an earlier boot has this boot's mtime once write() has returned,
+ * and who commits once needs no thread.
+ *
+ * In the child of a fork there is no such thread, and no page either (_core_page.c): nothing here is used again.
+ */
+#include "_core_waker.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+static void wake_all(Waker *self)
+{
+    if (futimens(self->fd, NULL))
+        atomic_store(&self->error, errno);
+}
+
+static void *wake_when_called(void *waker)
+{
+    Waker *self = waker;
+    const struct sched_param unused = {0};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &unused); /* if not, it is dearer, and no worse */
+    do {
+        while (sem_wait(&self->call))
+            ; /* EINTR */
+        if (atomic_exchange(&self->due, 0))
+            wake_all(self);
+    } while (!atomic_load(&self->stopping));
+    return NULL;
+}
+
+static bool start_thread(Waker *self)
+{
+    sigset_t all, before;
+    sigfillset(&all); /* signals are for the program's own threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    self->has_thread = !pthread_create(&self->thread, NULL, wake_when_called, self);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (self->has_thread)
+        pthread_setname_np(self->thread, "vmclock-waker");
+    return self->has_thread;
+}
+
+void waker_init(Waker *self, int fd)
+{
+    self->fd = fd;
+    self->begun = self->has_thread = false;
+    atomic_init(&self->due, 0);
+    atomic_init(&self->stopping, 0);
+    atomic_init(&self->error, 0);
+    sem_init(&self->call, 0, 0);
+    pthread_mutex_init(&self->mutex, NULL);
+}
+
+int waker_wake(Waker *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    bool by_thread = self->has_thread || (self->begun && start_thread(self));
+    self->begun = true;
+    pthread_mutex_unlock(&self->mutex);
+    if (!by_thread)
+        wake_all(self);
+    else if (!atomic_exchange(&self->due, 1))
+        sem_post(&self->call);
+    errno = atomic_exchange(&self->error, 0);
+    return errno ? -1 : 0;
+}
+
+void waker_stop(Waker *self)
+{
+    if (self->has_thread) {
+        atomic_store(&self->stopping, 1);
+        sem_post(&self->call);
+        pthread_join(self->thread, NULL);
+    }
+    sem_destroy(&self->call);
+    pthread_mutex_destroy(&self->mutex);
+}

@@ -1,0 +1,22 @@
+/* futimens(2) that can be held up, and can fail. Loaded with LD_PRELOAD; the test plays it through ctypes. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+atomic_int refused_errno, held_us;
+atomic_int calls;
+atomic_int last_thread;
+
+int futimens(int fd, const struct timespec times[2])
+{
+    atomic_fetch_add(&calls, 1);
+    atomic_store(&last_thread, (int)syscall(SYS_gettid));
+    usleep((useconds_t)atomic_load(&held_us));
+    if (atomic_load(&refused_errno)) {
+        errno = atomic_load(&refused_errno);
+        return -1;
+    }
+    return (int)syscall(SYS_utimensat, fd, NULL, times, 0);
+}

@@ -1,0 +1,165 @@
+"""The thread that wakes readers, in place of the writer: that nothing is lost, left behind or kept quiet."""
+
+import os
+import subprocess
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PLAYED = """
+import ctypes, errno, os, sys, threading, time
+from pathlib import Path
+from vmclock_async import SegmentError, SegmentWriter, VMClockBody
+
+stand_in = ctypes.CDLL(os.environ["LD_PRELOAD"].split(":")[0])
+def played(name):
+    return ctypes.c_int.in_dll(stand_in, name)
+
+def threads():
+    return {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+
+def eventually(condition):
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come"
+        time.sleep(0.001)
+
+writer = SegmentWriter(sys.argv[1])
+body = VMClockBody()
+"""
+
+Play = Callable[[str], object]
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that is futimens(2) to a process, made by the machine's C compiler."""
+    library = tmp_path_factory.mktemp("futimens") / "futimens_stand_in.so"
+    source = Path(__file__).with_name("futimens_stand_in.c")
+    command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([*command, "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture
+def play(stand_in: Path, segment_path: Path, run_script: Callable[..., str]) -> Play:
+    """Run a script, after what all of them begin with, in a process that has the stand-in."""
+    preloaded = [str(stand_in), *filter(None, [os.environ.get("LD_PRELOAD")])]
+    environment = {"LD_PRELOAD": ":".join(preloaded)}
+    return lambda script: run_script(PLAYED + textwrap.dedent(script), segment_path, environment=environment)
+
+
+def test_the_first_waking_is_the_writers_and_the_others_a_threads(play: Play) -> None:
+    """So the first commit of a boot has its mtime at once, and a single commit needs no thread."""
+    play("""
+        writer.write(body)
+        assert played("calls").value == 1
+        assert played("last_thread").value == threading.get_native_id()
+        assert "vmclock-waker" not in threads().values()
+        writer.write(body)
+        eventually(lambda: played("calls").value == 2)
+        assert threads()[played("last_thread").value] == "vmclock-waker"
+    """)
+
+
+def test_a_waking_that_takes_long_is_not_the_writers(play: Play) -> None:
+    """Commits go on meanwhile, and the wakings that fall due are one: after it, not with it."""
+    play("""
+        writer.write(body)
+        played("held_us").value = 300_000
+        writer.write(body)
+        eventually(lambda: played("calls").value == 2)
+        for _ in range(1000):
+            writer.write(body)
+        assert played("calls").value == 2, "1000 commits took more than 300 ms, or waited"
+        assert writer.seq_count == 2004
+        played("held_us").value = 0
+        eventually(lambda: played("calls").value == 3)
+    """)
+
+
+def test_closing_ends_the_thread_after_the_last_waking(play: Play) -> None:
+    """Who waits hears of the last commit, and nothing is left."""
+    play("""
+        writer.write(body)
+        played("held_us").value = 100_000
+        writer.write(body)
+        os.utime(sys.argv[1], (1, 1))
+        writer.write(body)
+        writer.close()
+        assert "vmclock-waker" not in threads().values()
+        assert os.stat(sys.argv[1]).st_mtime > 1
+        calls = played("calls").value
+        with SegmentWriter(sys.argv[1]) as following:
+            following.write(body)
+        assert played("calls").value == calls + 1
+    """)
+
+
+def test_a_process_that_ends_without_closing_ends(play: Play) -> None:
+    """The thread holds nothing that the interpreter waits for."""
+    play("""
+        writer.write(body)
+        writer.write(body)
+        played("held_us").value = 100_000
+        writer.write(body)
+    """)
+
+
+def test_what_the_thread_could_not_do_the_next_commit_tells(play: Play) -> None:
+    """Each failure once, with its errno; the commits are there all the same."""
+    play("""
+        writer.write(body)
+        played("refused_errno").value = errno.EPERM
+        writer.write(body)
+        eventually(lambda: played("calls").value == 2)
+        time.sleep(0.01)
+        played("refused_errno").value = 0
+        try:
+            writer.write(body)
+        except SegmentError as exc:
+            assert "committed 6, but cannot wake readers (Operation not permitted)" in str(exc), exc
+        else:
+            raise AssertionError("not told")
+        assert writer.write(body) == 8
+    """)
+
+
+def test_signals_are_not_the_threads(play: Play) -> None:
+    """It blocks them all: a handler runs where the program expects it, and no call there is cut short in its place."""
+    play("""
+        writer.write(body)
+        writer.write(body)
+        waker = next(thread for thread, name in threads().items() if name == "vmclock-waker")
+        status = Path(f"/proc/self/task/{waker}/status").read_text()
+        blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+        assert all(blocked >> number - 1 & 1 for number in (1, 2, 14, 15)), hex(blocked)
+    """)
+
+
+def test_a_fork_leaves_the_thread_to_the_parent(play: Play) -> None:
+    """The child has neither page nor thread, closes and ends in good order, and can open a segment of its own."""
+    play("""
+        import warnings
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from 3.12 on
+        writer.write(body)
+        writer.write(body)
+        played("held_us").value = 20_000
+        writer.write(body)
+        child = os.fork()
+        if not child:
+            writer.close()
+            with SegmentWriter(sys.argv[1] + "-of-the-child") as own:
+                for _ in range(3):
+                    own.write(body)
+            del writer
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        calls = played("calls").value
+        writer.write(body)
+        eventually(lambda: played("calls").value > calls)
+        writer.close()
+    """)
