@@ -131,4 +131,8 @@ if __name__ == "__main__":
     parser.add_argument("--fence", default="auto", help="the device; default: /dev/vmclock0 where there is one")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     arguments = parser.parse_args()
+    try:
+        Clock(arguments.segment, fence=arguments.fence).close()  # a line here instead of the server's traceback
+    except VMClockError as exc:
+        parser.exit(1, f"fastapi_service: {exc}\n")
     uvicorn.run(create_app(arguments.segment, fence=arguments.fence), port=arguments.port)

@@ -66,7 +66,7 @@ async def work(ledger: Ledger, lease: Lease, every_s: float, lines: int) -> None
 async def hold(clock: Clock, ledger: Ledger, lease_s: float, every_s: float, lines: int) -> None:
     """Work under one lease after the other."""
     while True:
-        await clock.wait_bounded()
+        await clock.wait_bounded(int(lease_s * 10**9) // 4)  # it takes twice the error until a lease is given
         try:
             async with clock.lease(lease_s) as lease:
                 return await work(ledger, lease, every_s, lines)

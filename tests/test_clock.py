@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from vmclock_async import (
     TimeInterval,
     _core,
 )
+from vmclock_async.testing import ManualClock
 from vmclock_async.timebase import COUNTER_ID
 
 RunScript = Callable[..., str]
@@ -282,11 +284,23 @@ def test_max_error_is_inclusive(world: World, clock: Clock) -> None:
     assert clock.now(max_error_ns=None).error_ns == clock.now(max_error_ns=2**64 - 1).error_ns == error_ns
 
 
-def test_arguments_that_are_no_error_bound_are_refused(clock: Clock) -> None:
-    """A negative number, one beyond 64 bits, a float, a positional argument."""
-    for value, error in ((-1, OverflowError), (2**64, OverflowError), (1.5, TypeError), ("1", TypeError)):
-        with pytest.raises(error):
-            clock.now(max_error_ns=value)  # type: ignore[arg-type]
+@pytest.mark.parametrize("told", ["the core", "the slow way", "by hand"])
+def test_arguments_that_are_no_error_bound_are_refused(world: World, clock: Clock, told: str) -> None:
+    """A negative number, one beyond 64 bits, a float, a positional argument; whether there is a bound or not."""
+    asked: Clock | ManualClock = clock
+    if told == "the slow way":
+        world.tell(clock_status=0)
+    if told == "by hand":
+        asked = ManualClock()
+    ask: list[Callable[..., object]] = [asked.now, partial(asked.at, 0), partial(asked.at_monotonic, 0)]
+    for value, error in ((-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("1", TypeError)):
+        for method in ask:
+            with pytest.raises(error, match="max_error_ns must be from 0 to 2" if error is ValueError else None):
+                method(max_error_ns=value)
+
+
+def test_now_takes_nothing_else(clock: Clock) -> None:
+    """No positional argument, and no other keyword."""
     with pytest.raises(TypeError, match="max_error_ns"):
         clock.now(1000)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="max_error_ns"):
@@ -343,21 +357,29 @@ def test_a_fence_is_what_one_asks_for(world: World) -> None:
 
 AUTO_SCRIPT = """
 import sys
-from vmclock_async import Clock, ClockDisruptedError
-with Clock(sys.argv[1]) as clock:
-    print(clock.fenced)
-    try:
+from vmclock_async import Clock, ClockDisruptedError, SegmentMalformedError
+try:
+    with Clock(sys.argv[1]) as clock:
         clock.now()
-        print("told")
-    except ClockDisruptedError:
-        print("refused")
+        print(clock.fenced, "told")
+except ClockDisruptedError:
+    print(clock.fenced, "refused")
+except SegmentMalformedError as exc:
+    print(exc)
 """
 
 
-@pytest.mark.parametrize(("marker", "verdict"), [(1, "told"), (2, "refused")])
-def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, marker: int, verdict: str) -> None:
-    """fence="auto" finds /dev/vmclock0."""
-    world.device_says(marker)
+@pytest.mark.parametrize(
+    ("device", "verdict"),
+    [
+        (device_page(1), "True told"),
+        (device_page(2), "True refused"),
+        (b"garbage", "/dev/vmclock0: 7 bytes are too few for a header of 16"),
+    ],
+)
+def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, device: bytes, verdict: str) -> None:
+    """fence="auto" finds /dev/vmclock0; what this process may read, and is no page, is an error and not no fence."""
+    world.device.write_bytes(device)
     command = in_own_mounts(
         f"exec 3<{world.device}",
         "mount -t tmpfs none /dev",
@@ -375,7 +397,7 @@ def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, mar
     finally:
         if moved:
             segment.unlink()
-    assert output.split() == ["True", verdict]
+    assert output == verdict + "\n"
 
 
 def test_a_fence_that_cannot_be_read_is_an_error(world: World, tmp_path: Path) -> None:

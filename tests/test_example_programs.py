@@ -336,6 +336,14 @@ def test_service_under_uvicorn(start: Start, segment: PlayedSegment) -> None:
     assert "Traceback" not in errors
 
 
+def test_service_without_a_segment_says_so(start: Start, tmp_path: Path) -> None:
+    """One line, which names the path and what to do."""
+    process = start("fastapi_service.py", tmp_path / "shm0", "--port", 0)
+    status, _, errors = ended(process)
+    assert (status, errors.count("\n")) == (1, 1)
+    assert f"{tmp_path / 'shm0'}: nothing is there; start a publisher" in errors
+
+
 def test_agent_begins_anew_after_a_restore(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
     """A migration leaves the agent who it is. From a restore on it refuses to act, until it was seeded anew and has
     a session of its new incarnation; none of its old random numbers come again."""

@@ -534,6 +534,27 @@ def test_lease_runs_out_in_virtual_time(run: Callable[..., float]) -> None:
 
 
 @jumping
+def test_lease_that_can_no_longer_be_read_ends_in_time(run: Callable[..., float]) -> None:
+    """A page left half written is waited for, but not for longer than the lease lasts."""
+
+    async def main() -> None:
+        with ManualClock() as clock:
+            began_s = anyio.current_time()
+
+            async def hold() -> None:
+                async with clock.lease(30):
+                    await anyio.sleep(29.95)
+                    clock.die_mid_commit()
+                    await anyio.sleep_forever()
+
+            with pytest.raises(LeaseLostError, match="seq_count stayed odd"):
+                await hold()
+            assert 29.95 < anyio.current_time() - began_s <= 30.005
+
+    assert run(main) < 1
+
+
+@jumping
 def test_program_steps_down_and_up_again(run: Callable[..., float]) -> None:
     """Tasks that sleep, wait and play share one virtual time."""
     log: list[str] = []

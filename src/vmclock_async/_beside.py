@@ -23,4 +23,9 @@ async def beside(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator
     except BaseExceptionGroup as group:
         if len(group.exceptions) > 1:
             raise
-        raise group.exceptions[0] from group.exceptions[0].__cause__
+        bare = group.exceptions[0]
+        context = bare.__context__
+        try:
+            raise bare
+        finally:
+            bare.__context__ = context  # its own: raising it made that the group

@@ -5,6 +5,7 @@ is in the compiled core, which comes here for whatever is not plain.
 """
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
@@ -20,6 +21,7 @@ from vmclock_async.errors import (
     ClockError,
     ClockStaleError,
     ClockUnboundedError,
+    SegmentNotInitializedError,
     SegmentUnstableError,
 )
 from vmclock_async.events import EventStream, open_events
@@ -37,6 +39,8 @@ ATTEMPTS_S: Final = 0.0008
 """How long synchronous methods do."""
 _UNSTABLE_S: Final = 0.1
 """How long async methods wait for a commit to end, as ``SegmentReader.snapshot`` does."""
+_AGAIN_S: Final = 0.05
+"""Between looks at a segment that is begun afresh, or was left half written."""
 _SLOWEST_MONOTONIC: Final = Fraction(899, 1000)
 _FASTEST_MONOTONIC: Final = Fraction(1101, 1000)
 """CLOCK_MONOTONIC by true time: the kernel lets a daemon slew it by a tenth (ADJ_TICK) and 500 ppm (ADJ_FREQUENCY),
@@ -133,19 +137,22 @@ class Clockwork(ABC):
     def at(self, counter_ticks: int, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains the true time at which the counter was *counter_ticks*.
 
+        A stamp is a bare number: of a counter that was reset, has come as far again, and has no disruption marker that
+        tells of it, this knows nothing.
+
         Args:
             counter_ticks: a value of ``timebase.counter_ticks()``, taken since this clock was opened and within the
                 last ``max_age`` seconds.
             max_error_ns: as for ``now``.
 
         Raises:
-            ValueError: that lies ahead.
+            ValueError: that lies ahead, or *max_error_ns* is out of range.
             ClockStaleError: it is longer ago.
             ClockDisruptedError: the counter was disrupted since, or may have been: the stamp is from before this
                 clock first saw the present disruption marker.
             ClockError, SegmentError: as ``now``.
         """
-        # A counter that was reset and has come as far again cannot be told from one that went on: a bare number.
+        _require_limit(max_error_ns)
         snapshot, counter, since = self._look_since()
         self._require_continuous(since, ticks_between(since.counter, counter_ticks) >= 0)
         ago = reckon(snapshot.body.model_copy(update={"counter_value": counter_ticks}), counter).elapsed
@@ -170,6 +177,7 @@ class Clockwork(ABC):
         Raises:
             As ``at``.
         """
+        _require_limit(max_error_ns)
         snapshot, _, since = self._look_since()
         self._require_continuous(since, ns >= since.monotonic_ns)
         counter, now_ns, window_ns = self._pair_monotonic()
@@ -234,12 +242,14 @@ class Clockwork(ABC):
     async def wait_status(self, *statuses: ClockStatus) -> Snapshot:
         """Wait until clock_status is one of *statuses*; the snapshot that shows it.
 
+        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+
         Raises:
-            SegmentError: what is there is no segment.
+            SegmentError: what is there is no segment, or the clock is closed.
         """
         await anyio.lowlevel.checkpoint()
         while True:
-            snapshot, _ = await self._look_patiently()
+            snapshot, _ = await self._look_until_there()
             if snapshot.body.clock_status in statuses:
                 return snapshot
             await self._wait(snapshot, _LONGEST_SLEEP_S)
@@ -247,14 +257,18 @@ class Clockwork(ABC):
     async def wait_bounded(self, max_error_ns: int | None = None) -> TimeInterval:
         """Wait until there is a bounded time (within *max_error_ns* of the middle, if given); that reading.
 
+        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+
         Raises:
             CounterNotSupportedError: this machine's counter does not keep its rate: waiting is of no use.
-            SegmentError: what is there is no segment.
+            SegmentError: what is there is no segment, or the clock is closed.
+            ValueError: *max_error_ns* is not from 0 to 2**64 - 1.
         """
+        _require_limit(max_error_ns)
         await anyio.lowlevel.checkpoint()
         while True:
             fence = self._fence_marker()
-            snapshot, counter = await self._look_patiently()
+            snapshot, counter = await self._look_until_there()
             try:
                 return self._interval(snapshot, counter, max_error_ns)
             except ClockError:
@@ -295,6 +309,7 @@ class Clockwork(ABC):
         return self._incarnation.of(snapshot)
 
     def _now_slowly(self, max_error_ns: int | None) -> TimeInterval:
+        _require_limit(max_error_ns)
         snapshot, counter = self._look()
         return self._interval(snapshot, counter, max_error_ns)
 
@@ -315,9 +330,10 @@ class Clockwork(ABC):
             self._since = since = _Since(inode, marker, *self._stamps())
         return since
 
-    async def _look_patiently(self) -> tuple[Snapshot, int]:
-        """A sample; where a commit is in progress, the loop goes on meanwhile."""
-        give_up = anyio.current_time() + _UNSTABLE_S
+    async def _look_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
+        """A sample; the loop goes on while a commit is in progress, for 0.1 s, or *limit_s* seconds if that is less."""
+        wait_s = max(0.0, min(limit_s, _UNSTABLE_S))
+        give_up = anyio.current_time() + wait_s
         first: int | None = None
         while True:
             try:
@@ -325,8 +341,16 @@ class Clockwork(ABC):
             except SegmentUnstableError as exc:
                 first = exc.seq_count if first is None else first
                 if anyio.current_time() > give_up:
-                    raise unstable_error(exc.path, first, exc.seq_count, _UNSTABLE_S) from exc
+                    raise unstable_error(exc.path, first, exc.seq_count, wait_s) from exc
             await anyio.sleep(0.001)
+
+    async def _look_until_there(self) -> tuple[Snapshot, int]:
+        """A sample, once there is one: also of a segment that is begun afresh, or was left half written."""
+        while True:
+            try:
+                return await self._look_patiently()
+            except (SegmentNotInitializedError, SegmentUnstableError):
+                await anyio.sleep(_AGAIN_S)
 
     def _interval(
         self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
@@ -394,6 +418,11 @@ class Clockwork(ABC):
         if slower >= 1:
             return _LONGEST_SLEEP_S
         return min(float(Fraction(ns, 10**9) / (1 - slower)), _LONGEST_SLEEP_S)
+
+
+def _require_limit(max_error_ns: int | None) -> None:
+    if max_error_ns is not None and not 0 <= operator.index(max_error_ns) < 2**64:
+        raise ValueError(f"max_error_ns must be from 0 to 2**64 - 1, not {max_error_ns}")
 
 
 def _within(interval: TimeInterval, max_error_ns: int | None) -> TimeInterval:

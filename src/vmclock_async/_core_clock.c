@@ -82,8 +82,12 @@ static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count,
         return NULL;
     if (max_error_ns != Py_None) {
         limit_ns = PyLong_AsUnsignedLongLong(max_error_ns);
-        if (limit_ns == (unsigned long long)-1 && PyErr_Occurred())
-            return NULL;
+        if (limit_ns == (unsigned long long)-1 && PyErr_Occurred()) {
+            if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+                return NULL;
+            PyErr_Clear();
+            return clock_slowly(self, max_error_ns); /* which says what is out of range */
+        }
     }
     LOCK(self);
     bool bounded = read_bounded(self, &found);

@@ -9,6 +9,7 @@ error. Without the fence the exposure is the publisher's latency: until its next
 while it runs, without limit while it is stopped.
 """
 
+import errno
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -34,6 +35,8 @@ from vmclock_async.timebase import COUNTER_ID, counter_unfit_because, pair
 __all__ = ("Clock", "Clockwork", "open_clock")
 
 DEVICE: Final = "/dev/vmclock0"
+_NOT_FOR_US: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM)
+"""Of a device: none there, no driver, no permission."""
 _FENCE_POLL_S: Final = 0.05
 
 PathLike = str | os.PathLike[str]
@@ -55,6 +58,7 @@ class Clock(_core.Clock, Clockwork):
       earlier boot.
     * ``CounterNotSupportedError``: the segment's counter is not this machine's, or that does not keep its rate.
     * ``SegmentError``: the segment cannot be read; ``SegmentUnstableError``: not in a millisecond.
+    * ``ValueError``: *max_error_ns* is not from 0 to 2**64 - 1.
 
     With a leap second announced, a reading that reaches it holds both of what UTC may be: it is a second wider.
 
@@ -68,7 +72,7 @@ class Clock(_core.Clock, Clockwork):
 
     Raises:
         SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as
-            ``SegmentReader``.
+            ``SegmentReader``; of the device too, where this process may read it.
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
 
@@ -216,8 +220,10 @@ def _open_fence(fence: Fence, reader: SegmentReader) -> SegmentReader | None:
         return SegmentReader(fence)
     try:
         return SegmentReader(DEVICE)
-    except SegmentError:
-        return None  # none there, or not for us
+    except SegmentError as exc:
+        if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _NOT_FOR_US:
+            return None
+        raise  # it may be of use yet: to go on without would be to hide that
 
 
 @asynccontextmanager

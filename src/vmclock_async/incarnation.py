@@ -13,11 +13,10 @@ import os
 import threading
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from vmclock_async.errors import ClockDisruptedError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.errors import ClockDisruptedError
 from vmclock_async.models import Snapshot
 
 if TYPE_CHECKING:
@@ -99,18 +98,14 @@ class Incarnation:
 
     async def keep(self, clock: "Clockwork") -> None:
         """Await the callbacks after each restore that *clock* sees, for ever."""
-        snapshot, _ = await clock._look_patiently()
+        snapshot, _ = await clock._look_until_there()
         if self._life is None:
             self.of(snapshot)
         while True:
             life = _Life.of(snapshot)
             if self._life is None or life.is_restored(self._life):
                 await self._begin(life, snapshot)
-            await clock._wait(snapshot, _LONGEST_WAIT_S)
-            with suppress(
-                SegmentNotInitializedError, SegmentUnstableError
-            ):  # _wait() goes on until there is a page
-                snapshot, _ = await clock._look_patiently()
+            snapshot = await clock._wait(snapshot, _LONGEST_WAIT_S) or snapshot
 
     async def _begin(self, life: _Life, snapshot: Snapshot) -> None:
         drawn = uuid.uuid4()

@@ -12,6 +12,7 @@ until it runs again. So call ``check()`` right before each act that others see, 
 it is what keeps out a holder who is late all the same.
 """
 
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from vmclock_async._beside import beside
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
+    ClockUnboundedError,
     LeaseLostError,
     SegmentError,
     SegmentUnstableError,
@@ -151,12 +153,14 @@ class Lease:
 
     async def _watch(self) -> None:
         """Cancel the scope once it is over."""
+        end = math.inf
         try:
             while True:
                 fence = self._clock._fence_marker()
-                sample = await self._clock._look_patiently()
-                sleep_s = min(float(self._left_s(sample)), _LONGEST_SLEEP_S)
-                await self._clock._wait(sample[0], sleep_s, fence_seen=fence)
+                sample = await self._clock._look_patiently(end - anyio.current_time())
+                left_s = float(self._left_s(sample))
+                end = anyio.current_time() + left_s
+                await self._clock._wait(sample[0], min(left_s, _LONGEST_SLEEP_S), fence_seen=fence)
         except (ClockError, SegmentError) as exc:
             self._over = self._over or str(exc)
             self._scope.cancel()
@@ -169,14 +173,20 @@ async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lea
     Raises:
         LeaseLostError: it was over before the block was; the block was cancelled at an await.
         ValueError: *duration_s* is not from 0 to the clock's max_age.
+        ClockUnboundedError: it would be over before its token is past, which takes twice the error of the time.
         ClockError, SegmentError: there is no bounded time to begin with.
     """
     if not 0 < duration_s <= clock.max_age:
         raise ValueError(f"a lease lasts more than 0 s and {clock.max_age:g} s at most, not {duration_s}")
     snapshot, counter = await clock._look_patiently()
-    token = clock._interval(snapshot, counter, None).latest_ns
-    lease = Lease(clock, duration_s, snapshot, counter, token)
-    await clock.wait_past(token)
+    began = clock._interval(snapshot, counter, None)
+    if began.latest_ns - began.earliest_ns >= duration_s * 10**9:
+        raise ClockUnboundedError(
+            f"the time is bounded to {began.error_ns} ns, and a lease of {duration_s:g} s would be over before it "
+            "begins; take a longer one, or wait_bounded() first"
+        )
+    lease = Lease(clock, duration_s, snapshot, counter, token=began.latest_ns)
+    await clock.wait_past(lease.token)
     lease._left_s(await clock._look_patiently())
     try:
         async with beside(lease._watch):
