@@ -5,6 +5,7 @@ Three boundaries are played: pure readings (``reading``), a ``Machine`` whose ke
 """
 
 import errno
+import itertools
 import json
 import logging
 import math
@@ -1005,6 +1006,8 @@ async def main(until_ns):
     print(json.dumps({"time_type": TimeType(segment.contents.time_type).name, "told": told, "looks": looks,
         "outside": outside[:3], "tai_offset_sec": segment.contents.body.tai_offset_sec}))
 
+print("ready", flush=True)
+sys.stdin.readline()
 anyio.run(main, int(sys.argv[1]))
 """
 
@@ -1015,17 +1018,21 @@ def test_real_readings_contain_true_time_across_a_leap_second(
 ) -> None:
     """The same with real polls of a real clock, in TAI and in UTC, for a second inserted and one deleted."""
     processes: dict[tuple[int, int], subprocess.Popen[str]] = {}
-    clocks: list[AdjtimexStandIn] = []
-    for bit in (STA_INS, STA_DEL):
-        for tai in (37, 0):
-            clock = AdjtimexStandIn(adjtimex_library, tmp_path / f"clock-{bit}-{tai}")
-            clocks.append(clock)
-            leap_s = NEW_YEAR_S if bit == STA_INS else NEW_YEAR_S - 1
-            clock.play(
-                status=STA_PLL | STA_NANO | bit, tai=tai, maxerror=1, late_ns=10 * MS, leap_at_ns=leap_s * NS
-            )
-            clock.play_realtime(leap_s * NS - 5 * NS // 2)
-            processes[bit, tai] = start_script(LEAP, NEW_YEAR_S * NS + NS // 3, environment=clock.environment)
+    clocks: dict[tuple[int, int], AdjtimexStandIn] = {}
+    leap_s = {STA_INS: NEW_YEAR_S, STA_DEL: NEW_YEAR_S - 1}
+    for bit, tai in itertools.product(leap_s, (37, 0)):
+        clock = clocks[bit, tai] = AdjtimexStandIn(adjtimex_library, tmp_path / f"clock-{bit}-{tai}")
+        clock.play(
+            status=STA_PLL | STA_NANO | bit, tai=tai, maxerror=1, late_ns=10 * MS, leap_at_ns=leap_s[bit] * NS
+        )
+        processes[bit, tai] = start_script(LEAP, NEW_YEAR_S * NS + NS // 3, environment=clock.environment)
+    for (bit, tai), process in processes.items():
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"  # not before: to start may take longer than is played
+        clocks[bit, tai].play_realtime(leap_s[bit] * NS - 5 * NS // 2)
+        process.stdin.write("\n")
+        process.stdin.flush()
     for (bit, tai), process in processes.items():
         output, _ = process.communicate(timeout=BOUND_S)
         found = json.loads(output)
@@ -1035,7 +1042,7 @@ def test_real_readings_contain_true_time_across_a_leap_second(
         assert found["time_type"] == ("TAI" if tai else "UTC")
         if tai:
             assert found["tai_offset_sec"] == (-38 if bit == STA_INS else -36)
-    for clock in clocks:
+    for clock in clocks.values():
         clock.close()
 
 
