@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-atomic_int refused_errno, held_us;
+atomic_int refused_errno, held_us, held_after_us;
 atomic_int calls;
 atomic_int last_thread;
 
@@ -18,5 +18,7 @@ int futimens(int fd, const struct timespec times[2])
         errno = atomic_load(&refused_errno);
         return -1;
     }
-    return (int)syscall(SYS_utimensat, fd, NULL, times, 0);
+    int result = (int)syscall(SYS_utimensat, fd, NULL, times, 0);
+    usleep((useconds_t)atomic_load(&held_after_us));
+    return result;
 }

@@ -618,6 +618,42 @@ def test_mtime_tells_when_the_last_commit_was(segment_path: Path) -> None:
     assert segment_path.stat().st_mtime_ns >= before_ns
 
 
+def test_a_writer_that_two_threads_close_keeps_its_lock_until_its_file_is_gone(
+    segment_path: Path, run_script: RunScript
+) -> None:
+    """The second returns at once: did it release the lock, the first would remove the file of the next writer's."""
+    run_script(CLOSED_TWICE, segment_path)
+
+
+CLOSED_TWICE = """
+import os, sys, threading
+from vmclock_async import SegmentInUseError, SegmentWriter
+
+writer = SegmentWriter(sys.argv[1])
+removing, go_on = threading.Event(), threading.Event()
+
+def hold(event, arguments):
+    if event == "os.remove" and threading.current_thread() is first:
+        removing.set()
+        go_on.wait()
+
+first = threading.Thread(target=writer.close)
+sys.addaudithook(hold)
+first.start()
+removing.wait()
+writer.close()
+try:
+    SegmentWriter(sys.argv[1])
+except SegmentInUseError:
+    pass
+else:
+    raise AssertionError("two writers")
+go_on.set()
+first.join()
+SegmentWriter(sys.argv[1]).close()
+"""
+
+
 def test_closing_leaves_the_last_body(segment_path: Path) -> None:
     """After close, once or twice, the file is there with an even seq_count, and free for the next writer."""
     writer = SegmentWriter(segment_path)

@@ -98,6 +98,21 @@ def test_closing_ends_the_thread_after_the_last_waking(play: Play) -> None:
     """)
 
 
+def test_a_waking_that_falls_due_while_another_ends_is_not_lost(play: Play) -> None:
+    """The thread has done its call, and not come back from it: what is due by now is done before it goes."""
+    play("""
+        writer.write(body)
+        played("held_after_us").value = 100_000
+        writer.write(body)
+        eventually(lambda: played("calls").value == 2)
+        time.sleep(0.03)
+        os.utime(sys.argv[1], (1, 1))
+        writer.write(body)
+        writer.close()
+        assert os.stat(sys.argv[1]).st_mtime > 1
+    """)
+
+
 def test_a_process_that_ends_without_closing_ends(play: Play) -> None:
     """The thread holds nothing that the interpreter waits for."""
     play("""

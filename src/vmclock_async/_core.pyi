@@ -95,6 +95,7 @@ class Page:
 
         Raises:
             OSError: futimens failed, in this call or since the last.
+            ValueError: a read-only page.
         """
 
     def reset(self, size: int, /) -> int:
@@ -183,7 +184,7 @@ class Clock:
 
         Raises:
             Whatever ``_now_slowly`` raises.
-            TypeError, OverflowError: *max_error_ns* is no such number.
+            TypeError: *max_error_ns* is no integer.
         """
 
     def _attach(

@@ -14,8 +14,7 @@ typedef struct {
     PyObject_HEAD
     Page *page;  /* NULL: every reading is a slow one */
     Page *fence; /* or NULL */
-    PyObject *module; /* whose TimeInterval is made; NULL along with the page */
-    struct interval_state *state;
+    struct interval_state *state; /* of the module, which lives as long as the type, and so longer than the clock */
     uint64_t identity; /* magic and size, as they were checked */
     uint64_t marker;   /* as Python knows it */
     uint64_t until;    /* counter value at which Python wants to look itself */
@@ -91,10 +90,11 @@ static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count,
     }
     LOCK(self);
     bool bounded = read_bounded(self, &found);
+    struct interval_state *state = self->state;
     UNLOCK(self);
     if (!bounded || interval_error_ns(&found) > limit_ns)
         return clock_slowly(self, max_error_ns);
-    return interval_make(self->state, &found);
+    return interval_make(state, &found);
 }
 
 static bool is_page(PyObject *module, PyObject *object)
@@ -107,15 +107,11 @@ static bool is_page(PyObject *module, PyObject *object)
     return is == 1;
 }
 
-static void clock_let_go(Clock *self)
+static void swap(Page **one, Page **other)
 {
-    Page *page = self->page, *fence = self->fence;
-    PyObject *module = self->module;
-    self->page = self->fence = NULL;
-    self->module = NULL;
-    Py_XDECREF((PyObject *)page);
-    Py_XDECREF((PyObject *)fence);
-    Py_XDECREF(module);
+    Page *before = *one;
+    *one = *other;
+    *other = before;
 }
 
 static PyObject *clock_attach(Clock *self, PyTypeObject *defining, PyObject *const *args, Py_ssize_t count,
@@ -141,11 +137,11 @@ static PyObject *clock_attach(Clock *self, PyTypeObject *defining, PyObject *con
         PyErr_SetString(PyExc_ValueError, "counter_id, max_age or drift_ppb is out of range");
         return NULL;
     }
+    Page *page = (Page *)Py_NewRef(args[0]);
+    Page *fence = args[1] == Py_None ? NULL : (Page *)Py_NewRef(args[1]);
     LOCK(self);
-    clock_let_go(self);
-    self->page = (Page *)Py_NewRef(args[0]);
-    self->fence = args[1] == Py_None ? NULL : (Page *)Py_NewRef(args[1]);
-    self->module = Py_NewRef(module);
+    swap(&self->page, &page);
+    swap(&self->fence, &fence);
     self->state = PyModule_GetState(module);
     self->identity = number[0];
     self->marker = number[1];
@@ -155,14 +151,20 @@ static PyObject *clock_attach(Clock *self, PyTypeObject *defining, PyObject *con
     self->limits.drift_ppb = number[5];
     self->until = number[6];
     UNLOCK(self);
+    Py_XDECREF((PyObject *)page); /* what was there before; not under the lock, for it may take its time */
+    Py_XDECREF((PyObject *)fence);
     Py_RETURN_NONE;
 }
 
 static PyObject *clock_detach(Clock *self, PyObject *Py_UNUSED(ignored))
 {
+    Page *page = NULL, *fence = NULL;
     LOCK(self);
-    clock_let_go(self);
+    swap(&self->page, &page);
+    swap(&self->fence, &fence);
     UNLOCK(self);
+    Py_XDECREF((PyObject *)page);
+    Py_XDECREF((PyObject *)fence);
     Py_RETURN_NONE;
 }
 
@@ -179,7 +181,8 @@ static void clock_dealloc(Clock *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    clock_let_go(self);
+    Py_XDECREF((PyObject *)self->page);
+    Py_XDECREF((PyObject *)self->fence);
     pthread_mutex_destroy(&self->mutex);
     release(self);
     Py_DECREF(type);

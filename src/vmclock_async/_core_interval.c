@@ -60,12 +60,11 @@ void interval_state_clear(struct interval_state *state)
 static PyObject *interval_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"earliest_ns", "latest_ns", "status", NULL};
-    long long earliest_ns, latest_ns;
-    int status = SYNCHRONIZED;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LL|i", names, &earliest_ns, &latest_ns, &status))
+    long long earliest_ns, latest_ns, status = SYNCHRONIZED;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LL|L", names, &earliest_ns, &latest_ns, &status))
         return NULL;
     if (earliest_ns > latest_ns || status < 0 || status > 255) {
-        PyErr_Format(PyExc_ValueError, "not an interval with a status from 0 to 255: %lld to %lld ns, status %d",
+        PyErr_Format(PyExc_ValueError, "not an interval with a status from 0 to 255: %lld to %lld ns, status %lld",
                      earliest_ns, latest_ns, status);
         return NULL;
     }

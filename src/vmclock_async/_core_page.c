@@ -171,9 +171,17 @@ static PyObject *page_retire(Page *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(self->lock_fd);
 }
 
+static int require_writable(Page *self)
+{
+    if (self->writable)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "the page is mapped read-only");
+    return -1;
+}
+
 static PyObject *page_wake(Page *self, PyObject *Py_UNUSED(ignored))
 {
-    if (page_enter(self) < 0)
+    if (require_writable(self) < 0 || page_enter(self) < 0)
         return NULL;
     int failed = waker_wake(&self->waker);
     page_leave(self);
@@ -229,14 +237,6 @@ static PyObject *page_read_with_counter(Page *self, PyObject *Py_UNUSED(ignored)
     /* No "y#": built with the headers of 3.13 or later, it fails on 3.11 and 3.12 (PY_SSIZE_T_CLEAN). */
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)copy, sizeof(copy));
     return Py_BuildValue("(NK)", bytes, (unsigned long long)counter);
-}
-
-static int require_writable(Page *self)
-{
-    if (self->writable)
-        return 0;
-    PyErr_SetString(PyExc_ValueError, "the page is mapped read-only");
-    return -1;
 }
 
 static PyObject *page_commit(Page *self, PyObject *const *args, Py_ssize_t count)

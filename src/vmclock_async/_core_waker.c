@@ -31,12 +31,14 @@ static void *wake_when_called(void *waker)
     Waker *self = waker;
     const struct sched_param unused = {0};
     pthread_setschedparam(pthread_self(), SCHED_BATCH, &unused); /* if not, it is dearer, and no worse */
+    bool stop;
     do {
         while (sem_wait(&self->call))
             ; /* EINTR */
+        stop = atomic_load(&self->stopping); /* before due: nothing falls due after stopping was set */
         if (atomic_exchange(&self->due, 0))
             wake_all(self);
-    } while (!atomic_load(&self->stopping));
+    } while (!stop);
     return NULL;
 }
 

@@ -157,9 +157,12 @@ class SegmentWriter:
     def close(self) -> None:
         """Unmap, and release the lock. The file stays: readers keep the last body, the next writer starts warm."""
         lock_fd = self._page.retire()  # first the last commit ends, then the next writer may begin
-        if lock_fd is not None:  # else closed before; or in a fork's child, and the lock's file is the parent's
+        if lock_fd is None:
+            return  # another call has closed it, or is about to; or in a fork's child, where the lock is the parent's
+        try:
             _lock.remove(self.path, lock_fd)
-        self._page.close()
+        finally:
+            self._page.close()
 
     def __enter__(self) -> Self:
         return self
