@@ -24,7 +24,8 @@ from typing import TextIO
 
 import anyio
 
-from vmclock_async import Clock, ClockError, Lease, LeaseLostError, VMClockError, open_clock
+from vmclock_async import Lease, LeaseLostError, VMClockError, open_clock
+from vmclock_async.clock import Clockwork
 
 
 class RefusedError(Exception):
@@ -63,7 +64,7 @@ async def work(ledger: Ledger, lease: Lease, every_s: float, lines: int) -> None
             ledger.append(file, lease.token, f"line {number}")
 
 
-async def hold(clock: Clock, ledger: Ledger, lease_s: float, every_s: float, lines: int) -> None:
+async def hold(clock: Clockwork, ledger: Ledger, lease_s: float, every_s: float, lines: int) -> None:
     """Work under one lease after the other."""
     while True:
         await clock.wait_bounded(int(lease_s * 10**9) // 4)  # it takes twice the error until a lease is given
@@ -72,8 +73,8 @@ async def hold(clock: Clock, ledger: Ledger, lease_s: float, every_s: float, lin
                 return await work(ledger, lease, every_s, lines)
         except LeaseLostError as exc:
             print(f"stepped down: {exc}", file=sys.stderr, flush=True)
-        except ClockError:
-            continue  # the bound was gone again before there was a lease
+        except VMClockError:
+            continue  # the bound, or the page, was gone again before there was a lease
 
 
 async def main(arguments: argparse.Namespace) -> None:

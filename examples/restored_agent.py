@@ -20,7 +20,7 @@ from uuid import UUID
 
 import anyio
 
-from vmclock_async import Clock, ClockDisruptedError, Snapshot, VMClockError, open_clock
+from vmclock_async import Clock, Snapshot, VMClockError, open_clock
 
 
 class Authority:
@@ -64,7 +64,7 @@ class Agent:
         """Act once, unless what the agent is has to be settled first."""
         try:
             incarnation = self.clock.incarnation
-        except ClockDisruptedError as exc:
+        except VMClockError as exc:  # restored, or the page cannot be read at the moment
             print(f"refused to act: {exc}", flush=True)
         else:
             nonce = f"{random.getrandbits(64):016x}"

@@ -26,7 +26,8 @@ from pathlib import Path
 import anyio
 from pydantic import BaseModel
 
-from vmclock_async import Clock, ClockError, VMClockError, open_clock
+from vmclock_async import VMClockError, open_clock
+from vmclock_async.clock import Clockwork
 
 
 class Transaction(BaseModel):
@@ -56,11 +57,11 @@ def write(path: Path, line: BaseModel) -> None:
         print(line.model_dump_json(), file=file)
 
 
-async def commit(clock: Clock, log: Path, number: int, *, wait: bool) -> Receipt:
+async def commit(clock: Clockwork, log: Path, number: int, *, wait: bool) -> Receipt:
     """Write a transaction, and return once its timestamp is past.
 
     Raises:
-        ClockError: it may have been written, but is not acknowledged.
+        ClockError, SegmentError: it may have been written, but is not acknowledged.
     """
     began_ns = time.monotonic_ns()
     name = f"{clock.incarnation}/{number}"  # no other process has it, not even this one's clone
@@ -78,7 +79,7 @@ async def append(arguments: argparse.Namespace) -> None:
             await clock.wait_bounded()
             try:
                 receipt = await commit(clock, arguments.log, number, wait=not arguments.no_wait)
-            except ClockError as exc:
+            except VMClockError as exc:
                 print(f"transaction {number} is not acknowledged: {exc}", file=sys.stderr)
             else:
                 write(receipts_of(arguments.log), receipt)

@@ -247,6 +247,16 @@ async def test_waits_are_checkpoints(clock: Clock, name: str) -> None:
     assert scope.cancelled_caught
 
 
+async def test_waits_for_nothing_are_refused(clock: Clock) -> None:
+    """No status, or the name of one, would never come; an interval or a float is no moment."""
+    for statuses in ((), ("SYNCHRONIZED",)):
+        with pytest.raises(TypeError):
+            await clock.wait_status(*statuses)  # type: ignore[arg-type]
+    for moment in (clock.now(), 1.5):
+        with pytest.raises(TypeError, match="integer"):
+            await clock.wait_past(moment)  # type: ignore[arg-type]
+
+
 async def test_closing_a_clock_ends_every_wait(world: World) -> None:
     """Tasks that wait get a SegmentError that says so."""
     clock = Clock(world.path, fence=world.device)
@@ -697,6 +707,20 @@ async def test_check_tells_at_once(world: World, happen: Callable[[World], objec
                 lease.check()
             with pytest.raises(LeaseLostError, match=reason):
                 lease.renew()
+
+
+async def test_a_block_that_ends_in_doubt_has_lost_its_lease(world: World, clock: Clock) -> None:
+    """check() could not tell, and the block let that out: whoever waits for LeaseLostError gets it, with its cause."""
+    with pytest.raises(LeaseLostError, match="stayed odd") as lost:  # noqa: PT012
+        async with clock.lease(60) as lease:
+            world.stop_in_mid_commit()
+            lease.check()
+    assert isinstance(lost.value.__cause__, SegmentUnstableError)
+    world.tell()
+    other = SegmentUnstableError("/another", "of another segment", 1)
+    with pytest.raises(SegmentUnstableError, match="of another segment"):
+        async with clock.lease(60):
+            raise other
 
 
 async def test_a_lease_outlasts_commits_that_change_nothing_of_it(world: World, clock: Clock) -> None:

@@ -141,6 +141,19 @@ def test_lease_holder_steps_down_on_migration(start: Start, segment: PlayedSegme
     assert tokens(ledger) == sorted(tokens(ledger))
 
 
+def test_lease_holder_outlasts_a_publisher(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """While a commit is left half done it does not act; it takes another lease once a publisher has repaired that."""
+    ledger = tmp_path / "ledger"
+    holder = start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
+    until(lambda: len(tokens(ledger)) >= 3)
+    segment.die_mid_commit()
+    assert "seq_count stayed odd" in line_of(holder.stderr)
+    stopped = tokens(ledger)
+    segment.regain_sync()
+    until(lambda: len(tokens(ledger)) >= len(stopped) + 3)
+    assert min(tokens(ledger)[len(stopped) :]) > stopped[-1]
+
+
 def test_lease_holder_renews(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
     """Work that takes several times as long as the lease is done under one token, for it is renewed."""
     ledger = tmp_path / "ledger"
@@ -219,6 +232,20 @@ def test_transaction_is_not_acknowledged_over_a_migration(
     assert "disruption marker" in errors
     names = [json.loads(line)["id"] for line in read(log)]
     assert [json.loads(line)["id"] for line in read(tmp_path / "log.receipts")] == names[1:]
+
+
+def test_transactions_outlast_a_publisher(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """While a commit is left half done none is acknowledged; then they go on."""
+    log = tmp_path / "log"
+    process = start("transaction_log.py", "append", log, *on(segment), "--count", 10_000)
+    for _ in range(3):
+        until(lambda: len(read(log)) >= 3)
+        segment.die_mid_commit()
+        until(lambda: is_asleep(process))
+        log.unlink()
+        segment.regain_sync()
+    until(lambda: len(read(log)) >= 3)
+    assert process.poll() is None
 
 
 @pytest.fixture
@@ -376,3 +403,17 @@ def test_agent_begins_anew_after_a_restore(start: Start, segment: PlayedSegment,
     foreseen = [f"{twin.getrandbits(64):016x}" for _ in range(len(old) + 100)]
     assert [nonce for _, _, nonce in old] == foreseen[: len(old)]
     assert not {nonce for _, _, nonce in new} & set(foreseen)
+
+
+def test_agent_outlasts_a_publisher(start: Start, segment: PlayedSegment, tmp_path: Path) -> None:
+    """While a commit is left half done it refuses to act, and then goes on as who it was."""
+    agent = start("restored_agent.py", tmp_path / "sessions", *on(segment), "--every", 0.02, "--acts", 10_000)
+    assert line_of(agent.stdout).startswith("acted as ")
+    segment.die_mid_commit()
+    while not (line := line_of(agent.stdout)).startswith("refused to act: "):
+        pass
+    assert "seq_count stayed odd" in line
+    segment.regain_sync()
+    while not line_of(agent.stdout).startswith("acted as "):
+        pass
+    assert len(read(tmp_path / "sessions")) == 1

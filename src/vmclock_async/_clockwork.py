@@ -131,18 +131,23 @@ class Clockwork(ABC):
         """
 
     @abstractmethod
+    def counter_ticks(self) -> int:
+        """The raw counter at this moment: a stamp for ``at``."""
+
+    @abstractmethod
     def now(self, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains true time, at this moment."""
 
     def at(self, counter_ticks: int, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains the true time at which the counter was *counter_ticks*.
 
-        A stamp is a bare number: of a counter that was reset, has come as far again, and has no disruption marker that
-        tells of it, this knows nothing.
+        Convert stamps soon: the interval grows by the drift times the time from the stamp to the page's reference, where
+        that is 50 ppm by 50 microseconds a second. A stamp is a bare number: of a counter that was reset, has come as
+        far again, and has no disruption marker that tells of it, this knows nothing.
 
         Args:
-            counter_ticks: a value of ``timebase.counter_ticks()``, taken since this clock was opened and within the
-                last ``max_age`` seconds.
+            counter_ticks: a value of ``counter_ticks()``, taken since this clock was opened and within the last
+                ``max_age`` seconds.
             max_error_ns: as for ``now``.
 
         Raises:
@@ -224,9 +229,11 @@ class Clockwork(ABC):
             ns: UTC, nanoseconds since 1970. To wait out an interval: its ``latest_ns``.
 
         Raises:
+            TypeError: *ns* is no integer.
             ClockDisruptedError: the disruption marker moved meanwhile: what is waited for may mean nothing now.
             ClockError, SegmentError: as ``now``.
         """
+        ns = operator.index(ns)
         await anyio.lowlevel.checkpoint()
         marker: int | None = None
         while True:
@@ -246,11 +253,15 @@ class Clockwork(ABC):
 
         Raises:
             SegmentError: what is there is no segment, or the clock is closed.
+            TypeError: there is no status to wait for, or one is no integer.
         """
+        wanted = {operator.index(status) for status in statuses}
+        if not wanted:
+            raise TypeError("wait_status() needs a status to wait for")
         await anyio.lowlevel.checkpoint()
         while True:
             snapshot, _ = await self._look_until_there()
-            if snapshot.body.clock_status in statuses:
+            if snapshot.body.clock_status in wanted:
                 return snapshot
             await self._wait(snapshot, _LONGEST_SLEEP_S)
 
@@ -279,7 +290,9 @@ class Clockwork(ABC):
     def events(self) -> AbstractAsyncContextManager[EventStream]:
         """What happens to the segment from now on: ``async with clock.events() as events: await events.receive()``.
 
-        No disruption, restore or replacement is lost, however late one comes to ``receive()``.
+        No disruption, restore or replacement is lost, however late one comes to ``receive()``. A stream is for one
+        task; a clock may have many. Events tell of the segment: of what only the device tells yet, while the publisher
+        is stopped, ``now()`` and leases know at once, and events once it has been committed.
         """
         return open_events(self)
 

@@ -5,8 +5,8 @@
 
 The fence. A publisher can be late, stopped or dead when the machine is migrated. So where this process may read the
 kernel's device, the clock maps it too, and a reading whose segment has not caught up with the device's marker is an
-error. Without the fence the exposure is the publisher's latency: until its next look at the device, a second at most
-while it runs, without limit while it is stopped.
+error. Without the fence the exposure is the publisher's latency: until it has looked at the device, at once where that
+wakes it, 0.1 s later where it polls, and without limit while it is stopped.
 """
 
 import errno
@@ -24,7 +24,12 @@ from vmclock_async import _core
 from vmclock_async._beside import beside
 from vmclock_async._clockwork import ATTEMPTS_S, Clockwork
 from vmclock_async._paths import default_path
-from vmclock_async.errors import ClockDisruptedError, CounterNotSupportedError, SegmentError
+from vmclock_async.errors import (
+    ClockDisruptedError,
+    CounterNotSupportedError,
+    SegmentError,
+    SegmentNotInitializedError,
+)
 from vmclock_async.incarnation import OnRestore
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
@@ -112,8 +117,16 @@ class Clock(_core.Clock, Clockwork):
         """Whether a disruption that the device tells of ends readings at once, whatever the publisher does."""
         return self._fence is not None or self._reader.is_device
 
+    def counter_ticks(self) -> int:
+        """This machine's raw counter at this moment: a stamp for ``at``, in order with other loads."""
+        return _core.counter()
+
     def close(self) -> None:
-        """Unmap the segment and the device; tasks that wait get a ``SegmentError``."""
+        """Unmap the segment and the device; tasks that wait get a ``SegmentError``.
+
+        Raises:
+            RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
+        """
         self._detach()
         self._attached = None
         self._reader.close()
@@ -217,7 +230,11 @@ def _open_fence(fence: Fence, reader: SegmentReader) -> SegmentReader | None:
     if fence is None or reader.is_device:
         return None
     if fence != "auto":
-        return SegmentReader(fence)
+        try:
+            return SegmentReader(fence)
+        except SegmentNotInitializedError as exc:
+            reason = 'nothing is there that could be the fence; check the path, or take fence="auto" or None'
+            raise SegmentNotInitializedError(exc.path, reason) from exc
     try:
         return SegmentReader(DEVICE)
     except SegmentError as exc:

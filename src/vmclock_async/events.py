@@ -7,7 +7,7 @@ did not look: a marker that moved twice is one ``Disrupted``. A status or a noti
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
@@ -40,7 +40,7 @@ class Disrupted:
 
     marker_before: int
     marker_after: int
-    snapshot: Snapshot
+    snapshot: Snapshot = field(repr=False)
 
 
 @final
@@ -50,7 +50,7 @@ class Restored:
 
     generation_before: int
     generation_after: int
-    snapshot: Snapshot
+    snapshot: Snapshot = field(repr=False)
 
 
 @final
@@ -60,7 +60,7 @@ class StatusChanged:
 
     before: ClockStatus | int
     after: ClockStatus | int
-    snapshot: Snapshot
+    snapshot: Snapshot = field(repr=False)
 
 
 @final
@@ -69,7 +69,7 @@ class MaintenanceAnnounced:
     """A disruption is planned: within about an hour if `imminent`, else within about a day."""
 
     imminent: bool
-    snapshot: Snapshot
+    snapshot: Snapshot = field(repr=False)
 
 
 @final
@@ -78,7 +78,7 @@ class LeapAnnounced:
     """The leap indicator changed to other than NONE."""
 
     indicator: LeapIndicator | int
-    snapshot: Snapshot
+    snapshot: Snapshot = field(repr=False)
 
 
 @final
@@ -86,7 +86,7 @@ class LeapAnnounced:
 class SegmentReplaced:
     """The path leads to another file than before."""
 
-    snapshot: Snapshot
+    snapshot: Snapshot = field(repr=False)
 
 
 Event = Disrupted | Restored | StatusChanged | MaintenanceAnnounced | LeapAnnounced | SegmentReplaced

@@ -63,7 +63,10 @@ class _Held(NamedTuple):
 
 @final
 class Lease:
-    """A lease that is held; made by ``Clock.lease``."""
+    """A lease that is held; made by ``Clock.lease``.
+
+    `token` is a fencing token for the resource; `duration_s` seconds is how long it lasts.
+    """
 
     __module__ = "vmclock_async"
 
@@ -171,7 +174,8 @@ async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lea
     """A lease on *clock* for the length of the block, *duration_s* seconds at most.
 
     Raises:
-        LeaseLostError: it was over before the block was; the block was cancelled at an await.
+        LeaseLostError: it was over before the block was, which was cancelled at an await; or the block ended with the
+            ``SegmentUnstableError`` of ``check``.
         ValueError: *duration_s* is not from 0 to the clock's max_age.
         ClockUnboundedError: it would be over before its token is past, which takes twice the error of the time.
         ClockError, SegmentError: there is no bounded time to begin with.
@@ -195,5 +199,9 @@ async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lea
         # Also where the block came to its end by itself: after the lease was over, or while it was.
         with suppress(SegmentUnstableError):
             lease.check()
+    except SegmentUnstableError as exc:
+        if exc.path != clock.path:
+            raise
+        raise lease._lost(lease._over or str(exc)) from exc  # check() could not tell, and the block did not wait
     finally:
         lease._over = lease._over or "its block has ended"

@@ -70,7 +70,8 @@ def make_body(**overrides: Any) -> VMClockBody:
 
     It promises UTC to within a millisecond, and a period to within 500 ppm, as far as a daemon may slew the clock;
     its marker and its generation counter are 1. It is UTC in this machine's counter, so that is what the page has
-    to say: ``writer.write(make_body(), counter_id=COUNTER_ID)``. The first call takes 10 ms, to measure the period.
+    to say, in a segment with room for the generation: ``SegmentWriter(path, size=112).write(make_body(),
+    counter_id=COUNTER_ID)``. The first call takes 10 ms, to measure the period.
 
     Args:
         overrides: fields of ``VMClockBody`` in other values. A value raises its validity flag, and None clears it
