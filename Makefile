@@ -18,6 +18,7 @@ lint: .venv/installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy -c "$$(awk '/^```$$/ { exit } shown; /^```python$$/ { shown = 1 }' README.md)"  # its first program
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 

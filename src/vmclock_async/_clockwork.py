@@ -141,9 +141,9 @@ class Clockwork(ABC):
     def at(self, counter_ticks: int, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains the true time at which the counter was *counter_ticks*.
 
-        Convert stamps soon: the interval grows by the drift times the time from the stamp to the page's reference, where
-        that is 50 ppm by 50 microseconds a second. A stamp is a bare number: of a counter that was reset, has come as
-        far again, and has no disruption marker that tells of it, this knows nothing.
+        Convert stamps soon: the interval grows by the drift times the time from the stamp to the page's reference,
+        where that is 50 ppm by 50 microseconds a second. A stamp is a bare number: of a counter that was reset, has
+        come as far again, and has no disruption marker that tells of it, this knows nothing.
 
         Args:
             counter_ticks: a value of ``counter_ticks()``, taken since this clock was opened and within the last

@@ -116,6 +116,9 @@ class SegmentWriter:
     def write(self, body: VMClockBody, *, counter_id: int | None = None, time_type: int | None = None) -> int:
         """Commit *body*, wake waiting readers, and return the even seq_count.
 
+        From the second call on a thread of the core's wakes them, until ``close``: it has no Python in it, and is in no
+        list of Python's. Readers may be woken, and the file's mtime set, a moment after this has returned.
+
         Args:
             body: written verbatim.
             counter_id: 0 to 255; None keeps what the segment has (a new one has 0).
