@@ -77,7 +77,7 @@ def elapsed_s(page: Page, counter: int) -> Fraction:
 def exact_bounds(page: Page, counter: int, limits: Limits = USUAL) -> tuple[int, int] | None:
     """earliest_ns and latest_ns, nanoseconds of UTC since 1970; None where nothing can be promised."""
     is_tai = page.time_type == 1
-    known = page.time_type == 0 or (is_tai and page.flags & TAI_OFFSET_VALID and page.tai_offset_sec <= 0)
+    known = page.time_type == 0 or (is_tai and page.flags & TAI_OFFSET_VALID and page.tai_offset_sec < 0)
     usable = (
         page.version == 1
         and page.clock_status in (2, 3)
@@ -114,7 +114,7 @@ def exact_bounds(page: Page, counter: int, limits: Limits = USUAL) -> tuple[int,
 def _leap_s(page: Page, earliest_ns: int, latest_ns: int, reference_s: int) -> tuple[int, int]:
     """How many seconds earlier and later UTC may be, for a leap second."""
     if page.leap_indicator == _POS:
-        return 1, 0
+        return 1, 1
     if page.leap_indicator not in (_PRE_POS, _PRE_NEG, _POST_POS, _POST_NEG):
         return 0, 0
     year, month = time.gmtime(reference_s)[:2]
@@ -125,5 +125,5 @@ def _leap_s(page: Page, earliest_ns: int, latest_ns: int, reference_s: int) -> t
         return is_before, 0
     end_s = calendar.timegm((year + month // 12, month % 12 + 1, 1, 0, 0, 0))
     if page.leap_indicator == _PRE_POS:
-        return int(latest_ns >= end_s * 10**9), 0
+        return int(latest_ns >= end_s * 10**9), int(latest_ns >= (end_s - 1) * 10**9)
     return 0, int(latest_ns >= (end_s - 1) * 10**9)

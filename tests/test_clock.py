@@ -340,6 +340,46 @@ def test_a_counter_that_the_kernel_does_not_trust_gives_no_time(world: World, tm
     assert output.count("is hpet, not tsc") == output.count("see the kernel's log") == 3
 
 
+ELSEWHERE_SCRIPT = """
+import os, anyio
+from vmclock_async import LeaseLostError, SegmentWriter, open_clock
+from vmclock_async.testing import make_body
+from vmclock_async.timebase import COUNTER_ID
+
+async def main():
+    inodes = set()
+    for marker in (1, 2):
+        with SegmentWriter(f"/mnt/{marker}/shm0", size=112) as writer:
+            writer.write(make_body(disruption_marker=marker), counter_id=COUNTER_ID)
+        inodes.add(os.stat(f"/mnt/{marker}/shm0").st_ino)
+    assert len(inodes) == 1, "the file systems give out other numbers"
+    os.symlink("/mnt/1", "/mnt/now")
+    async with open_clock("/mnt/now/shm0", fence=None) as clock, clock.events() as events:
+        try:
+            async with clock.lease(60) as lease:
+                os.symlink("/mnt/2", "/mnt/next")
+                os.rename("/mnt/next", "/mnt/now")
+                clock.status  # looks, and goes over to it
+                lease.check()
+        except LeaseLostError as exc:
+            print(str(exc).split("; ")[0])
+        with anyio.fail_after(5):
+            print(type(await events.receive()).__name__)
+            print(type(await events.receive()).__name__)
+
+anyio.run(main)
+"""
+
+
+def test_a_segment_in_anothers_place_with_its_inode_number() -> None:
+    """Numbers are a file system's own, and given out again: a replacement is seen by its being another file."""
+    mounted = (f"mkdir /mnt/{number}; mount -t tmpfs none /mnt/{number}" for number in (1, 2))
+    command = in_own_mounts("mount -t tmpfs none /mnt", *mounted)
+    lost, *events = subprocess.check_output([*command, ELSEWHERE_SCRIPT], text=True).splitlines()
+    assert lost.startswith("the lease is over: the segment's file was")
+    assert events == ["SegmentReplaced", "Disrupted"]
+
+
 # The fence.
 
 

@@ -251,7 +251,7 @@ async def test_waits_for_nothing_are_refused(clock: Clock) -> None:
     """No status, or the name of one, would never come; an interval or a float is no moment."""
     for statuses in ((), ("SYNCHRONIZED",)):
         with pytest.raises(TypeError):
-            await clock.wait_status(*statuses)  # type: ignore[arg-type]
+            await clock.wait_status(*statuses)
     for moment in (clock.now(), 1.5):
         with pytest.raises(TypeError, match="integer"):
             await clock.wait_past(moment)  # type: ignore[arg-type]
@@ -668,7 +668,7 @@ HAPPENINGS = [
         lambda world: world.tell(clock_status=0, vm_generation_counter=5), "clock_status is UNKNOWN", id="no-bound"
     ),
     pytest.param(lambda world: world.tell(age_s=2000, vm_generation_counter=5), "2000 s old", id="stale"),
-    pytest.param(lambda world: world.replace(vm_generation_counter=5), "inode was", id="replaced"),
+    pytest.param(lambda world: world.replace(vm_generation_counter=5), "file was", id="replaced"),
     pytest.param(World.remove, "replaced by another, or removed", id="removed"),
     pytest.param(garbage_in_place, "replaced by another|magic", id="garbage"),
     pytest.param(World.stop_in_mid_commit, "stayed odd", id="unreadable"),

@@ -985,7 +985,7 @@ class Segment:
         self.contents = before.updated(update)
 
 async def main(until_ns):
-    segment, told, looks, outside = Segment(), [], 0, []
+    segment, told, looks, outside, past, back = Segment(), [], 0, [], 0, []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(KernelSource(KernelSettings(poll_interval=0.15, assumed_error=0)).run, segment)
         while adjtimex().realtime_ns < until_ns:
@@ -1002,9 +1002,12 @@ async def main(until_ns):
                 told.append(name)
             if not (found.earliest_ns <= after.realtime_ns and before.realtime_ns <= found.latest_ns):
                 outside.append([name, found.earliest_ns, before.realtime_ns, found.latest_ns])
+            if found.latest_ns < past:
+                back.append([name, found.latest_ns, past])
+            past = max(past, found.earliest_ns)
         tasks.cancel_scope.cancel()
     print(json.dumps({"time_type": TimeType(segment.contents.time_type).name, "told": told, "looks": looks,
-        "outside": outside[:3], "tai_offset_sec": segment.contents.body.tai_offset_sec}))
+        "outside": outside[:3], "back": back[:3], "tai_offset_sec": segment.contents.body.tai_offset_sec}))
 
 print("ready", flush=True)
 sys.stdin.readline()
@@ -1016,7 +1019,10 @@ anyio.run(main, int(sys.argv[1]))
 def test_real_readings_contain_true_time_across_a_leap_second(
     start_script: Callable[..., subprocess.Popen[str]], adjtimex_library: Path, tmp_path: Path
 ) -> None:
-    """The same with real polls of a real clock, in TAI and in UTC, for a second inserted and one deleted."""
+    """The same with real polls of a real clock, in TAI and in UTC, for a second inserted and one deleted.
+
+    And no reading is before an earlier one, though UTC itself goes back.
+    """
     processes: dict[tuple[int, int], subprocess.Popen[str]] = {}
     clocks: dict[tuple[int, int], AdjtimexStandIn] = {}
     leap_s = {STA_INS: NEW_YEAR_S, STA_DEL: NEW_YEAR_S - 1}
@@ -1037,7 +1043,7 @@ def test_real_readings_contain_true_time_across_a_leap_second(
         output, _ = process.communicate(timeout=BOUND_S)
         found = json.loads(output)
         told = ["PRE_POS", "POS", "POST_POS"] if bit == STA_INS else ["PRE_NEG", "POST_NEG"]
-        assert (found["outside"], found["told"]) == ([], told)
+        assert (found["outside"], found["back"], found["told"]) == ([], [], told)
         assert found["looks"] > 20
         assert found["time_type"] == ("TAI" if tai else "UTC")
         if tai:

@@ -691,6 +691,24 @@ def test_step_moves_what_is_taken_for_true() -> None:
     assert clock.now().earliest_ns <= clock.utc_ns <= clock.now().latest_ns
 
 
+@pytest.mark.parametrize("leap_s", [-1, 0, 1])
+def test_stamps_from_before_a_leap_second_that_is_forgotten(leap_s: int) -> None:
+    """A page of the new month does not say how the old one ended; what came before is in the interval all the same."""
+    month_ns = 1_767_225_600 * NS  # of 2026
+    with ManualClock(utc_ns=month_ns - 3 * NS, follow_loop=False) as clock:
+        stamp, stamp_ns = clock.counter_ticks(), clock.utc_ns
+        clock.advance(5)
+        clock._shift_ns -= leap_s * NS  # without a disruption, as a leap second is
+        clock.regain_sync()
+        assert clock.now().before(clock.utc_ns + NS)
+        for reading in (clock.at(stamp), clock.at_monotonic(stamp)):
+            assert reading.earliest_ns <= stamp_ns <= reading.latest_ns
+        with pytest.raises(ClockUnboundedError):
+            clock.at(stamp, max_error_ns=NS)
+        new = clock.counter_ticks()
+        assert clock.at(new).error_ns < 2 * MS
+
+
 def test_stamps_are_of_the_virtual_counter() -> None:
     """``at`` and ``at_monotonic`` take ``counter_ticks``; what is from before a migration means nothing."""
     clock = ManualClock()

@@ -29,11 +29,19 @@ from vmclock_async.incarnation import Incarnation
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import UNITS_PER_SECOND, bounds_at, maxerror_rate, reckon, ticks_between
+from vmclock_async.reckoning import (
+    UNITS_PER_SECOND,
+    bounds_at,
+    maxerror_rate,
+    reckon,
+    reference_month_ns,
+    ticks_between,
+)
 from vmclock_async.segment import unstable_error
 
 __all__ = ("ATTEMPTS_S", "Clockwork")
 
+_S: Final = 10**9
 _LONGEST_SLEEP_S: Final = 60.0
 ATTEMPTS_S: Final = 0.0008
 """How long synchronous methods do."""
@@ -50,8 +58,8 @@ and takes an oscillator to be off by as much (kernel/time/ntp.c)."""
 class _Since(NamedTuple):
     """When a marker was seen first."""
 
-    inode: int
-    """Of the segment: in another file markers begin anew."""
+    file: tuple[int, int]
+    """As ``Snapshot.file``: in another file markers begin anew."""
     marker: int
     counter: int
     monotonic_ns: int
@@ -142,8 +150,11 @@ class Clockwork(ABC):
         """The interval of UTC that contains the true time at which the counter was *counter_ticks*.
 
         Convert stamps soon: the interval grows by the drift times the time from the stamp to the page's reference,
-        where that is 50 ppm by 50 microseconds a second. A stamp is a bare number: of a counter that was reset, has
-        come as far again, and has no disruption marker that tells of it, this knows nothing.
+        where that is 50 ppm by 50 microseconds a second; and by a second where a month's end lies between them, at
+        which there may have been a leap second that the page tells of no more.
+
+        A stamp is a bare number: where the counter was disrupted, went back, and has come as far again, one from before
+        cannot be told from one of now. So drop stamps on ``Disrupted``.
 
         Args:
             counter_ticks: a value of ``counter_ticks()``, taken since this clock was opened and within the last
@@ -165,14 +176,16 @@ class Clockwork(ABC):
             raise ValueError(f"the counter is at {counter}, and {counter_ticks} lies ahead of that")
         if ago > self.max_age * UNITS_PER_SECOND:
             raise self._too_long_ago(Fraction(ago, UNITS_PER_SECOND))
-        return self._interval(snapshot, counter_ticks, max_error_ns, max_past_s=self.max_age)
+        at = self._interval(snapshot, counter_ticks, None, max_past_s=self.max_age)
+        leap_ns = _S if at.earliest_ns < reference_month_ns(snapshot) else 0
+        return _within(TimeInterval(at.earliest_ns - leap_ns, at.latest_ns + leap_ns, at.status), max_error_ns)
 
     def at_monotonic(self, ns: int, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains the true time at which CLOCK_MONOTONIC was *ns*.
 
         The kernel may slew that clock by a tenth, so the interval is wider than that of ``now`` by a tenth of the
-        stamp's age on either side, and by a second more while a leap second is announced or just over. Stamps of the
-        counter (``at``) have no such error.
+        stamp's age on either side, and by a second more while a leap second is announced or just over, and for a stamp
+        from the month before the page's reference. Stamps of the counter (``at``) have no such error.
 
         Args:
             ns: a value of ``time.monotonic_ns()``, taken since this clock was opened and within the last
@@ -192,16 +205,12 @@ class Clockwork(ABC):
         if elapsed_ns > self.max_age * 10**9:
             raise self._too_long_ago(Fraction(elapsed_ns, 10**9))
         now = self._interval(snapshot, counter, None)
+        earliest_ns = now.earliest_ns - math.ceil(elapsed_ns / _SLOWEST_MONOTONIC) - window_ns
+        latest_ns = now.latest_ns - math.floor(elapsed_ns / _FASTEST_MONOTONIC) + window_ns
         # In a leap second's neighbourhood UTC may have made one since: a second more on both sides.
-        leap_ns = 10**9 if snapshot.body.leap_indicator else 0
-        return _within(
-            TimeInterval(
-                now.earliest_ns - math.ceil(elapsed_ns / _SLOWEST_MONOTONIC) - window_ns - leap_ns,
-                now.latest_ns - math.floor(elapsed_ns / _FASTEST_MONOTONIC) + window_ns + leap_ns,
-                now.status,
-            ),
-            max_error_ns,
-        )
+        near_leap = snapshot.body.leap_indicator or earliest_ns < reference_month_ns(snapshot)
+        leap_ns = _S if near_leap else 0
+        return _within(TimeInterval(earliest_ns - leap_ns, latest_ns + leap_ns, now.status), max_error_ns)
 
     @property
     def age_ns(self) -> int:
@@ -338,9 +347,9 @@ class Clockwork(ABC):
 
     def _note_marker(self, snapshot: Snapshot) -> _Since:
         """Since when the marker of *snapshot* is known: if it is not, since now."""
-        since, inode, marker = self._since, snapshot.inode, snapshot.body.disruption_marker
-        if since is None or since.marker != marker or since.inode != inode:
-            self._since = since = _Since(inode, marker, *self._stamps())
+        since, marker = self._since, snapshot.body.disruption_marker
+        if since is None or since.marker != marker or since.file != snapshot.file:
+            self._since = since = _Since(snapshot.file, marker, *self._stamps())
         return since
 
     async def _look_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:

@@ -105,6 +105,8 @@ class Mapped(NamedTuple):
     is_device: bool
     notifies: bool
     """Whether it has NOTIFICATION_PRESENT, which in a regular file means nothing."""
+    opened: int = 0
+    """How many the reader had mapped before it."""
 
 
 def map_page(path: str) -> Mapped:

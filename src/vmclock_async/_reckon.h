@@ -80,7 +80,7 @@ static inline bool reckon(const uint64_t *copy, uint64_t counter, const struct l
         u128 drift = (u128)page.counter_period_frac_sec * limits->drift_ppb;
         rate = (uint64_t)((drift + NS_PER_S - 1) / NS_PER_S); /* fits: at most 10^9 ppb */
     }
-    if (page.time_type == TAI && page.flags & TAI_OFFSET_VALID && page.tai_offset_sec <= 0)
+    if (page.time_type == TAI && page.flags & TAI_OFFSET_VALID && page.tai_offset_sec < 0)
         offset_s = page.tai_offset_sec;
     else if (page.time_type != UTC)
         return false;

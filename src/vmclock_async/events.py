@@ -100,7 +100,7 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
     """What happened from *before* to *after*, the gravest first."""
     events: list[Event] = []
     old, new = before.body, after.body
-    if before.inode != after.inode:
+    if before.file != after.file:
         events.append(SegmentReplaced(after))
     if old.disruption_marker != new.disruption_marker:
         events.append(Disrupted(old.disruption_marker, new.disruption_marker, after))

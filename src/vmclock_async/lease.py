@@ -46,13 +46,13 @@ _LONGEST_SLEEP_S: Final = 0.25
 class _Held(NamedTuple):
     """What must not change while a lease is held."""
 
-    inode: int
+    file: tuple[int, int]
     marker: int
     generation: int | None
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "_Held":
-        return cls(snapshot.inode, snapshot.body.disruption_marker, snapshot.body.vm_generation_counter)
+        return cls(snapshot.file, snapshot.body.disruption_marker, snapshot.body.vm_generation_counter)
 
     def require(self, snapshot: Snapshot) -> None:
         now = _Held.of(snapshot)

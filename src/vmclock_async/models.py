@@ -343,10 +343,17 @@ class Snapshot(BaseModel):
     seq_count: Annotated[int, _Range(0, 2**32 - 1)]
     body: VMClockBody
     inode: int
-    """st_ino of the file that was mapped: a replaced segment has another."""
+    """st_ino of the file that was mapped: a replaced segment has another, unless the file system gives it out again."""
+    opened: int = 0
+    """How many files the reader had opened before that one: a replaced segment has another, whatever its number."""
+
+    @property
+    def file(self) -> tuple[int, int]:
+        """What differs where the segment was replaced: `inode` and `opened`."""
+        return self.inode, self.opened
 
     @classmethod
-    def unpack(cls, page: bytes, *, inode: int) -> Self:
+    def unpack(cls, page: bytes, *, inode: int, opened: int = 0) -> Self:
         """The snapshot in *page*, at least 104 bytes that begin with the header."""
         magic, size, version, counter_id, time_type, seq_count = unpack_header(page)
         values = {
@@ -358,6 +365,7 @@ class Snapshot(BaseModel):
             "seq_count": seq_count,
             "body": VMClockBody.unpack(page[BODY_OFFSET : max(size, SEGMENT_SIZE)]),
             "inode": inode,
+            "opened": opened,
         }
         return _trusted(cls, values, _SNAPSHOT_FIELDS)
 

@@ -165,6 +165,12 @@ def bounds_at(
     return Bounds(earliest, latest)
 
 
+def reference_month_ns(page: Snapshot | Contents) -> int:
+    """The beginning of the UTC month in which the reference of *page* lies, nanoseconds since 1970."""
+    offset_s = page.body.tai_offset_sec if page.time_type == TimeType.TAI else 0
+    return _month_start_ns(page.body.time_sec + offset_s)
+
+
 def units(seconds: float | Fraction) -> int:
     """*seconds* in units of 2**-64 s, rounded down."""
     return math.floor(Fraction(seconds) * UNITS_PER_SECOND)
@@ -219,10 +225,10 @@ def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: Cou
             raise ClockUnboundedError(
                 "the time is TAI and its offset to UTC is not valid (TAI_OFFSET_VALID is clear)"
             )
-        case TimeType.TAI if body.tai_offset_sec > 0:
+        case TimeType.TAI if body.tai_offset_sec >= 0:
             raise ClockUnboundedError(
                 f"tai_offset_sec is {body.tai_offset_sec}: the offset is from TAI to UTC, and so negative; "
-                "the publisher uses the old sign"
+                "the publisher uses the old sign, or does not know it"
             )
         case TimeType.TAI:
             pass
@@ -237,12 +243,17 @@ def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_ut
     may still be read when the second is over. A positive leap second repeats a second, so that true UTC is one
     less than reckoned. A negative one skips the month's last: it is made a second before the month's end. Carried
     back past a leap that is over, it is the other way round.
+
+    The second that is repeated is held twice besides: in its first pass (from a second before the month's end on) and
+    its second, readings reach a second later. Else one of the second pass would be before one of the first.
     """
     match body.leap_indicator:
         case LeapIndicator.POS:
-            return earliest - 10**9, latest
+            return earliest - 10**9, latest + 10**9
         case LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):
-            return earliest - 10**9, latest
+            return earliest - 10**9, latest + 10**9
+        case LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s) - 10**9:
+            return earliest, latest + 10**9
         case LeapIndicator.POST_POS if earliest < _month_start_ns(reference_utc_s):
             return earliest, latest + 10**9
         case LeapIndicator.POST_NEG if earliest < _month_start_ns(reference_utc_s):

@@ -217,7 +217,6 @@ class SegmentReader:
         self.path: Final = absolute(path)
         self._inode_watch: Final = InodeWatch()
         self._waits = 0
-        self._reopened = 0
         self._closed = False
         self._unpacked: tuple[bytes, Snapshot] | None = None
         self._take(map_page(self.path))
@@ -309,14 +308,14 @@ class SegmentReader:
             raise ValueError(f"poll_interval must be positive, not {poll_interval}")
         await anyio.lowlevel.checkpoint()
         if isinstance(seq_count, Snapshot):
-            seen = seq_count.inode, seq_count.seq_count
+            seen = seq_count.opened, seq_count.seq_count
         else:
-            seen = self._mapped.identity[1], seq_count
+            seen = self._mapped.opened, seq_count
         while True:
             # Watch first and look second, or a commit between the two would wake nobody.
             await self._follow()
             snapshot = self._attempt_initialized()
-            if snapshot is not None and (snapshot.inode, snapshot.seq_count) != seen:
+            if snapshot is not None and (snapshot.opened, snapshot.seq_count) != seen:
                 return snapshot
             # No await between opening another file and giving what is in it: a cancellation there would lose it.
             if self.is_replaced() and await self._reopen() and (snapshot := self._attempt_initialized()):
@@ -331,7 +330,7 @@ class SegmentReader:
         """How this reader has been waiting so far."""
         return SegmentReaderStatistics(
             waits=self._waits,
-            reopened=self._reopened,
+            reopened=self._mapped.opened,
             watching=self._watch.active,
             polling_because=self._watch.polling_because,
         )
@@ -357,11 +356,11 @@ class SegmentReader:
         copy, counter = sample
         if copy[:CHECKED_BYTES] != mapped.checked:
             check_page(self.path, copy, abi.MAX_SIZE)
-        inode = mapped.identity[1]
         unpacked = self._unpacked
-        if unpacked is None or unpacked[0] != copy or unpacked[1].inode != inode:
+        if unpacked is None or unpacked[0] != copy or unpacked[1].opened != mapped.opened:
             # Kept: the many that one commit wakes, and the looks between two, all want the same.
-            self._unpacked = unpacked = copy, Snapshot.unpack(copy, inode=inode)
+            snapshot = Snapshot.unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
+            self._unpacked = unpacked = copy, snapshot
         return unpacked[1], counter
 
     def _attempt_initialized(self) -> Snapshot | None:
@@ -395,12 +394,7 @@ class SegmentReader:
             mapped = await anyio.to_thread.run_sync(map_page, self.path)
         except SegmentNotInitializedError:
             return False
-        if self._closed:
-            mapped.page.close()
-        else:
-            # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
-            self._take(mapped)
-            self._reopened += 1
+        self._go_over_to(mapped)
         return True
 
     def reopen_if_replaced(self) -> bool:
@@ -408,11 +402,17 @@ class SegmentReader:
         if self._closed or not self.is_replaced():
             return False
         try:
-            self._take(map_page(self.path))
+            self._go_over_to(map_page(self.path))
         except SegmentError:
             return False
-        self._reopened += 1
         return True
+
+    def _go_over_to(self, mapped: Mapped) -> None:
+        if self._closed or mapped.identity == self._mapped.identity:  # or another task, or thread, was first
+            mapped.page.close()
+        else:
+            # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
+            self._take(mapped._replace(opened=self._mapped.opened + 1))
 
     def _closed_error(self) -> SegmentError:
         return SegmentError(self.path, "the reader is closed")

@@ -81,6 +81,7 @@ class ManualClock(PlayedMachine, Clockwork):
         self._waiters: Final[set[anyio.Event]] = set()
         self._closed = False
         self._commit(self._fresh())
+        self._note_marker(self._snapshot)  # so that stamps from now on are good
 
     @property
     def path(self) -> str:
