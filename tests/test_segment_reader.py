@@ -469,11 +469,31 @@ async def test_every_waiter_is_woken(writer: SegmentWriter) -> None:
                         tasks.start_soon(follow, reader)
                     await until_waiting(reader, 4)
                     first.cancel()
-            await until_waiting(reader, 7)
+            await until_waiting(reader, 5)  # one of them has taken its place
             assert seen == []
             assert open_descriptors() == before
             writer.write(BODY)
     assert seen == [4, 4, 4]
+
+
+@pytest.mark.anyio
+async def test_who_gives_up_wakes_one_and_not_all(writer: SegmentWriter) -> None:
+    """Of many that wait, each with a time of its own, none looks more often for there being others."""
+    waiters, rounds, patience_s = 30, 15, 0.02
+
+    async def wait(reader: SegmentReader) -> None:
+        while True:
+            with anyio.move_on_after(patience_s):
+                await reader.wait_changed(2, poll_interval=NEVER_S)
+
+    with SegmentReader(writer.path) as reader:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(waiters):
+                tasks.start_soon(wait, reader)
+                await anyio.sleep(patience_s / waiters)
+            await anyio.sleep(rounds * patience_s)
+            tasks.cancel_scope.cancel()
+        assert reader.statistics().waits < 3 * waiters * rounds
 
 
 @pytest.mark.anyio

@@ -154,6 +154,56 @@ def test_signals_are_not_the_threads(play: Play) -> None:
     """)
 
 
+FILTER = """
+import struct
+KILL, EPERM = 0x80000000, 0x00050001  # SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ERRNO | 1; numbers are of asm/unistd.h
+ARM = os.uname().machine == "aarch64"
+CLONE, CLONE3, SCHED_SETSCHEDULER = (220, 435, 119) if ARM else (56, 435, 144)
+
+def forbid(action, *calls):
+    load, allow = struct.pack("HBBI", 0x20, 0, 0, 0), struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
+    tests = b"".join(
+        struct.pack("HBBI", 0x15, 0, 1, call) + struct.pack("HBBI", 0x06, 0, 0, action) for call in calls
+    )
+    program = load + tests + allow
+    kept = ctypes.create_string_buffer(program)
+    filter = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(kept))
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+    assert libc.prctl(22, 2, ctypes.create_string_buffer(filter), 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+"""
+
+
+def test_a_filter_that_kills_who_asks_for_a_schedule_is_no_end(play: Play) -> None:
+    """As systemd's SystemCallFilter=~@resources: the thread is there, and asks for nothing."""
+    play(
+        FILTER
+        + """
+forbid(KILL, SCHED_SETSCHEDULER)
+writer.write(body)
+writer.write(body)
+eventually(lambda: played("calls").value == 2)
+assert "vmclock-waker" in threads().values()
+writer.close()
+"""
+    )
+
+
+def test_without_a_thread_the_writer_wakes(play: Play) -> None:
+    """Where none may be started, each waking is the writer's own, as the first is."""
+    play(
+        FILTER
+        + """
+forbid(EPERM, CLONE, CLONE3)
+for number in range(1, 4):
+    writer.write(body)
+    assert played("calls").value == number
+assert len(threads()) == 1
+writer.close()
+"""
+    )
+
+
 def test_a_fork_leaves_the_thread_to_the_parent(play: Play) -> None:
     """The child has neither page nor thread, closes and ends in good order, and can open a segment of its own."""
     play("""

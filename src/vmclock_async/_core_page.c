@@ -108,7 +108,9 @@ static void page_close_once(Page *self)
     page_stop(self);
     if (atomic_exchange(&self->released, 1))
         return;
+    Py_BEGIN_ALLOW_THREADS
     waker_stop(&self->waker);
+    Py_END_ALLOW_THREADS
     if (self->writable)
         writers_release(self);
     else

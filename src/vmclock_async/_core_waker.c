@@ -4,7 +4,8 @@
  * futimens() raises IN_ATTRIB for whoever watches the file: in that call the kernel goes through the watches one by
  * one, and whom it wakes may push the caller off its processor (with five readers on two processors for 250 us). So
  * a thread of its own does it, and the writer only calls that, 4 us whatever happens then. The thread is SCHED_BATCH:
- * it pushes nobody aside, the writer least of all, which goes to sleep soon.
+ * it pushes nobody aside, the writer least of all, which goes to sleep soon. (But not where a seccomp filter is in
+ * force, as systemd's SystemCallFilter=: many end who calls sched_setscheduler(2).)
  *
  * Calls that come while one is due are one: a reader looks at the page, not at how often it was woken.
  *
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 static void wake_all(Waker *self)
@@ -29,8 +31,6 @@ static void wake_all(Waker *self)
 static void *wake_when_called(void *waker)
 {
     Waker *self = waker;
-    const struct sched_param unused = {0};
-    pthread_setschedparam(pthread_self(), SCHED_BATCH, &unused); /* if not, it is dearer, and no worse */
     bool stop;
     do {
         while (sem_wait(&self->call))
@@ -42,6 +42,13 @@ static void *wake_when_called(void *waker)
     return NULL;
 }
 
+static void set_policy(Waker *self, int policy)
+{
+    const struct sched_param unused = {0};
+    if (prctl(PR_GET_SECCOMP) == 0)
+        pthread_setschedparam(self->thread, policy, &unused); /* if not, it is dearer, and no worse */
+}
+
 static bool start_thread(Waker *self)
 {
     sigset_t all, before;
@@ -49,8 +56,10 @@ static bool start_thread(Waker *self)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     self->has_thread = !pthread_create(&self->thread, NULL, wake_when_called, self);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (self->has_thread)
+    if (self->has_thread) {
         pthread_setname_np(self->thread, "vmclock-waker");
+        set_policy(self, SCHED_BATCH);
+    }
     return self->has_thread;
 }
 
@@ -83,6 +92,7 @@ void waker_stop(Waker *self)
 {
     if (self->has_thread) {
         atomic_store(&self->stopping, 1);
+        set_policy(self, SCHED_OTHER); /* so that a busy machine does not keep the caller waiting */
         sem_post(&self->call);
         pthread_join(self->thread, NULL);
     }

@@ -13,8 +13,8 @@ Two ways, one for each kind of file:
 
 Invariants:
     * One descriptor a reader, however many tasks wait: two tasks may not wait on one descriptor, and a user has
-      128 inotify instances. The first waiter waits on the descriptor; when it leaves, for whatever reason, it
-      wakes the others, and one of them takes its place.
+      128 inotify instances. The first waiter waits on the descriptor. When that is ready, it wakes all others; when
+      it leaves for another reason, one, which takes its place: else each time-out would wake everybody.
     * What is queued is drained before the caller looks at the page, so a commit after the look wakes.
     * Every wait ends after its time-out at the latest: losing the watch costs latency, never a change.
 """
@@ -42,7 +42,9 @@ class _Watch:
     """Waits for one descriptor, for any number of tasks."""
 
     def __init__(self) -> None:
-        self._changed: anyio.Event | None = None
+        self._in_front = False
+        self._others: Final[dict[anyio.Event, None]] = {}
+        """Of the waiters that are not in front, in order of their coming."""
         self.polling_because: str | None = None
         """Why there is nothing to wait on; None while there is, or before the first wait."""
 
@@ -54,17 +56,44 @@ class _Watch:
     async def wait(self, timeout: float) -> None:
         """Return at the next change, or after *timeout* seconds, or now and then for no reason."""
         with anyio.move_on_after(timeout):
-            if self._changed is not None:
-                await self._changed.wait()
+            if self._in_front:
+                await self._wait_behind()
             elif not self.active:
                 await anyio.sleep(timeout)
             else:
-                self._changed = changed = anyio.Event()
+                self._in_front = True
                 try:
                     await self._wait_in_front()
+                except anyio.ClosedResourceError:
+                    self._wake_all()
+                    raise
+                except BaseException:  # cancelled, or its time is over
+                    self._wake(1)
+                    raise
+                else:
+                    self._wake_all()
                 finally:
-                    self._changed = None
-                    changed.set()
+                    self._in_front = False
+
+    async def _wait_behind(self) -> None:
+        woken = anyio.Event()
+        self._others[woken] = None
+        try:
+            await woken.wait()
+        except BaseException:
+            if woken.is_set():  # and cannot take the place that it was woken for
+                self._wake(1)
+            raise
+        finally:
+            self._others.pop(woken, None)
+
+    def _wake_all(self) -> None:
+        self._wake(len(self._others))
+
+    def _wake(self, number: int) -> None:
+        for woken in list(self._others)[:number]:
+            del self._others[woken]
+            woken.set()
 
     async def _wait_in_front(self) -> None:
         """Wait for the descriptor, and drain it."""
@@ -133,8 +162,9 @@ class InodeWatch(_Watch):
         Raises:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
-        if self._changed is not None and self._inotify is not None:
+        if self._in_front and self._inotify is not None:
             anyio.notify_closing(self._inotify)
+        self._wake_all()
         self._closed = True
         if not self._following.locked():  # else a thread is at work on it, and releases it after
             self._release()
@@ -193,6 +223,7 @@ class DeviceWatch(_Watch):
         Raises:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop.
         """
-        if self._changed is not None:
+        if self._in_front:
             with contextlib.suppress(ValueError):  # closed already
                 anyio.notify_closing(self._device.fileno())
+        self._wake_all()
