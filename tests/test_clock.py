@@ -30,6 +30,7 @@ from vmclock_async import (
     ClockUnboundedError,
     CounterNotSupportedError,
     Flags,
+    LeapIndicator,
     SegmentError,
     SegmentMalformedError,
     SegmentNotInitializedError,
@@ -621,6 +622,21 @@ def test_a_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock
         assert interval.earliest_ns <= true_ns(before)
         assert true_ns(after) <= interval.latest_ns
         assert interval.error_ns < age_ns * 0.12 + 20_000
+
+
+@pytest.mark.parametrize(
+    "leap", [LeapIndicator.PRE_POS, LeapIndicator.PRE_NEG, LeapIndicator.POST_POS, LeapIndicator.POST_NEG]
+)
+def test_a_stamp_of_clock_monotonic_may_be_from_before_a_leap(leap: LeapIndicator) -> None:
+    """With one announced or just over, at_monotonic() is a second wider on either side: it cannot tell which."""
+    with ManualClock(follow_loop=False) as clock:
+        clock.now()
+        stamp = clock.counter_ticks()
+        clock.advance(5)
+        steady = clock.at_monotonic(stamp)
+        clock.change(leap_indicator=leap)
+        told = clock.at_monotonic(stamp)
+    assert (told.earliest_ns, told.latest_ns) == (steady.earliest_ns - 10**9, steady.latest_ns + 10**9)
 
 
 def test_a_stamp_that_lies_ahead_is_a_mistake(clock: Clock) -> None:
