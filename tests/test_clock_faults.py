@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
+from settling import settled
 from vmclock_async import (
     Clock,
     ClockDisruptedError,
@@ -90,6 +91,64 @@ async def test_a_block_that_outlasts_its_lease_is_told() -> None:
 
     with pytest.raises(LeaseLostError, match=r"its 0\.5 s are over"):
         await hold()
+
+
+async def test_a_lease_has_no_more_time_by_a_later_body() -> None:
+    """Its ticks were as long as the worst body allows, and a better one after it takes none of them back."""
+    with ManualClock() as clock:
+        sure = clock.body.counter_period_maxerror_rate_frac_sec
+        clock.change(counter_period_maxerror_rate_frac_sec=clock.body.counter_period_frac_sec // 5)
+        with pytest.raises(LeaseLostError, match="its 100 s are over"):  # noqa: PT012
+            async with clock.lease(100) as lease:
+                clock.advance(60)
+                before_ns = lease.remaining_ns
+                clock.change(counter_period_maxerror_rate_frac_sec=sure)
+                assert 0 < lease.remaining_ns <= before_ns < 28 * 10**9
+                clock.advance(24)  # 84 s, which may have been 100.8
+                lease.check()
+
+
+async def test_a_counter_that_goes_back_ends_a_lease() -> None:
+    """To where the page still has a time, and under the same marker: what went by before is not to be measured."""
+    with ManualClock() as clock:
+        clock.freeze()  # its reference stays behind the counter
+        with pytest.raises(LeaseLostError, match="the counter went back"):  # noqa: PT012
+            async with clock.lease(100) as lease:
+                clock.advance(50)
+                lease.check()
+                clock._advanced_ns -= 20 * 10**9  # advance() does not do that
+                clock.now()
+                lease.check()
+
+
+@pytest.mark.parametrize(
+    ("happen", "reason"),
+    [
+        pytest.param(lambda clock: clock.advance(200), "its 100 s are over", id="over"),
+        pytest.param(
+            lambda clock: clock.change(vm_generation_counter=2), "generation was 1, and is 2", id="restored"
+        ),
+    ],
+)
+async def test_a_lease_that_ends_before_its_token_is_past_is_not_given(
+    happen: Callable[[ManualClock], None], reason: str
+) -> None:
+    """However long the token took: its block is not begun."""
+    begun = anyio.Event()
+    clock = ManualClock(follow_loop=False)
+
+    async def hold() -> None:
+        with pytest.raises(LeaseLostError, match=reason):
+            async with clock.lease(100):
+                begun.set()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hold)
+            await settled()
+            happen(clock)
+            clock.advance(1)
+    assert not begun.is_set()
 
 
 async def test_a_lease_is_over_with_its_block(clock: Clock) -> None:
