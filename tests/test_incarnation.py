@@ -1,6 +1,7 @@
 """Who a process is: that no two lives of it share an incarnation."""
 
 import copy
+from collections.abc import Callable
 from uuid import UUID
 
 import anyio
@@ -48,3 +49,36 @@ async def test_callbacks_see_the_new_incarnation_first(segment: PlayedSegment) -
             await settled()
             assert seen == [clock.incarnation] * 2
             assert clock.incarnation != before
+
+
+FORK_SCRIPT = """
+import os, signal, sys, threading, warnings
+from vmclock_async import Clock, incarnation
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from 3.12 on
+held, forked = threading.Event(), threading.Event()
+
+def hold():
+    with incarnation._lock:
+        held.set()
+        forked.wait()
+
+with Clock(sys.argv[1], fence=None) as clock:
+    before = clock.incarnation
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    if not (child := os.fork()):
+        signal.alarm(10)
+        os._exit(7 if clock.incarnation != before else 1)
+    forked.set()
+    thread.join()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_fork_while_another_thread_asks_leaves_the_child_free(
+    segment: PlayedSegment, run_script: Callable[..., str]
+) -> None:
+    """The child has an incarnation of its own, though the thread that was drawing one is not there to finish."""
+    assert run_script(FORK_SCRIPT, segment.path) == "7\n"
