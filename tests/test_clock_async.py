@@ -608,8 +608,10 @@ async def test_a_lease_never_outlasts_its_duration(world: World, drift_ppm: floa
                     before = _core.counter()
                     lease.check()
                     held_at = before
+        over_at = _core.counter()
         assert true_ns(held_at) - true_ns(lease._start) < 10**8
-        assert true_ns(held_at) - true_ns(lease._start) > 0.08 * 10**8
+        # Nor is it over before: the longest tick is 0.87 * 1.2 of one.
+        assert true_ns(over_at) - true_ns(lease._start) > 0.095 * 10**9
         assert lease.remaining_ns == 0
         with pytest.raises(LeaseLostError):
             lease.renew()
