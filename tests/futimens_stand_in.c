@@ -1,4 +1,4 @@
-/* futimens(2) that can be held up, and can fail. Loaded with LD_PRELOAD; the test plays it through ctypes. */
+/* futimens(2) that can be held up, and can fail once. Loaded with LD_PRELOAD; the test plays it through ctypes. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -14,8 +14,9 @@ int futimens(int fd, const struct timespec times[2])
     atomic_fetch_add(&calls, 1);
     atomic_store(&last_thread, (int)syscall(SYS_gettid));
     usleep((useconds_t)atomic_load(&held_us));
-    if (atomic_load(&refused_errno)) {
-        errno = atomic_load(&refused_errno);
+    int refused = atomic_exchange(&refused_errno, 0);
+    if (refused) {
+        errno = refused;
         return -1;
     }
     int result = (int)syscall(SYS_utimensat, fd, NULL, times, 0);
