@@ -822,11 +822,13 @@ def test_a_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World
     taken = []
     for _ in range(10):
         start = time.perf_counter()
-        with pytest.raises(SegmentUnstableError, match=r"stayed odd at 3 for 1 ms: .* start it again") as caught:
+        with pytest.raises(
+            SegmentUnstableError, match=r"stayed odd at 3 for 0\.5 ms: .* start it again"
+        ) as caught:
             clock.now()
         taken.append(time.perf_counter() - start)
         assert caught.value.seq_count == 3
-    assert 0.0008 <= min(taken) < 0.0015  # the longer ones, other processes took
+    assert 0.0005 <= min(taken) < 0.001  # the longer ones, other processes took
     world.tell()
     readings(clock)
 

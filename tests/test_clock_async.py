@@ -215,6 +215,17 @@ async def test_wait_bounded_sees_the_device_agree_without_a_commit(world: World,
     assert outcome
 
 
+async def test_wait_bounded_sees_what_comes_without_a_commit(world: World, clock: Clock) -> None:
+    """A file that was written a little later than now, by a clock that was set back since: it becomes of this boot."""
+    ahead_ns = time.time_ns() + 300_000_000
+    os.utime(world.path, ns=(ahead_ns, ahead_ns))
+    with pytest.raises(ClockDisruptedError, match="its clock was set"):
+        clock.now()
+    with anyio.fail_after(BOUND_S):
+        await clock.wait_bounded()
+    assert time.time_ns() >= ahead_ns
+
+
 def begin_afresh(world: World) -> None:
     """A cold start in place, and nothing committed yet."""
     world.writer.close()

@@ -555,6 +555,28 @@ def test_lease_that_can_no_longer_be_read_ends_in_time(run: Callable[..., float]
 
 
 @jumping
+def test_renewed_lease_outlasts_a_commit_at_its_old_end(run: Callable[..., float]) -> None:
+    """A page that is half written for a moment is waited for as long as the lease lasts now, not as it did before."""
+
+    async def main() -> None:
+        with ManualClock() as clock:
+            async with clock.lease(0.3) as lease:
+                await anyio.sleep(0.2)
+                lease.renew()
+                await anyio.sleep(0.04)
+                clock.die_mid_commit()
+                with pytest.raises(SegmentUnstableError):
+                    _ = lease.remaining_ns
+                await anyio.sleep(0.075)
+                clock.regain_sync()
+                await anyio.sleep(0.05)
+                lease.check()
+                assert 0 < lease.remaining_ns < 0.2 * NS
+
+    assert run(main) < 1
+
+
+@jumping
 def test_program_steps_down_and_up_again(run: Callable[..., float]) -> None:
     """Tasks that sleep, wait and play share one virtual time."""
     log: list[str] = []

@@ -43,10 +43,11 @@ __all__ = ("ATTEMPTS_S", "Clockwork")
 
 _S: Final = 10**9
 _LONGEST_SLEEP_S: Final = 60.0
-ATTEMPTS_S: Final = 0.0008
+ATTEMPTS_S: Final = 0.0005
 """How long synchronous methods do."""
 _UNSTABLE_S: Final = 0.1
 """How long async methods wait for a commit to end, as ``SegmentReader.snapshot`` does."""
+_AHEAD_S: Final = 0.25
 _AGAIN_S: Final = 0.05
 """Between looks at a segment that is begun afresh, or was left half written."""
 _SLOWEST_MONOTONIC: Final = Fraction(899, 1000)
@@ -294,7 +295,8 @@ class Clockwork(ABC):
             except ClockError:
                 if self._unfit is not None:
                     raise  # no waiting mends that
-                await self._wait(snapshot, _LONGEST_SLEEP_S, fence_seen=fence)
+                # What lies ahead, a reference or a time of writing, comes without a commit.
+                await self._wait(snapshot, _AHEAD_S, fence_seen=fence)
 
     def events(self) -> AbstractAsyncContextManager[EventStream]:
         """What happens to the segment from now on: ``async with clock.events() as events: await events.receive()``.
@@ -328,7 +330,7 @@ class Clockwork(ABC):
         snapshot, _ = self._look()
         self._require_fence(snapshot)
         self._require_generation(snapshot)
-        return self._incarnation.of(snapshot)
+        return self._incarnation.of(snapshot, self._generation(snapshot))
 
     def _now_slowly(self, max_error_ns: int | None) -> TimeInterval:
         _require_limit(max_error_ns)
@@ -406,6 +408,11 @@ class Clockwork(ABC):
     def _fence_generation(self) -> int | None:
         """The device's generation counter at this moment; None without one."""
         return None
+
+    def _generation(self, snapshot: Snapshot) -> int | None:
+        """The machine's generation counter, as *snapshot* has it, or else the device at this moment."""
+        told = snapshot.body.vm_generation_counter
+        return self._fence_generation() if told is None else told
 
     def _require_generation(self, snapshot: Snapshot) -> None:
         """Where the device was restored, and the segment does not tell yet. To time that makes no difference."""

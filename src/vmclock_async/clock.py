@@ -140,7 +140,8 @@ class Clock(_core.Clock, Clockwork):
 
     def _leave_old_page(self) -> None:
         """Let now() in the core not go on with a page that the reader has left."""
-        if self._attached is not None and self._attached[0] is not self._reader.page:
+        attached = self._attached
+        if attached is not None and attached[0] is not self._reader.page:
             self._detach()
             self._attached = None
 
@@ -181,29 +182,31 @@ class Clock(_core.Clock, Clockwork):
     ) -> TimeInterval:
         if self._unfit is not None:
             raise CounterNotSupportedError(self._unfit)
-        self._require_this_boot()
+        page = self._reader.page
+        self._require_this_boot(page)
         interval = super()._interval(snapshot, counter, max_error_ns, max_past_s=max_past_s)
-        self._attach_to(snapshot, counter)
+        if page is self._page_of_this_boot:
+            self._attach_to(page, snapshot, counter)
         return interval
 
-    def _require_this_boot(self) -> None:
-        page = self._reader.page
+    def _require_this_boot(self, page: _core.Page) -> None:
         if page is self._page_of_this_boot:
             return
         if self._reader.is_device or self._reader.of_this_boot:
-            self._page_of_this_boot = page
+            if page is self._reader.page:  # else another thread has gone on to another meanwhile
+                self._page_of_this_boot = page
         else:
             raise ClockDisruptedError(
                 f"{self.path} was written before this machine booted, or its clock was set since; wait for a new "
                 "commit: is its publisher running?"
             )
 
-    def _attach_to(self, snapshot: Snapshot, counter: int) -> None:
+    def _attach_to(self, page: _core.Page, snapshot: Snapshot, counter: int) -> None:
         """Let now() in the core read this page for a second, as long as its marker is that of *snapshot*.
 
         Then it is asked here whether the path still leads to this page: a publisher may have gone on to another.
         """
-        page, body = self._reader.page, snapshot.body
+        body = snapshot.body
         known = page, snapshot.size, body.disruption_marker
         if self._attached == known and 0 < ticks_between(counter, self._attached_until):
             return
@@ -267,8 +270,11 @@ async def open_clock(
     with await anyio.to_thread.run_sync(opened) as clock:
         async with AsyncExitStack() as stack:
             if callbacks:
+                # Before the block begins: a restore in it is one, however soon.
+                snapshot, _ = await clock._look_patiently()
+                clock._incarnation.of(snapshot, clock._generation(snapshot))
                 clock._incarnation.on_restore = callbacks
-                await stack.enter_async_context(beside(partial(clock._incarnation.keep, clock)))
+                await stack.enter_async_context(beside(partial(clock._incarnation.keep, clock, snapshot)))
             yield clock
 
 

@@ -5,8 +5,9 @@ numbers, UUIDs, the other life has too. The generation counter says that it happ
 value. So an incarnation comes from the kernel's random source, which the kernel seeds anew on a restore (the vmgenid
 driver, Linux 5.18) before processes run again.
 
-Where the page has no generation counter, every disruption that the device tells of may be a restore, and is taken
-for one: the low 32 bits of disruption_marker, which are the device's.
+Where the page has no generation counter, that of the fence's device is looked at. Where that has none either, every
+disruption that the device tells of may be a restore, and is taken for one: the low 32 bits of disruption_marker, which
+are the device's.
 """
 
 import os
@@ -30,6 +31,7 @@ OnRestore = Callable[[Snapshot], Awaitable[None]]
 To the callbacks themselves it is: ``Clock.incarnation`` is the new one in them, to authenticate with."""
 
 _LONGEST_WAIT_S: Final = 60.0
+_DEVICE_POLL_S: Final = 0.25
 _upcoming: Final[ContextVar[uuid.UUID | None]] = ContextVar("upcoming", default=None)
 """In a callback and the tasks it starts: the incarnation that others see once the callbacks have finished."""
 
@@ -55,11 +57,11 @@ class _Life(NamedTuple):
     process: tuple[int, int]
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "_Life":
-        body, process = snapshot.body, (os.getpid(), _forks)
-        if body.vm_generation_counter is not None:
-            return cls("generation", body.vm_generation_counter, process)
-        return cls("disruption marker", body.disruption_marker % 2**32, process)
+    def of(cls, snapshot: Snapshot, generation: int | None) -> "_Life":
+        process = os.getpid(), _forks
+        if generation is not None:
+            return cls("generation", generation, process)
+        return cls("disruption marker", snapshot.body.disruption_marker % 2**32, process)
 
     def is_restored(self, before: "_Life") -> bool:
         """Whether it is after a restore, and not merely another process."""
@@ -77,14 +79,14 @@ class Incarnation:
         self._next: tuple[_Life, uuid.UUID] | None = None
         self.on_restore: tuple[OnRestore, ...] = ()
 
-    def of(self, snapshot: Snapshot) -> uuid.UUID:
-        """That of a process which sees *snapshot*; in a callback the one to come.
+    def of(self, snapshot: Snapshot, generation: int | None) -> uuid.UUID:
+        """That of a process which sees *snapshot* on a machine of *generation*; in a callback the one to come.
 
         Raises:
             ClockDisruptedError: a new one is due, and the callbacks have not finished.
         """
         with _lock:
-            life = _Life.of(snapshot)
+            life = _Life.of(snapshot, generation)
             if self._next is not None and self._next[0] == life and self._next[1] == _upcoming.get():
                 return self._next[1]
             if self._life is not None and self.on_restore and life.is_restored(self._life):
@@ -96,16 +98,21 @@ class Incarnation:
                 self._drawn, self._life = uuid.uuid4(), life
             return self._drawn
 
-    async def keep(self, clock: "Clockwork") -> None:
-        """Await the callbacks after each restore that *clock* sees, for ever."""
-        snapshot, _ = await clock._look_until_there()
-        if self._life is None:
-            self.of(snapshot)
+    async def keep(self, clock: "Clockwork", snapshot: Snapshot) -> None:
+        """Await the callbacks after each restore that *clock* sees after *snapshot*, for ever."""
         while True:
-            life = _Life.of(snapshot)
+            life = _Life.of(snapshot, clock._generation(snapshot))
             if self._life is None or life.is_restored(self._life):
-                await self._begin(life, snapshot)
-            snapshot = await clock._wait(snapshot, _LONGEST_WAIT_S) or snapshot
+                try:
+                    await self._begin(life, snapshot)
+                except ClockDisruptedError:
+                    snapshot, _ = await clock._look_until_there()
+                    if _Life.of(snapshot, clock._generation(snapshot)) == life:
+                        raise
+                    continue  # restored again meanwhile: what they began is for nobody
+            # Of a generation that only the device has, no commit tells.
+            wait_s = _LONGEST_WAIT_S if snapshot.body.vm_generation_counter is not None else _DEVICE_POLL_S
+            snapshot = await clock._wait(snapshot, wait_s) or snapshot
 
     async def _begin(self, life: _Life, snapshot: Snapshot) -> None:
         drawn = uuid.uuid4()

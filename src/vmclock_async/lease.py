@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ("Lease", "open_lease")
 
 
+_UNSTABLE_S: Final = 0.1
+"""For how long a page is waited for that cannot be read, as everywhere."""
 _LONGEST_SLEEP_S: Final = 0.25
 """Between looks of a lease that nothing wakes: a bound that was lost by age, a path that leads nowhere, wake nobody."""
 
@@ -51,11 +53,10 @@ class _Held(NamedTuple):
     generation: int | None
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> "_Held":
-        return cls(snapshot.file, snapshot.body.disruption_marker, snapshot.body.vm_generation_counter)
+    def of(cls, snapshot: Snapshot, generation: int | None) -> "_Held":
+        return cls(snapshot.file, snapshot.body.disruption_marker, generation)
 
-    def require(self, snapshot: Snapshot) -> None:
-        now = _Held.of(snapshot)
+    def require(self, now: "_Held") -> None:
         for what, before, after in zip(self._fields, self, now, strict=True):
             if before != after:
                 raise ClockDisruptedError(f"the segment's {what} was {before}, and is {after}")
@@ -81,19 +82,27 @@ class Lease:
         the lease was given.
         """
         self._clock: Final = clock
-        self._held: Final = _Held.of(snapshot)
+        self._held: Final = _Held.of(snapshot, clock._generation(snapshot))
         self._start = self._latest = counter
         self._pid: Final = os.getpid()
         self._longest_tick_s = clock._longest_tick_s(snapshot)
+        self._end = math.inf
+        """By the loop's time, as far as the watch knows; it has to look first after a renewal."""
         self._over: str | None = None
+        self._doubt: SegmentUnstableError | None = None
+        """That with which ``check`` last could not tell."""
         self._scope: Final = anyio.CancelScope()
 
     @property
     def remaining_ns(self) -> int:
-        """Nanoseconds that it still lasts, rounded down; 0 once it is over."""
+        """Nanoseconds that it still lasts, rounded down; 0 once it is over.
+
+        Raises:
+            SegmentUnstableError: as ``check``.
+        """
         try:
-            return max(0, int(self._left_s(self._look()) * 10**9))
-        except (ClockError, SegmentError):
+            return int(self._left_s(self._look()) * 10**9)
+        except LeaseLostError:
             return 0
 
     def check(self) -> None:
@@ -114,13 +123,15 @@ class Lease:
         sample = self._look()
         self._left_s(sample)
         self._start = sample[1]  # of the very moment at which it was held
+        self._end = math.inf
 
     def _look(self) -> tuple[Snapshot, int]:
         """A sample; LeaseLostError if there is none any more."""
         if self._over is None:
             try:
                 return self._clock._look()
-            except SegmentUnstableError:
+            except SegmentUnstableError as exc:
+                self._doubt = exc
                 raise
             except SegmentError as exc:
                 raise self._lost(str(exc)) from exc
@@ -134,10 +145,14 @@ class Lease:
             raise self._lost("it is held by the process that forked this one")
         snapshot, counter = sample
         try:
-            self._held.require(snapshot)  # first: of a migration the lack of a bound is but the consequence
+            # First: of a migration the lack of a bound is but the consequence.
+            self._held.require(_Held.of(snapshot, self._clock._generation(snapshot)))
             self._clock._require_generation(snapshot)
             self._clock._interval(snapshot, counter, None)
             self._clock._require_in_place()
+        except SegmentUnstableError as exc:
+            self._doubt = exc
+            raise  # the device's page: it cannot be told at the moment
         except (ClockError, SegmentError) as exc:
             raise self._lost(str(exc)) from exc
         self._longest_tick_s = max(self._longest_tick_s, self._clock._longest_tick_s(snapshot))
@@ -156,17 +171,29 @@ class Lease:
 
     async def _watch(self) -> None:
         """Cancel the scope once it is over."""
-        end = math.inf
         try:
             while True:
                 fence = self._clock._fence_marker()
-                sample = await self._clock._look_patiently(end - anyio.current_time())
-                left_s = float(self._left_s(sample))
-                end = anyio.current_time() + left_s
-                await self._clock._wait(sample[0], min(left_s, _LONGEST_SLEEP_S), fence_seen=fence)
+                snapshot, left_s = await self._left_patiently()
+                await self._clock._wait(snapshot, min(left_s, _LONGEST_SLEEP_S), fence_seen=fence)
         except (ClockError, SegmentError) as exc:
             self._over = self._over or str(exc)
             self._scope.cancel()
+
+    async def _left_patiently(self) -> tuple[Snapshot, float]:
+        """The page, and seconds that are left; what cannot be read is waited for, but not beyond the lease's end."""
+        give_up = anyio.current_time() + _UNSTABLE_S
+        while True:
+            sample = await self._clock._look_patiently(self._end - anyio.current_time())
+            try:
+                left_s = float(self._left_s(sample))
+            except SegmentUnstableError:  # the device's page
+                if anyio.current_time() > min(give_up, self._end):
+                    raise
+                await anyio.sleep(0.001)
+            else:
+                self._end = anyio.current_time() + left_s
+                return sample[0], left_s
 
 
 @asynccontextmanager
@@ -200,7 +227,7 @@ async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lea
         with suppress(SegmentUnstableError):
             lease.check()
     except SegmentUnstableError as exc:
-        if exc.path != clock.path:
+        if exc is not lease._doubt:
             raise
         raise lease._lost(lease._over or str(exc)) from exc  # check() could not tell, and the block did not wait
     finally:

@@ -176,7 +176,7 @@ class SegmentWriter:
 
 def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
     """The error of a page whose seq_count was *first*, and *waited_s* seconds later *last*, and never read whole."""
-    waited = f"{waited_s * 1000:.0f} ms"
+    waited = f"{waited_s * 1000:.3g} ms"
     if first == last:
         reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
     else:

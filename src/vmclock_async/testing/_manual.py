@@ -23,7 +23,7 @@ from vmclock_async.timebase import COUNTER_ID
 
 __all__ = ("ManualClock",)
 
-_BEGINNING_NS: Final = int(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).timestamp()) * 10**9
+_BEGINNING_NS: Final = int(datetime.datetime(2026, 1, 15, tzinfo=datetime.UTC).timestamp()) * 10**9
 _BEGINNING_TICKS: Final = 10**12
 _NS_PER_TICK: Final = Fraction(1)
 _DRIFT: Final = Fraction(50, 10**6)
@@ -46,7 +46,7 @@ class ManualClock(PlayedMachine, Clockwork):
     A clock is for one thread.
 
     Args:
-        utc_ns: true time at the beginning, nanoseconds since 1970; by default that of 2026.
+        utc_ns: true time at the beginning, nanoseconds since 1970; by default the 15th of January 2026.
         max_error_ns: how far off the publisher's measurements may be, nanoseconds.
         max_age: as for ``Clock``, seconds of virtual time.
         fenced: whether it is as a clock that sees the device.
