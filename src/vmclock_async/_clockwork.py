@@ -130,6 +130,14 @@ class Clockwork(ABC):
         """Counter, and CLOCK_MONOTONIC in nanoseconds, of this moment or a little later."""
 
     @abstractmethod
+    async def _next(self, seen: Snapshot) -> Snapshot:
+        """The next page after *seen*.
+
+        Raises:
+            SegmentError: what is there is no segment.
+        """
+
+    @abstractmethod
     async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         """The next page after *seen*; None after *timeout* seconds without.
 

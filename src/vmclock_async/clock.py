@@ -165,14 +165,17 @@ class Clock(_core.Clock, Clockwork):
     def _stamps(self) -> tuple[int, int]:
         return _core.counter(), time.monotonic_ns()
 
+    async def _next(self, seen: Snapshot) -> Snapshot:
+        snapshot = await self._reader.wait_changed(seen)
+        self._leave_old_page()
+        self._note_marker(snapshot)
+        return snapshot
+
     async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         end = anyio.current_time() + timeout
         while (left := end - anyio.current_time()) > 0:
             with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
-                snapshot = await self._reader.wait_changed(seen)
-                self._leave_old_page()
-                self._note_marker(snapshot)
-                return snapshot
+                return await self._next(seen)
             if fence_seen is not None and self._fence_marker() != fence_seen:
                 return None
         return None

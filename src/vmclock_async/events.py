@@ -120,9 +120,6 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
     return tuple(events)
 
 
-_LONGEST_WAIT_S: Final = 60.0
-
-
 @final
 class EventStream:
     """The events of one clock's segment, for one task; see ``Clock.events``."""
@@ -151,11 +148,10 @@ class EventStream:
         """
         await anyio.lowlevel.checkpoint()
         while not self._pending:
-            snapshot = await self._clock._wait(self._seen, _LONGEST_WAIT_S)
-            if snapshot is not None:
-                self._pending.extend(events_between(self._seen, snapshot))
-                self._pending.extend(self._restored_unseen(snapshot))
-                self._seen = snapshot
+            snapshot = await self._clock._next(self._seen)
+            self._pending.extend(events_between(self._seen, snapshot))
+            self._pending.extend(self._restored_unseen(snapshot))
+            self._seen = snapshot
         return self._pending.popleft()
 
     def _restored_unseen(self, snapshot: Snapshot) -> Iterator[Event]:

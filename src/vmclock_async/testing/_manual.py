@@ -25,6 +25,7 @@ __all__ = ("ManualClock",)
 
 _BEGINNING_NS: Final = int(datetime.datetime(2026, 1, 15, tzinfo=datetime.UTC).timestamp()) * 10**9
 _BEGINNING_TICKS: Final = 10**12
+_LONGEST_WAIT_S: Final = 60.0
 _NS_PER_TICK: Final = Fraction(1)
 _DRIFT: Final = Fraction(50, 10**6)
 _MEASURES_EVERY_TICKS: Final = 10**9
@@ -163,6 +164,11 @@ class ManualClock(PlayedMachine, Clockwork):
 
     def _stamps(self) -> tuple[int, int]:
         return self._pair_monotonic()[:2]
+
+    async def _next(self, seen: Snapshot) -> Snapshot:
+        while (snapshot := await self._wait(seen, _LONGEST_WAIT_S)) is None:
+            continue
+        return snapshot
 
     async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         end_ns = self._elapsed_ns() + round(timeout * 10**9)
