@@ -480,22 +480,23 @@ def half_way(world: World, start_script: StartScript, sent: signal.Signals) -> I
     yield process
 
 
-async def pauses_of_the_loop(seconds: float) -> tuple[int, float]:
-    """How often the loop's thread went to sleep by itself, and the longest that it was busy between two rounds.
+async def pauses_of_the_loop(seconds: float) -> tuple[int, list[float]]:
+    """How often the loop's thread went to sleep by itself, and how long it was busy between two rounds, longest first.
 
     In the thread's own time: for how long other processes had the processor says nothing of the loop. Nor does what
     the garbage of the tests before takes.
     """
-    sleeps, busy_s, end = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw, 0.0, time.perf_counter() + seconds
+    sleeps, end = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw, time.perf_counter() + seconds
+    busy_s: list[float] = []
     gc.disable()
     try:
         while time.perf_counter() < end:
             before = time.thread_time()
             await anyio.lowlevel.checkpoint()
-            busy_s = max(busy_s, time.thread_time() - before)
+            busy_s.append(time.thread_time() - before)
     finally:
         gc.enable()
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - sleeps, busy_s
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - sleeps, sorted(busy_s, reverse=True)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
@@ -529,7 +530,8 @@ async def test_nothing_blocks_the_loop_whatever_the_writer_does(
                 # As long as they try. With a round to do at once the loop has no reason of its own to sleep.
                 sleeps, busy_s = await pauses_of_the_loop(0.08)
                 assert sleeps == 0
-                assert busy_s < 0.005
+                assert busy_s[2] < 0.001
+                assert busy_s[0] < 0.005  # 0.9 ms is the most that was seen, on trio beside other work
                 while len(ended) < 2:
                     await anyio.sleep(0.001)
             assert ended.keys() == {"lease", "wait_past"}
