@@ -5,6 +5,10 @@
 Each commit moves the disruption marker, and has CLOCK_MONOTONIC of just before it in its body; each reader is a
 process of its own that takes the difference once ``events.receive()`` has returned, on asyncio. With more readers than
 processors most of them wait for one another: that is measured, too.
+
+First comes a yardstick, under the same conditions: a process that does nothing but read() an inotify descriptor,
+and the page. Where that takes twice as long as it does elsewhere, so does all the rest: at 100 a second every step
+finds cold caches, and how cold is up to the host.
 """
 
 import argparse
@@ -16,8 +20,9 @@ import time
 from contextlib import ExitStack
 
 import anyio
+from inotify_simple import INotify, flags
 
-from vmclock_async import SegmentWriter, VMClockBody, open_clock
+from vmclock_async import SegmentReader, SegmentWriter, VMClockBody, open_clock
 from vmclock_async.events import Disrupted
 
 _LAST = 2**63
@@ -40,7 +45,22 @@ async def follow(path: str) -> None:
     print(*latencies, flush=True)
 
 
-def measure(readers: int, commits: int, rate: float) -> tuple[list[int], list[int]]:
+def follow_plainly(path: str) -> None:
+    """The same without a loop, an event or a clock."""
+    latencies = []
+    with SegmentReader(path) as reader, INotify() as inotify:
+        inotify.add_watch(path, flags.ATTRIB)
+        print("ready", flush=True)
+        while True:
+            os.read(inotify.fileno(), 65536)
+            now_ns, body = time.monotonic_ns(), reader.snapshot().body
+            latencies.append(now_ns - body.time_frac_sec)
+            if body.disruption_marker >= _LAST:
+                break
+    print(*latencies, flush=True)
+
+
+def measure(readers: int, commits: int, rate: float, how: str = "--follow") -> tuple[list[int], list[int]]:
     """Sorted: what all readers measured, and how long each commit took; nanoseconds."""
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
@@ -49,7 +69,7 @@ def measure(readers: int, commits: int, rate: float) -> tuple[list[int], list[in
         ExitStack() as stack,
     ):
         writer.write(VMClockBody())
-        command = [sys.executable, __file__, "--follow", writer.path]
+        command = [sys.executable, __file__, how, writer.path]
         processes = [
             stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             for _ in range(readers)
@@ -86,10 +106,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="commits a second")
     parser.add_argument("--readers", type=int, nargs="+", default=[0, 1, 100])
     parser.add_argument("--follow", help=argparse.SUPPRESS)
+    parser.add_argument("--follow-plainly", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.follow:
         anyio.run(follow, options.follow)
         return
+    if options.follow_plainly:
+        follow_plainly(options.follow_plainly)
+        return
+    say("a commit: to a bare read()", measure(1, options.commits, options.rate, "--follow-plainly")[0])
     for readers in options.readers:
         latencies, costs = measure(readers, options.commits, options.rate)
         say(f"a commit at {options.rate:g}/s, {readers} readers: write()", costs)
