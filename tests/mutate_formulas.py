@@ -151,7 +151,7 @@ RECKONING: Final = (
            "_month_start_ns(reference_utc_s):\n            return earliest, latest", "drop the second inserted before"),
     Mutant("_month_start_ns(reference_utc_s):\n            return earliest - 10**9",
            "_month_start_ns(reference_utc_s):\n            return earliest", "drop the second left out before"),
-    Mutant("body.time_sec + offset_s)", "body.time_sec - offset_s)", "sign of the TAI offset at the month's end"),
+    Mutant("latest, body.time_sec + offset_s)", "latest, body.time_sec - offset_s)", "sign of the TAI offset at the month's end"),
 )  # fmt: skip
 
 NESTING: Final = (
