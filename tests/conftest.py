@@ -19,6 +19,7 @@ from hypothesis import Phase, settings
 import adjtimex_stand_in
 from adjtimex_stand_in import AdjtimexStandIn
 from told_world import World
+from vmclock_async import Clock
 
 # A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -87,6 +88,20 @@ def world(segment_path: Path) -> Iterator[World]:
     told = World(segment_path)
     yield told
     told.close()
+
+
+@pytest.fixture
+def clock(world: World) -> Iterator[Clock]:
+    """A clock of the world's segment, without a fence."""
+    with Clock(world.path, fence=None) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fenced(world: World) -> Iterator[Clock]:
+    """The same, with the world's device for a fence."""
+    with Clock(world.path, fence=world.device) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -45,20 +45,6 @@ from vmclock_async.timebase import COUNTER_ID
 
 RunScript = Callable[..., str]
 StartScript = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def clock(world: World) -> Iterator[Clock]:
-    """A clock of the world's segment, without a fence."""
-    with Clock(world.path, fence=None) as opened:
-        yield opened
-
-
-@pytest.fixture
-def fenced(world: World) -> Iterator[Clock]:
-    """The same, with the world's device for a fence."""
-    with Clock(world.path, fence=world.device) as opened:
-        yield opened
 
 
 def readings(clock: Clock) -> list[TimeInterval]:

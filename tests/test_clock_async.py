@@ -63,20 +63,6 @@ RunScript = Callable[..., str]
 StartScript = Callable[..., "subprocess.Popen[str]"]
 
 
-@pytest.fixture
-def clock(world: World) -> Iterator[Clock]:
-    """A clock of the world's segment, without a fence."""
-    with Clock(world.path, fence=None) as opened:
-        yield opened
-
-
-@pytest.fixture
-def fenced(world: World) -> Iterator[Clock]:
-    """The same, with the world's device for a fence."""
-    with Clock(world.path, fence=world.device) as opened:
-        yield opened
-
-
 async def until_waiting(clock: Clock, tasks: int = 1) -> None:
     """Return once *tasks* more have gone to sleep on the segment."""
     waits = clock._reader.statistics().waits

@@ -22,6 +22,7 @@ Invariants:
 import contextlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
@@ -38,7 +39,7 @@ _IN_VAIN: Final = 3
 """How often in a row a device may be ready without a change before it is given up."""
 
 
-class _Watch:
+class _Watch(ABC):
     """Waits for one descriptor, for any number of tasks."""
 
     def __init__(self) -> None:
@@ -49,9 +50,9 @@ class _Watch:
         """Why there is nothing to wait on; None while there is, or before the first wait."""
 
     @property
+    @abstractmethod
     def active(self) -> bool:
         """Whether waiters are woken."""
-        raise NotImplementedError
 
     async def wait(self, timeout: float) -> None:
         """Return at the next change, or after *timeout* seconds, or now and then for no reason."""
@@ -95,9 +96,9 @@ class _Watch:
             del self._others[woken]
             woken.set()
 
+    @abstractmethod
     async def _wait_in_front(self) -> None:
         """Wait for the descriptor, and drain it."""
-        raise NotImplementedError
 
 
 @final
