@@ -25,9 +25,11 @@ from vmclock_async.segment import unstable_error
 __all__ = ("Clockwork",)
 
 _LONGEST_SLEEP_S: Final = 60.0
+"""Between looks of who waits for a time or a status, though nothing wakes."""
 _UNSTABLE_S: Final = 0.1
 """How long async methods wait for a commit to end, as ``SegmentReader.snapshot`` does."""
 _AHEAD_S: Final = 0.25
+"""Between looks of who waits for a bound, which may come without a commit."""
 _AGAIN_S: Final = 0.05
 """Between looks at a segment that is begun afresh, or was left half written."""
 

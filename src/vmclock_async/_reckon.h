@@ -2,7 +2,8 @@
  * Dead reckoning: from one whole copy of a page and a counter value to an interval of UTC.
  *
  * The same arithmetic as reckoning.py, which has the formulas, and says why there is no interval where there is
- * none. Here that is a mere false, and so is what is rare (a leap second announced, in progress or just over): whoever gets it asks there.
+ * none. Here that is a mere false, and so is what is rare (a leap second announced, in progress or just over):
+ * whoever gets it asks there.
  *
  * Exact integers, 128 bits wide, and every rounding outward. Times without a unit are in 2^-64 s.
  */
