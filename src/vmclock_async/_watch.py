@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from _typeshed import HasFileno
     from inotify_simple import INotify
 
-_EVENTS_BYTES: Final = 65536
-"""All events that can be queued for one watch: equal ones that follow each other are merged (inotify(7))."""
+_EVENTS_BYTES: Final = 4096
+"""More than is queued for one watch, as equal events that follow each other are merged; what is left wakes again."""
 _PAGE_BYTES: Final = 4096
 _IN_VAIN: Final = 3
 """How often in a row a device may be ready without a change before it is given up."""
@@ -69,7 +69,7 @@ class _Watch(ABC):
                     self._wake_all()
                     raise
                 except BaseException:  # cancelled, or its time is over
-                    self._wake(1)
+                    self._wake_one()
                     raise
                 else:
                     self._wake_all()
@@ -83,18 +83,20 @@ class _Watch(ABC):
             await woken.wait()
         except BaseException:
             if woken.is_set():  # and cannot take the place that it was woken for
-                self._wake(1)
+                self._wake_one()
             raise
         finally:
             self._others.pop(woken, None)
 
     def _wake_all(self) -> None:
-        self._wake(len(self._others))
+        while self._others:
+            self._wake_one()
 
-    def _wake(self, number: int) -> None:
-        for woken in list(self._others)[:number]:
+    def _wake_one(self) -> None:
+        for woken in self._others:
             del self._others[woken]
             woken.set()
+            return
 
     @abstractmethod
     async def _wait_in_front(self) -> None:
@@ -109,7 +111,8 @@ class InodeWatch(_Watch):
         super().__init__()
         self._inotify: INotify | None = None
         self._descriptor: int | None = None
-        self._watched: tuple[int, int] | None = None
+        self.watched: tuple[int, int] | None = None
+        """(st_dev, st_ino) of the file that is watched, or cannot be."""
         self._following = threading.Lock()
         self._closed = False
 
@@ -120,18 +123,17 @@ class InodeWatch(_Watch):
 
     async def follow(self, fd: int, identity: tuple[int, int]) -> None:
         """Watch the file open at *fd*, whose (st_dev, st_ino) is *identity*, in place of the one before."""
-        if self._watched != identity:
-            # In a thread: loading libc by name, as the inotify library does, may run a subprocess.
-            await anyio.to_thread.run_sync(self._follow, fd, identity)
+        # In a thread: loading libc by name, as the inotify library does, may run a subprocess.
+        await anyio.to_thread.run_sync(self._follow, fd, identity)
 
     def _follow(self, fd: int, identity: tuple[int, int]) -> None:
         import inotify_simple  # not at import: only who waits pays for ctypes
 
         mask = inotify_simple.flags.ATTRIB | inotify_simple.flags.DELETE_SELF | inotify_simple.flags.MOVE_SELF
         with self._following:
-            if self._closed or self._watched == identity:
+            if self._closed or self.watched == identity:
                 return
-            self._watched = identity
+            self.watched = identity
             try:
                 if self._inotify is None:
                     self._inotify = inotify_simple.INotify(nonblocking=True)

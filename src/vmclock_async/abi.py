@@ -13,6 +13,7 @@ __all__ = (
     "BODY_OFFSET",
     "BODY_SIZE",
     "BODY_SIZE_WITH_GENERATION",
+    "HEADER",
     "HEADER_SIZE",
     "MAGIC",
     "MAX_SIZE",
@@ -50,7 +51,7 @@ MAX_SIZE: Final = 4096
 """One page: the kernel's device, and the most that is ever mapped."""
 SEQ_COUNT_MODULUS: Final = 2**32
 
-_HEADER = struct.Struct("<IIHBBI")
+HEADER: Final = struct.Struct("<IIHBBI")
 _BODY = struct.Struct("<QQ2xBBhBBQQQQQQQQ")
 _BODY_WITH_GENERATION = struct.Struct("<QQ2xBBhBBQQQQQQQQQ")
 
@@ -174,12 +175,12 @@ BODY_FIELDS: Final = (
 
 def pack_header(header: Header) -> bytes:
     """The sixteen bytes of *header*."""
-    return _HEADER.pack(*header)
+    return HEADER.pack(*header)
 
 
 def unpack_header(page: bytes) -> Header:
     """The header of *page*, which holds at least sixteen bytes."""
-    return Header._make(_HEADER.unpack_from(page))
+    return Header._make(HEADER.unpack_from(page))
 
 
 def pack_body(values: tuple[Any, ...]) -> bytes:
@@ -194,12 +195,16 @@ def pack_body(values: tuple[Any, ...]) -> bytes:
     return _BODY_WITH_GENERATION.pack(marker, int(flags) | _GENERATION_PRESENT, *rest)
 
 
-def unpack_body(body: bytes | bytearray | memoryview) -> tuple[Any, ...]:
-    """The values (int) of ``BODY_FIELDS`` in *body*, which begins at 0x10 and holds at least 88 bytes.
+def unpack_body(
+    buffer: bytes | bytearray | memoryview, offset: int = 0, end: int | None = None
+) -> tuple[Any, ...]:
+    """The values (int) of ``BODY_FIELDS`` in *buffer* from *offset*, the page's 0x10, to *end*: at least 88 bytes.
 
     The generation counter is None unless its flag is set and there are bytes for it.
     """
-    values = _BODY.unpack_from(body)
-    if len(body) >= BODY_SIZE_WITH_GENERATION and values[1] & _GENERATION_PRESENT:
-        return _BODY_WITH_GENERATION.unpack_from(body)
+    values = _BODY.unpack_from(buffer, offset)
+    if values[1] & _GENERATION_PRESENT:
+        end = len(buffer) if end is None else min(end, len(buffer))
+        if end - offset >= BODY_SIZE_WITH_GENERATION:
+            return _BODY_WITH_GENERATION.unpack_from(buffer, offset)
     return (*values, None)

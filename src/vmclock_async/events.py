@@ -5,7 +5,7 @@ did not look: a marker that moved twice is one ``Disrupted``. A status or a noti
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
@@ -150,18 +150,17 @@ class EventStream:
         while not self._pending:
             snapshot = await self._clock._next(self._seen)
             self._pending.extend(events_between(self._seen, snapshot))
-            self._pending.extend(self._restored_unseen(snapshot))
+            generation = snapshot.body.vm_generation_counter
+            if generation is not None:
+                self._note_generation(generation, snapshot)
             self._seen = snapshot
         return self._pending.popleft()
 
-    def _restored_unseen(self, snapshot: Snapshot) -> Iterator[Event]:
-        """A restore that was told after a while without a generation: no two snapshots show it."""
-        before, after = self._generation, snapshot.body.vm_generation_counter
-        if after is not None:
-            self._generation = after
-            if self._seen.body.vm_generation_counter is None and before not in (None, after):
-                assert before is not None
-                yield Restored(before, after, snapshot)
+    def _note_generation(self, generation: int, snapshot: Snapshot) -> None:
+        """Tell a restore that the page told after a while without a generation: no two snapshots show it."""
+        before, self._generation = self._generation, generation
+        if self._seen.body.vm_generation_counter is None and before is not None and before != generation:
+            self._pending.append(Restored(before, generation, snapshot))
 
 
 @asynccontextmanager

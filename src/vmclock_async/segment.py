@@ -33,6 +33,8 @@ __all__ = ("SegmentReader", "SegmentReaderStatistics", "SegmentWriter", "unstabl
 SNAPSHOT_LIMIT_S: Final = 0.1
 """Longest time a synchronous read tries, as the Linux driver's own limit."""
 _RETRY_S: Final = 0.0002
+_unpack: Final = Snapshot.unpack
+"""Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
 
 
 @final
@@ -313,7 +315,8 @@ class SegmentReader:
             seen = self._mapped.opened, seq_count
         while True:
             # Watch first and look second, or a commit between the two would wake nobody.
-            await self._follow()
+            if self._inode_watch.watched != self._mapped.identity:
+                await self._follow()
             snapshot = self._attempt_initialized()
             if snapshot is not None and (snapshot.opened, snapshot.seq_count) != seen:
                 return snapshot
@@ -359,7 +362,7 @@ class SegmentReader:
         unpacked = self._unpacked
         if unpacked is None or unpacked[0] != copy or unpacked[1].opened != mapped.opened:
             # Kept: the many that one commit wakes, and the looks between two, all want the same.
-            snapshot = Snapshot.unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
+            snapshot = _unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
             self._unpacked = unpacked = copy, snapshot
         return unpacked[1], counter
 
