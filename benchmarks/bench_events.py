@@ -1,14 +1,15 @@
 """From a commit to the event in other processes, and what readers that wait cost the writer.
 
-    python benchmarks/bench_events.py [--commits 300] [--rate 100] [--readers 0 1 100]
+    python benchmarks/bench_events.py [--commits 300] [--rate 100] [--readers 0 1 100] [--rounds 1]
 
-Each commit moves the disruption marker, and has CLOCK_MONOTONIC of just before it in its body; each reader is a
-process of its own that takes the difference once ``events.receive()`` has returned, on asyncio. With more readers than
+Each commit moves the disruption marker; each reader is a process of its own that notes CLOCK_MONOTONIC once
+``events.receive()`` has returned, on asyncio. A latency begins at the call of ``write()``. With more readers than
 processors most of them wait for one another: that is measured, too.
 
-First comes a yardstick, under the same conditions: a process that does nothing but read() an inotify descriptor,
-and the page. Where that takes twice as long as it does elsewhere, so does all the rest: at 100 a second every step
-finds cold caches, and how cold is up to the host.
+Two yardsticks come along, under the same conditions: a process that does nothing but read() an inotify descriptor, and
+one that waits for it by ``anyio.wait_readable()``, than which no program on anyio can be faster; both look at the
+marker, and no more. At 100 a second every step finds cold caches, and how cold is up to the host, from second to
+second: so the rounds go through all of them in turn.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import anyio
 from inotify_simple import INotify, flags
@@ -28,40 +31,67 @@ from vmclock_async.events import Disrupted
 _LAST = 2**63
 
 
-async def follow(path: str) -> None:
-    """Print how long each event took, nanoseconds, until a marker says that it was the last."""
-    latencies = []
+class Run(NamedTuple):
+    """What one run measured, nanoseconds."""
+
+    latencies: list[int]
+    costs: list[int]
+    """Of each ``write()``."""
+
+
+async def follow_events(path: str, note: Callable[[int], bool]) -> None:
+    """By events."""
     async with open_clock(path, fence=None) as clock, clock.events() as events:
         with anyio.move_on_after(0.2):
             await events.receive()  # the watch is set up meanwhile
         print("ready", flush=True)
         while True:
             event = await events.receive()
-            if not isinstance(event, Disrupted):
-                continue
-            latencies.append(time.monotonic_ns() - event.snapshot.body.time_frac_sec)
-            if event.marker_after >= _LAST:
-                break
-    print(*latencies, flush=True)
+            if isinstance(event, Disrupted) and note(event.marker_after):
+                return
 
 
-def follow_plainly(path: str) -> None:
-    """The same without a loop, an event or a clock."""
-    latencies = []
+async def follow_readable(path: str, note: Callable[[int], bool]) -> None:
+    """With anyio, and nothing else of ours than a load from the page."""
+    with SegmentReader(path) as reader, INotify(nonblocking=True) as inotify:
+        inotify.add_watch(path, flags.ATTRIB)
+        print("ready", flush=True)
+        while True:
+            await anyio.wait_readable(inotify)
+            os.read(inotify.fileno(), 4096)
+            if note(reader.disruption_marker):
+                return
+
+
+async def follow_read(path: str, note: Callable[[int], bool]) -> None:
+    """Without waking a loop."""
     with SegmentReader(path) as reader, INotify() as inotify:
         inotify.add_watch(path, flags.ATTRIB)
         print("ready", flush=True)
         while True:
-            os.read(inotify.fileno(), 65536)
-            now_ns, body = time.monotonic_ns(), reader.snapshot().body
-            latencies.append(now_ns - body.time_frac_sec)
-            if body.disruption_marker >= _LAST:
-                break
-    print(*latencies, flush=True)
+            os.read(inotify.fileno(), 4096)
+            if note(reader.disruption_marker):
+                return
 
 
-def measure(readers: int, commits: int, rate: float, how: str = "--follow") -> tuple[list[int], list[int]]:
-    """Sorted: what all readers measured, and how long each commit took; nanoseconds."""
+FOLLOWERS = {"a bare read()": follow_read, "anyio.wait_readable()": follow_readable, "the event": follow_events}
+
+
+def follow(how: str, path: str) -> None:
+    """Print when each marker was seen, until one says that it was the last."""
+    seen: dict[int, int] = {}
+
+    def note(marker: int) -> bool:
+        seen.setdefault(marker, time.monotonic_ns())
+        return marker >= _LAST
+
+    anyio.run(FOLLOWERS[how], path, note)
+    for marker, when_ns in seen.items():
+        print(marker, when_ns)
+
+
+def measure(how: str, readers: int, commits: int, rate: float) -> Run:
+    """Commit for *readers* that follow in the way *how*."""
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(dir=directory) as folder,
@@ -69,7 +99,7 @@ def measure(readers: int, commits: int, rate: float, how: str = "--follow") -> t
         ExitStack() as stack,
     ):
         writer.write(VMClockBody())
-        command = [sys.executable, __file__, how, writer.path]
+        command = [sys.executable, __file__, "--follow", how, writer.path]
         processes = [
             stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             for _ in range(readers)
@@ -77,51 +107,62 @@ def measure(readers: int, commits: int, rate: float, how: str = "--follow") -> t
         for process in processes:
             assert process.stdout is not None
             process.stdout.readline()
-        costs, started = [], time.monotonic()
+        sent, costs, started = {}, [], time.monotonic()
         for number in range(1, commits + 1):
             time.sleep(max(0.0, started + number / rate - time.monotonic()))
             marker = number if number < commits else _LAST
-            body = VMClockBody(time_frac_sec=time.monotonic_ns(), disruption_marker=marker)
-            before = time.perf_counter_ns()
+            body = VMClockBody(disruption_marker=marker)
+            sent[marker] = time.monotonic_ns()
             writer.write(body)
-            costs.append(time.perf_counter_ns() - before)
-        latencies = [
-            int(word)
-            for process in processes
-            for word in ((process.stdout and process.stdout.read()) or "").split()
-        ]
-    return sorted(latencies), sorted(costs)
+            costs.append(time.monotonic_ns() - sent[marker])
+        latencies = []
+        for process in processes:
+            for line in process.communicate()[0].splitlines():
+                marker, when_ns = map(int, line.split())
+                if marker:  # what was there before
+                    latencies.append(when_ns - sent[marker])
+    return Run(latencies, costs)
 
 
-def say(what: str, values: list[int]) -> None:
-    """Print the percentiles of *values*."""
-    for name, share in (("p50", 0.5), ("p99", 0.99)):
-        print(f"{what}, {name}: {values[min(int(share * len(values)), len(values) - 1)] / 1000:.1f} us")
+def percentiles(values: list[int]) -> str:
+    """The median and the 99th of a hundred, microseconds."""
+    ordered = sorted(values)
+    return ", ".join(
+        f"{name} {ordered[min(int(share * len(ordered)), len(ordered) - 1)] / 1000:.1f} us"
+        for name, share in (("p50", 0.5), ("p99", 0.99))
+    )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--commits", type=int, default=300)
+    parser.add_argument("--commits", type=int, default=300, help="in a round")
     parser.add_argument("--rate", type=float, default=100.0, help="commits a second")
     parser.add_argument("--readers", type=int, nargs="+", default=[0, 1, 100])
-    parser.add_argument("--follow", help=argparse.SUPPRESS)
-    parser.add_argument("--follow-plainly", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--follow", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.follow:
-        anyio.run(follow, options.follow)
+        follow(*options.follow)
         return
-    if options.follow_plainly:
-        follow_plainly(options.follow_plainly)
-        return
-    say("a commit: to a bare read()", measure(1, options.commits, options.rate, "--follow-plainly")[0])
-    for readers in options.readers:
-        latencies, costs = measure(readers, options.commits, options.rate)
-        say(f"a commit at {options.rate:g}/s, {readers} readers: write()", costs)
+    wanted = [(how, 1) for how in FOLLOWERS if how != "the event"]
+    wanted += [("the event", readers) for readers in options.readers]
+    runs: dict[tuple[str, int], list[Run]] = {each: [] for each in wanted}
+    for number in range(1, options.rounds + 1):
+        for how, readers in wanted:
+            run = measure(how, readers, options.commits, options.rate)
+            runs[how, readers].append(run)
+            if options.rounds > 1 and readers:
+                print(f"round {number}: to {how}, {readers} readers: {percentiles(run.latencies)}", flush=True)
+    for (how, readers), several in runs.items():
+        latencies = [latency for run in several for latency in run.latencies]
+        costs = [cost for run in several for cost in run.costs]
+        print(f"{readers} readers at {options.rate:g} commits a second: write(): {percentiles(costs)}")
         if readers:
-            seen = len(latencies) / readers / options.commits
-            say(f"a commit at {options.rate:g}/s, {readers} readers: to the event", latencies)
-            print(f"a commit at {options.rate:g}/s, {readers} readers: {seen:.0%} of the commits were events")
+            seen = len(latencies) / readers / len(costs)
+            print(
+                f"{readers} readers: from write() to {how}: {percentiles(latencies)}; of {seen:.0%} of the commits"
+            )
 
 
 if __name__ == "__main__":

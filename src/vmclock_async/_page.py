@@ -136,7 +136,7 @@ def map_page(path: str) -> Mapped:
         # One pread: a second read() of the device gives nothing, and lseek() fails there.
         head = os.pread(fd, abi.MAX_SIZE, 0)
         check_page(path, head, len(head) if kind else status.st_size)
-        flags = abi.unpack_body(head[abi.BODY_OFFSET :])[1]
+        flags = abi.unpack_body(head, abi.BODY_OFFSET)["flags"]
         return Mapped(
             page=_core.Page(fd),
             identity=(status.st_dev, status.st_ino),

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import cache, lru_cache
-from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
@@ -74,7 +73,6 @@ _U64_MAX: Final = 2**64 - 1
 _BODY_FIELDS: Final = set(BODY_FIELDS)
 _new: Final = object.__new__
 _set: Final = object.__setattr__
-_values_of: Final = itemgetter(*BODY_FIELDS)
 _flags: Final = lru_cache(maxsize=256)(Flags)
 _clock_status = _member_of(ClockStatus)
 _smearing_hint = _member_of(SmearingHint)
@@ -157,7 +155,7 @@ class VMClockBody(BaseModel):
             pydantic.ValidationError: a value out of range, as model_copy(update=...) lets in unseen.
         """
         try:
-            return pack_body(_values_of(self.__dict__))
+            return pack_body(self.__dict__)
         except (struct.error, TypeError):
             type(self).model_validate(self.__dict__)  # names the field and its range
             raise
@@ -288,7 +286,7 @@ class _WholeUpdate(BodyUpdate):
     verbatim: ClassVar[bool] = True
 
     def applied_to(self, body: VMClockBody) -> VMClockBody:
-        values = dict(zip(BODY_FIELDS, _values_of(self.__dict__), strict=True))
+        values = {name: self.__dict__[name] for name in BODY_FIELDS}
         return _trusted(VMClockBody, values, _BODY_FIELDS)
 
 
@@ -356,26 +354,11 @@ _SNAPSHOT_FIELDS: Final = set(Snapshot.model_fields)
 
 def _body_in(buffer: bytes | bytearray | memoryview, offset: int, end: int) -> VMClockBody:
     """The body in *buffer* from *offset* to *end*."""
-    (marker, flags, status, smearing, tai, leap, shift, counter, period,
-     est_rate, max_rate, sec, frac, est_error, max_error, generation) = unpack_body(buffer, offset, end)  # fmt: skip
-    values = {
-        "disruption_marker": marker,
-        "flags": _flags(flags),
-        "clock_status": _clock_status(status),
-        "leap_second_smearing_hint": _smearing_hint(smearing),
-        "tai_offset_sec": tai,
-        "leap_indicator": _leap_indicator(leap),
-        "counter_period_shift": shift,
-        "counter_value": counter,
-        "counter_period_frac_sec": period,
-        "counter_period_esterror_rate_frac_sec": est_rate,
-        "counter_period_maxerror_rate_frac_sec": max_rate,
-        "time_sec": sec,
-        "time_frac_sec": frac,
-        "time_esterror_nanosec": est_error,
-        "time_maxerror_nanosec": max_error,
-        "vm_generation_counter": generation,
-    }
+    values = unpack_body(buffer, offset, end)
+    values["flags"] = _flags(values["flags"])
+    values["clock_status"] = _clock_status(values["clock_status"])
+    values["leap_second_smearing_hint"] = _smearing_hint(values["leap_second_smearing_hint"])
+    values["leap_indicator"] = _leap_indicator(values["leap_indicator"])
     return _trusted(VMClockBody, values, _BODY_FIELDS)
 
 
