@@ -1,6 +1,6 @@
 """From a commit to the event in other processes, and what readers that wait cost the writer.
 
-    python benchmarks/bench_events.py [--commits 300] [--rate 100] [--readers 0 1 100] [--rounds 1]
+    python benchmarks/bench_events.py [--commits 300] [--rate 100] [--readers 0 1 100] [--rounds 1] [--let-idle]
 
 Each commit moves the disruption marker; each reader is a process of its own that notes CLOCK_MONOTONIC once
 ``events.receive()`` has returned, on asyncio. A latency begins at the call of ``write()``. With more readers than
@@ -8,8 +8,8 @@ processors most of them wait for one another: that is measured, too.
 
 Two yardsticks come along, under the same conditions: a process that does nothing but read() an inotify descriptor, and
 one that waits for it by ``anyio.wait_readable()``, than which no program on anyio can be faster; both look at the
-marker, and no more. At 100 a second every step finds cold caches, and how cold is up to the host, from second to
-second: so the rounds go through all of them in turn.
+marker, and no more. Rounds go through all of them in turn. With --let-idle every step finds cold caches, and how cold
+they are is up to the host (see awake.py).
 """
 
 import argparse
@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import anyio
+import awake
 from inotify_simple import INotify, flags
 
 from vmclock_async import SegmentReader, SegmentWriter, VMClockBody, open_clock
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="commits a second")
     parser.add_argument("--readers", type=int, nargs="+", default=[0, 1, 100])
     parser.add_argument("--rounds", type=int, default=1)
+    awake.add_argument(parser)
     parser.add_argument("--follow", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.follow:
@@ -148,12 +150,14 @@ def main() -> None:
     wanted = [(how, 1) for how in FOLLOWERS if how != "the event"]
     wanted += [("the event", readers) for readers in options.readers]
     runs: dict[tuple[str, int], list[Run]] = {each: [] for each in wanted}
-    for number in range(1, options.rounds + 1):
-        for how, readers in wanted:
-            run = measure(how, readers, options.commits, options.rate)
-            runs[how, readers].append(run)
-            if options.rounds > 1 and readers:
-                print(f"round {number}: to {how}, {readers} readers: {percentiles(run.latencies)}", flush=True)
+    with ExitStack() as stack:
+        awake.keep(stack, let_idle=options.let_idle)
+        for number in range(1, options.rounds + 1):
+            for how, readers in wanted:
+                run = measure(how, readers, options.commits, options.rate)
+                runs[how, readers].append(run)
+                if options.rounds > 1 and readers:
+                    print(f"round {number}: to {how}, {readers} readers: {percentiles(run.latencies)}", flush=True)
     for (how, readers), several in runs.items():
         latencies = [latency for run in several for latency in run.latencies]
         costs = [cost for run in several for cost in run.costs]

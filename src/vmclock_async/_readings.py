@@ -37,8 +37,8 @@ and takes an oscillator to be off by as much (kernel/time/ntp.c)."""
 class _Since(NamedTuple):
     """When a marker was seen first."""
 
-    file: tuple[int, int]
-    """As ``Snapshot.file``: in another file markers begin anew."""
+    opened: int
+    """As ``Snapshot.opened``: in another file markers begin anew."""
     marker: int
     counter: int
     monotonic_ns: int
@@ -211,8 +211,8 @@ class Readings(ABC):
     def _note_marker(self, snapshot: Snapshot) -> _Since:
         """Since when the marker of *snapshot* is known: if it is not, since now."""
         since, marker = self._since, snapshot.body.disruption_marker
-        if since is None or since.marker != marker or since.file != snapshot.file:
-            self._since = since = _Since(snapshot.file, marker, *self._stamps())
+        if since is None or since.marker != marker or since.opened != snapshot.opened:
+            self._since = since = _Since(snapshot.opened, marker, *self._stamps())
         return since
 
     def _interval(

@@ -72,7 +72,8 @@ class _Watch(ABC):
                     self._wake_one()
                     raise
                 else:
-                    self._wake_all()
+                    if self._others:
+                        self._wake_all()
                 finally:
                     self._in_front = False
 

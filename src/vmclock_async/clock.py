@@ -168,7 +168,8 @@ class Clock(_core.Clock, Clockwork):
 
     async def _next(self, seen: Snapshot) -> Snapshot:
         snapshot = await self._reader.wait_changed(seen)
-        self._leave_old_page()
+        if snapshot.opened != seen.opened:
+            self._leave_old_page()
         self._note_marker(snapshot)
         return snapshot
 

@@ -97,10 +97,10 @@ _ANNOUNCED: Final = int(Flags.DISRUPTION_SOON) | _IMMINENT
 
 
 def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
-    """What happened from *before* to *after*, the gravest first."""
+    """What happened from *before* to *after*, both of one clock, the gravest first."""
     events: list[Event] = []
     old, new = before.body, after.body
-    if before.file != after.file:
+    if before.opened != after.opened:
         events.append(SegmentReplaced(after))
     if old.disruption_marker != new.disruption_marker:
         events.append(Disrupted(old.disruption_marker, new.disruption_marker, after))

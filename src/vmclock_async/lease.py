@@ -48,18 +48,19 @@ _LONGEST_SLEEP_S: Final = 0.25
 class _Held(NamedTuple):
     """What must not change while a lease is held."""
 
-    file: tuple[int, int]
+    file_number: int
+    """``Snapshot.opened``."""
     marker: int
     generation: int | None
 
     @classmethod
     def of(cls, snapshot: Snapshot, generation: int | None) -> "_Held":
-        return cls(snapshot.file, snapshot.body.disruption_marker, generation)
+        return cls(snapshot.opened, snapshot.body.disruption_marker, generation)
 
     def require(self, now: "_Held") -> None:
         for what, before, after in zip(self._fields, self, now, strict=True):
             if before != after:
-                raise ClockDisruptedError(f"the segment's {what} was {before}, and is {after}")
+                raise ClockDisruptedError(f"the segment's {what.replace('_', ' ')} was {before}, and is {after}")
 
 
 @final

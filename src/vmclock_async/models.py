@@ -326,11 +326,6 @@ class Snapshot(BaseModel):
     opened: int = 0
     """How many files the reader had opened before that one: a replaced segment has another, whatever its number."""
 
-    @property
-    def file(self) -> tuple[int, int]:
-        """What differs where the segment was replaced: `inode` and `opened`."""
-        return self.inode, self.opened
-
     @classmethod
     def unpack(cls, page: bytes, *, inode: int, opened: int = 0) -> Self:
         """The snapshot in *page*, at least 104 bytes that begin with the header."""
