@@ -11,6 +11,7 @@ from uuid import UUID
 import anyio
 import anyio.lowlevel
 
+from vmclock_async._reader import unstable_error
 from vmclock_async._readings import Readings, require_limit
 from vmclock_async.abi import ClockStatus, CounterId
 from vmclock_async.errors import ClockDisruptedError, ClockError, SegmentNotInitializedError, SegmentUnstableError
@@ -20,7 +21,6 @@ from vmclock_async.intervals import TimeInterval
 from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
-from vmclock_async.segment import unstable_error
 
 __all__ = ("Clockwork",)
 

@@ -1,0 +1,288 @@
+"""The readers' side of a segment: looking, and waiting for a change. Invariants: segment.py."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Final, Self, final
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from vmclock_async import _core, abi
+from vmclock_async._page import CHECKED_BYTES, Mapped, absolute, check_page, map_page, of_this_boot
+from vmclock_async._watch import DeviceWatch, InodeWatch
+from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.models import Snapshot
+
+__all__ = ("SegmentReader", "SegmentReaderStatistics", "unstable_error")
+
+SNAPSHOT_LIMIT_S: Final = 0.1
+"""Longest time a synchronous read tries, as the Linux driver's own limit."""
+_RETRY_S: Final = 0.0002
+_unpack: Final = Snapshot.unpack
+"""Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
+
+
+def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
+    """The error of a page whose seq_count was *first*, and *waited_s* seconds later *last*, and never read whole."""
+    waited = f"{waited_s * 1000:.3g} ms"
+    if first == last:
+        reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
+    else:
+        reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
+    return SegmentUnstableError(path, reason, last)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SegmentReaderStatistics:
+    """How a reader has been waiting."""
+
+    __module__ = "vmclock_async.segment"
+
+    waits: int
+    """Times that ``wait_changed`` went to sleep."""
+    reopened: int
+    """Times that the path led to another file, which was opened instead."""
+    watching: bool
+    """Whether inotify, or the device itself, wakes the waiters; if not, they poll."""
+    polling_because: str | None
+    """Why nothing wakes them; None where something does, or nobody has waited."""
+
+
+@final
+class SegmentReader:
+    """A reader of the segment, captured page or device at `path`; a context manager.
+
+    Raises:
+        SegmentNotInitializedError: nothing is there, the file is empty, or its version is 0.
+        SegmentMalformedError: not a VMClock page: too short, wrong magic, a size below 104 or past the file's
+            end, a directory, a FIFO, a socket.
+        SegmentVersionNotSupportedError: a version other than 0 and 1.
+        SegmentError: it may not be read.
+    """
+
+    __module__ = "vmclock_async"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path: Final = absolute(path)
+        self._inode_watch: Final = InodeWatch()
+        self._waits = 0
+        self._closed = False
+        self._unpacked: tuple[bytes, Snapshot] | None = None
+        self._take(map_page(self.path))
+
+    def _take(self, mapped: Mapped) -> None:
+        self._mapped = mapped
+        self._watch: InodeWatch | DeviceWatch = self._inode_watch
+        if mapped.is_device:
+            self._watch = DeviceWatch(mapped.page, notifies=mapped.notifies)
+
+    def snapshot(self) -> Snapshot:
+        """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
+
+        Raises:
+            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer that died) or kept moving.
+            SegmentNotInitializedError: a writer has begun afresh, and committed nothing yet.
+            SegmentMalformedError: the page was overwritten with something else.
+            SegmentVersionNotSupportedError: the version has changed.
+            SegmentError: the reader is closed.
+        """
+        return self.sample()[0]
+
+    def sample(self) -> tuple[Snapshot, int]:
+        """A snapshot, and this machine's raw counter read within the same read of the page.
+
+        Raises:
+            As ``snapshot``.
+        """
+        return self.sample_within(SNAPSHOT_LIMIT_S)
+
+    def sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
+        """The same, waiting at most *limit_s* seconds for a commit to end; others have the processor meanwhile.
+
+        With 0 it is one attempt of the core's (``READ_LIMIT_NS``): for async code, which waits by itself.
+
+        Raises:
+            As ``snapshot``.
+        """
+        first = self.seq_count
+        deadline = time.monotonic() + limit_s
+        while (sample := self._attempt()) is None:
+            if limit_s == 0 or time.monotonic() > deadline:
+                raise unstable_error(self.path, first, self.seq_count, limit_s)
+            time.sleep(min(_RETRY_S, limit_s / 10))
+        return sample
+
+    @property
+    def seq_count(self) -> int:
+        """The page's seq_count at this moment, 0 to 2**32 - 1; odd inside a commit."""
+        try:
+            return self._mapped.page.control_word >> 32
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    @property
+    def disruption_marker(self) -> int:
+        """The page's marker at this moment, in one load; may be of a commit that is still in progress."""
+        try:
+            return self._mapped.page.disruption_marker
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    @property
+    def of_this_boot(self) -> bool:
+        """Whether the file was written since this machine booted; the counter of an earlier boot means nothing."""
+        try:
+            return of_this_boot(os.fstat(self._mapped.page.fileno()))
+        except (OSError, ValueError) as exc:
+            raise self._closed_error() from exc
+
+    async def wait_changed(self, seq_count: int | Snapshot, *, poll_interval: float = 0.05) -> Snapshot:
+        """Wait for a commit other than *seq_count*. Cancelling loses nothing: the body stays put.
+
+        A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot
+        returned whatever its number. A commit that a dead writer left half done is waited out, until another
+        writer repairs it. Any number of tasks may wait.
+
+        Args:
+            seq_count: the number last seen, or the snapshot. A snapshot says of which file the number is; where
+                several tasks wait, one may have opened a new file while another was busy.
+            poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify), and
+                so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not.
+
+        Raises:
+            SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as ``snapshot``.
+            ValueError: *poll_interval* is not positive.
+        """
+        if not poll_interval > 0:
+            raise ValueError(f"poll_interval must be positive, not {poll_interval}")
+        await anyio.lowlevel.checkpoint()
+        if isinstance(seq_count, Snapshot):
+            seen = seq_count.opened, seq_count.seq_count
+        else:
+            seen = self._mapped.opened, seq_count
+        while True:
+            # Watch first and look second, or a commit between the two would wake nobody.
+            if self._inode_watch.watched != self._mapped.identity:
+                await self._follow()
+            snapshot = self._attempt_initialized()
+            if snapshot is not None and (snapshot.opened, snapshot.seq_count) != seen:
+                return snapshot
+            # No await between opening another file and giving what is in it: a cancellation there would lose it.
+            if self.is_replaced() and await self._reopen() and (snapshot := self._attempt_initialized()):
+                return snapshot
+            self._waits += 1
+            try:
+                await self._watch.wait(poll_interval)
+            except anyio.ClosedResourceError as exc:
+                raise self._closed_error() from exc
+
+    def statistics(self) -> SegmentReaderStatistics:
+        """How this reader has been waiting so far."""
+        return SegmentReaderStatistics(
+            waits=self._waits,
+            reopened=self._mapped.opened,
+            watching=self._watch.active,
+            polling_because=self._watch.polling_because,
+        )
+
+    async def _follow(self) -> None:
+        mapped = self._mapped  # held until the watch is set: another task may open another file meanwhile
+        try:
+            fd = mapped.page.fileno()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        if not mapped.is_device:
+            await self._inode_watch.follow(fd, mapped.identity)
+
+    def _attempt(self) -> tuple[Snapshot, int] | None:
+        """One bounded try at a whole copy; checked again, because whoever writes the page may change it all."""
+        mapped = self._mapped
+        try:
+            sample = mapped.page.read_with_counter()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        if sample is None:
+            return None
+        copy, counter = sample
+        if copy[:CHECKED_BYTES] != mapped.checked:
+            check_page(self.path, copy, abi.MAX_SIZE)
+        unpacked = self._unpacked
+        if unpacked is None or unpacked[0] != copy or unpacked[1].opened != mapped.opened:
+            # Kept: the many that one commit wakes, and the looks between two, all want the same.
+            snapshot = _unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
+            self._unpacked = unpacked = copy, snapshot
+        return unpacked[1], counter
+
+    def _attempt_initialized(self) -> Snapshot | None:
+        try:
+            sample = self._attempt()
+        except SegmentNotInitializedError:
+            return None  # a cold start in place: the first commit is still to come
+        return sample[0] if sample else None
+
+    @property
+    def page(self) -> _core.Page:
+        """The page that is mapped at this moment; the reader owns it."""
+        return self._mapped.page
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a character device, as the kernel's is, and no file."""
+        return self._mapped.is_device
+
+    def is_replaced(self) -> bool:
+        """Whether the path leads elsewhere than to the file that is mapped, or nowhere."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._mapped.identity
+
+    async def _reopen(self) -> bool:
+        """Map what is at the path now, if it is a segment yet."""
+        try:
+            mapped = await anyio.to_thread.run_sync(map_page, self.path)
+        except SegmentNotInitializedError:
+            return False
+        self._go_over_to(mapped)
+        return True
+
+    def reopen_if_replaced(self) -> bool:
+        """Map what is at the path now, if that is another file and a segment; whether it is. Waits for the disk."""
+        if self._closed or not self.is_replaced():
+            return False
+        try:
+            self._go_over_to(map_page(self.path))
+        except SegmentError:
+            return False
+        return True
+
+    def _go_over_to(self, mapped: Mapped) -> None:
+        if self._closed or mapped.identity == self._mapped.identity:  # or another task, or thread, was first
+            mapped.page.close()
+        else:
+            # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
+            self._take(mapped._replace(opened=self._mapped.opened + 1))
+
+    def _closed_error(self) -> SegmentError:
+        return SegmentError(self.path, "the reader is closed")
+
+    def close(self) -> None:
+        """Unmap the page. Tasks that wait get a ``SegmentError``.
+
+        Raises:
+            RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
+        """
+        self._watch.close()
+        self._inode_watch.close()
+        self._closed = True
+        self._mapped.page.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
