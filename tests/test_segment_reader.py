@@ -19,6 +19,8 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
+import inotify_simple
 import pytest
 
 from vmclock_async import (
@@ -59,8 +61,8 @@ def open_descriptors() -> set[str]:
 
 async def until_waiting(reader: SegmentReader, waits: int) -> None:
     """Return once tasks have gone to sleep on *reader* as often as *waits*."""
-    while reader.statistics().waits < waits:
-        await anyio.wait_all_tasks_blocked()
+    while reader.statistics().waits < waits:  # counted in the step that goes to sleep
+        await anyio.sleep(0.001)
 
 
 # Opening.
@@ -682,6 +684,76 @@ async def test_writers_that_wake_nobody_are_polled(segment_path: Path, make_page
 
 
 @pytest.mark.anyio
+async def test_who_comes_while_the_watch_is_set_is_woken_too(
+    writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To set it takes a thread, and time: whoever begins to wait meanwhile does not go without."""
+    make = inotify_simple.INotify
+    begun = threading.Event()
+
+    def make_slowly(**options: bool) -> inotify_simple.INotify:
+        begun.set()
+        time.sleep(0.2)
+        return make(**options)
+
+    monkeypatch.setattr(inotify_simple, "INotify", make_slowly)
+    seen: list[Snapshot] = []
+
+    async def follow(reader: SegmentReader) -> None:
+        seen.append(await reader.wait_changed(2, poll_interval=NEVER_S))
+
+    with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow, reader)
+            while not begun.is_set():
+                await anyio.sleep(0.001)
+            tasks.start_soon(follow, reader)
+            await until_waiting(reader, 2)
+            writer.write(BODY)
+    assert [snapshot.seq_count for snapshot in seen] == [4, 4]
+
+
+@pytest.mark.anyio
+async def test_a_path_that_leads_away_for_a_moment_is_no_change(
+    writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found to lead elsewhere, opened again, and it is the same file: then the wait goes on."""
+    monkeypatch.setattr(SegmentReader, "is_replaced", lambda reader: True)
+    seen: list[Snapshot] = []
+
+    async def follow(reader: SegmentReader) -> None:
+        seen.append(await reader.wait_changed(2))
+
+    with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow, reader)
+            await until_waiting(reader, 2)
+            writer.write(BODY)
+    assert [snapshot.seq_count for snapshot in seen] == [4]
+
+
+@pytest.mark.anyio
+async def test_closing_from_another_threads_loop_is_refused(writer: SegmentWriter) -> None:
+    """Its loop knows nothing of who waits: nothing is closed, and the waiter is woken as ever."""
+    seen: list[Snapshot] = []
+
+    async def follow(reader: SegmentReader) -> None:
+        seen.append(await reader.wait_changed(2, poll_interval=NEVER_S))
+
+    async def close(reader: SegmentReader) -> None:
+        with pytest.raises(RuntimeError, match="another thread"):
+            reader.close()
+
+    with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow, reader)
+            await until_waiting(reader, 1)
+            await anyio.to_thread.run_sync(anyio.run, close, reader)
+            writer.write(BODY)
+    assert [snapshot.seq_count for snapshot in seen] == [4]
+
+
+@pytest.mark.anyio
 async def test_a_cancelled_wait_leaves_nothing_behind(writer: SegmentWriter) -> None:
     """No descriptor stays for it, and the next wait is woken as if it had never been."""
     seen: list[int] = []
@@ -769,7 +841,7 @@ async def main(path):
             for _ in range(2):
                 tasks.start_soon(follow)
             while reader.statistics().waits < 4:
-                await anyio.wait_all_tasks_blocked()
+                await anyio.sleep(0.001)
             assert seen == []
             writer.write(VMClockBody(disruption_marker=1))
         statistics = reader.statistics()

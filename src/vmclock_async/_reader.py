@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, final
 
@@ -144,7 +145,7 @@ class SegmentReader:
 
         A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot
         returned whatever its number. A commit that a dead writer left half done is waited out, until another
-        writer repairs it. Any number of tasks may wait.
+        writer repairs it. Any number of tasks of one event loop may wait.
 
         Args:
             seq_count: the number last seen, or the snapshot. A snapshot says of which file the number is; where
@@ -165,13 +166,14 @@ class SegmentReader:
             seen = self._mapped.opened, seq_count
         while True:
             # Watch first and look second, or a commit between the two would wake nobody.
-            if self._inode_watch.watched != self._mapped.identity:
+            if self._inode_watch.watched != self._mapped.opened:
                 await self._follow()
             snapshot = self._attempt_initialized()
-            if snapshot is not None and (snapshot.opened, snapshot.seq_count) != seen:
-                return snapshot
             # No await between opening another file and giving what is in it: a cancellation there would lose it.
-            if self.is_replaced() and await self._reopen() and (snapshot := self._attempt_initialized()):
+            if (snapshot is None or (snapshot.opened, snapshot.seq_count) == seen) and self.is_replaced():
+                await self._reopen()
+                snapshot = self._attempt_initialized()
+            if snapshot is not None and (snapshot.opened, snapshot.seq_count) != seen:
                 return snapshot
             self._waits += 1
             try:
@@ -195,7 +197,7 @@ class SegmentReader:
         except ValueError as exc:
             raise self._closed_error() from exc
         if not mapped.is_device:
-            await self._inode_watch.follow(fd, mapped.identity)
+            await self._inode_watch.follow(fd, mapped.opened)
 
     def _attempt(self) -> tuple[Snapshot, int] | None:
         """One bounded try at a whole copy; checked again, because whoever writes the page may change it all."""
@@ -241,14 +243,10 @@ class SegmentReader:
             return True
         return (status.st_dev, status.st_ino) != self._mapped.identity
 
-    async def _reopen(self) -> bool:
+    async def _reopen(self) -> None:
         """Map what is at the path now, if it is a segment yet."""
-        try:
-            mapped = await anyio.to_thread.run_sync(map_page, self.path)
-        except SegmentNotInitializedError:
-            return False
-        self._go_over_to(mapped)
-        return True
+        with suppress(SegmentNotInitializedError):
+            self._go_over_to(await anyio.to_thread.run_sync(map_page, self.path))
 
     def reopen_if_replaced(self) -> bool:
         """Map what is at the path now, if that is another file and a segment; whether it is. Waits for the disk."""

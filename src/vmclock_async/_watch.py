@@ -44,6 +44,8 @@ class _Watch(ABC):
 
     def __init__(self) -> None:
         self._in_front = False
+        self._thread = 0
+        """Of the last that was in front: its event loop's."""
         self._others: Final[dict[anyio.Event, None]] = {}
         """Of the waiters that are not in front, in order of their coming."""
         self.polling_because: str | None = None
@@ -62,7 +64,7 @@ class _Watch(ABC):
             elif not self.active:
                 await anyio.sleep(timeout)
             else:
-                self._in_front = True
+                self._in_front, self._thread = True, threading.get_ident()
                 try:
                     await self._wait_in_front()
                 except anyio.ClosedResourceError:
@@ -99,6 +101,10 @@ class _Watch(ABC):
             woken.set()
             return
 
+    def _require_own_thread(self) -> None:
+        if self._in_front and threading.get_ident() != self._thread:
+            raise RuntimeError("tasks are waiting in another thread; close it there")
+
     @abstractmethod
     async def _wait_in_front(self) -> None:
         """Wait for the descriptor, and drain it."""
@@ -112,8 +118,8 @@ class InodeWatch(_Watch):
         super().__init__()
         self._inotify: INotify | None = None
         self._descriptor: int | None = None
-        self.watched: tuple[int, int] | None = None
-        """(st_dev, st_ino) of the file that is watched, or cannot be."""
+        self.watched: int | None = None
+        """The number (``Mapped.opened``) of the file that is watched, or cannot be."""
         self._following = threading.Lock()
         self._closed = False
 
@@ -122,19 +128,18 @@ class InodeWatch(_Watch):
         """Whether inotify wakes the waiters."""
         return self._descriptor is not None
 
-    async def follow(self, fd: int, identity: tuple[int, int]) -> None:
-        """Watch the file open at *fd*, whose (st_dev, st_ino) is *identity*, in place of the one before."""
+    async def follow(self, fd: int, number: int) -> None:
+        """Watch the file open at *fd*, the reader's *number*, in place of the one before."""
         # In a thread: loading libc by name, as the inotify library does, may run a subprocess.
-        await anyio.to_thread.run_sync(self._follow, fd, identity)
+        await anyio.to_thread.run_sync(self._follow, fd, number)
 
-    def _follow(self, fd: int, identity: tuple[int, int]) -> None:
+    def _follow(self, fd: int, number: int) -> None:
         import inotify_simple  # not at import: only who waits pays for ctypes
 
         mask = inotify_simple.flags.ATTRIB | inotify_simple.flags.DELETE_SELF | inotify_simple.flags.MOVE_SELF
         with self._following:
-            if self._closed or self.watched == identity:
+            if self._closed or self.watched == number:
                 return
-            self.watched = identity
             try:
                 if self._inotify is None:
                     self._inotify = inotify_simple.INotify(nonblocking=True)
@@ -147,6 +152,7 @@ class InodeWatch(_Watch):
                 self.polling_because = None
             except OSError as exc:
                 self.polling_because = f"no inotify watch: {exc.strerror}"
+            self.watched = number  # not before: who comes meanwhile waits here
         if self._closed:  # while this was under way
             self._release()
 
@@ -166,6 +172,7 @@ class InodeWatch(_Watch):
         Raises:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
+        self._require_own_thread()
         if self._in_front and self._inotify is not None:
             anyio.notify_closing(self._inotify)
         self._wake_all()
@@ -227,6 +234,7 @@ class DeviceWatch(_Watch):
         Raises:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop.
         """
+        self._require_own_thread()
         if self._in_front:
             with contextlib.suppress(ValueError):  # closed already
                 anyio.notify_closing(self._device.fileno())

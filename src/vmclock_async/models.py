@@ -21,6 +21,7 @@ from vmclock_async.abi import (
     BODY_OFFSET,
     BODY_SIZE,
     HEADER,
+    SEGMENT_SIZE,
     ClockStatus,
     CounterId,
     Flags,
@@ -328,7 +329,13 @@ class Snapshot(BaseModel):
 
     @classmethod
     def unpack(cls, page: bytes, *, inode: int, opened: int = 0) -> Self:
-        """The snapshot in *page*, at least 104 bytes that begin with the header."""
+        """The snapshot in *page*, which begins with the header.
+
+        Raises:
+            ValueError: fewer than 104 bytes.
+        """
+        if len(page) < SEGMENT_SIZE:
+            raise ValueError(f"a page has at least {SEGMENT_SIZE} bytes, not {len(page)}")
         magic, size, version, counter_id, time_type, seq_count = HEADER.unpack_from(page)
         values = {
             "magic": magic,
