@@ -1,8 +1,8 @@
 """Processors that stay awake while a latency is measured, as cyclictest(8) and tuned's latency profiles have it.
 
 At 100 commits a second a processor is idle for most of the time. What the first microseconds after that cost is up to
-the idle state, and in a virtual machine to what the host has done with the processor meanwhile: the same program was
-seen to take three times as long from one second to the next. That is real, but none of it is the program's.
+the idle state, and in a virtual machine to what the host has done with the processor meanwhile. That is real, but none
+of it is the program's.
 """
 
 import argparse
@@ -27,6 +27,6 @@ def keep(stack: ExitStack, *, let_idle: bool) -> None:
         qos = stack.enter_context(open(_PM_QOS, "wb", buffering=0))  # noqa: SIM115: the stack closes it
         qos.write(struct.pack("=i", 0))
     except OSError as exc:
-        print(f"processors go idle between commits: {_PM_QOS} cannot be written ({exc.strerror})")
+        print(f"processors go idle between commits: {_PM_QOS} cannot be written ({exc.strerror}); root may")
     else:
         print(f"processors stay awake ({_PM_QOS} is held at 0)")

@@ -7,9 +7,8 @@ Each commit moves the disruption marker; each reader is a process of its own tha
 processors most of them wait for one another: that is measured, too.
 
 Two yardsticks come along, under the same conditions: a process that does nothing but read() an inotify descriptor, and
-one that waits for it by ``anyio.wait_readable()``, than which no program on anyio can be faster; both look at the
-marker, and no more. Rounds go through all of them in turn. With --let-idle every step finds cold caches, and how cold
-they are is up to the host (see awake.py).
+one that waits for it by ``anyio.wait_readable()``, as the library does; both look at the marker, and no more. Rounds go
+through all of them in turn. A machine that others use, too, is not as fast in every second: compare within a round.
 """
 
 import argparse
@@ -106,6 +105,8 @@ def measure(how: str, readers: int, commits: int, rate: float) -> Run:
             for _ in range(readers)
         ]
         for process in processes:
+            stack.callback(process.terminate)  # where this fails, before they have seen the last
+        for process in processes:
             assert process.stdout is not None
             process.stdout.readline()
         sent, costs, started = {}, [], time.monotonic()
@@ -147,6 +148,8 @@ def main() -> None:
     if options.follow:
         follow(*options.follow)
         return
+    if min(options.commits, options.rate, options.rounds) <= 0:
+        parser.error("--commits, --rate and --rounds are more than 0")
     wanted = [(how, 1) for how in FOLLOWERS if how != "the event"]
     wanted += [("the event", readers) for readers in options.readers]
     runs: dict[tuple[str, int], list[Run]] = {each: [] for each in wanted}
@@ -157,16 +160,14 @@ def main() -> None:
                 run = measure(how, readers, options.commits, options.rate)
                 runs[how, readers].append(run)
                 if options.rounds > 1 and readers:
-                    print(f"round {number}: to {how}, {readers} readers: {percentiles(run.latencies)}", flush=True)
+                    print(f"round {number}, {readers} reading, to {how}: {percentiles(run.latencies)}", flush=True)
     for (how, readers), several in runs.items():
         latencies = [latency for run in several for latency in run.latencies]
         costs = [cost for run in several for cost in run.costs]
-        print(f"{readers} readers at {options.rate:g} commits a second: write(): {percentiles(costs)}")
+        print(f"{readers} reading by {how}: write(): {percentiles(costs)}")
         if readers:
             seen = len(latencies) / readers / len(costs)
-            print(
-                f"{readers} readers: from write() to {how}: {percentiles(latencies)}; of {seen:.0%} of the commits"
-            )
+            print(f"{readers} reading, from write() to {how}: {percentiles(latencies)}; {seen:.0%} of the commits")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/bench_wakeup.py [--commits 1000] [--rate 100 1000] [--let-idle]
 
-The writer puts CLOCK_MONOTONIC into the body just before it commits; the reader waits with ``wait_changed`` on
-asyncio and takes the difference once it has the snapshot.
+The writer puts CLOCK_MONOTONIC into the body before it builds and commits that; the reader waits with ``wait_changed``
+on asyncio and takes the difference once it has the snapshot.
 """
 
 import argparse

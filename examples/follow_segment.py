@@ -15,11 +15,12 @@ def news(before: Snapshot, after: Snapshot) -> str:
     found = []
     if before.body.disruption_marker != after.body.disruption_marker:
         found.append("the counter was disrupted: what was derived from it is void")
-    if before.body.vm_generation_counter != after.body.vm_generation_counter:
+    generations = before.body.vm_generation_counter, after.body.vm_generation_counter
+    if None not in generations and generations[0] != generations[1]:
         found.append("the machine was restored: make new keys, ids and connections")
-    if before.inode != after.inode:
+    if before.opened != after.opened:
         found.append("the segment was replaced")
-    if after.body.flags & Flags.DISRUPTION_IMMINENT:
+    if after.body.flags & ~before.body.flags & Flags.DISRUPTION_IMMINENT:
         found.append("a disruption is announced")
     return "; ".join(found)
 

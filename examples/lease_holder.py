@@ -2,6 +2,7 @@
 
     python examples/lease_holder.py LEDGER [SEGMENT] [--fence DEVICE] [--lease 2] [--every 0.1] [--lines 200]
 
+It ends once it has added as many lines under one lease; until then, a lease that it lost is followed by a new one.
 Each line that it adds to the file LEDGER begins with the token of its lease. Three things keep two workers from
 acting at once, however long one was paused:
 

@@ -115,11 +115,12 @@ def main() -> None:
     verifying = commands.add_parser("verify", help="look whether they are in order")
     verifying.add_argument("log", type=Path)
     arguments = parser.parse_args()
-    if arguments.command == "verify":
-        return verify(arguments.log)
     try:
-        anyio.run(partial(append, arguments))
-    except VMClockError as exc:
+        if arguments.command == "verify":
+            verify(arguments.log)
+        else:
+            anyio.run(partial(append, arguments))
+    except (VMClockError, OSError) as exc:
         sys.exit(f"transaction_log: {exc}")
 
 

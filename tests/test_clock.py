@@ -369,7 +369,7 @@ def test_a_segment_in_anothers_place_with_its_inode_number() -> None:
     mounted = (f"mkdir /mnt/{number}; mount -t tmpfs none /mnt/{number}" for number in (1, 2))
     command = in_own_mounts("mount -t tmpfs none /mnt", *mounted)
     lost, *events = subprocess.check_output([*command, ELSEWHERE_SCRIPT], text=True).splitlines()
-    assert lost.startswith("the lease is over: the segment's file number was")
+    assert lost.startswith("the lease is over: the segment was replaced")
     assert events == ["SegmentReplaced", "Disrupted"]
 
 

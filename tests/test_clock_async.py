@@ -672,7 +672,7 @@ HAPPENINGS = [
         lambda world: world.tell(clock_status=0, vm_generation_counter=5), "clock_status is UNKNOWN", id="no-bound"
     ),
     pytest.param(lambda world: world.tell(age_s=2000, vm_generation_counter=5), "2000 s old", id="stale"),
-    pytest.param(lambda world: world.replace(vm_generation_counter=5), "file number was", id="replaced"),
+    pytest.param(lambda world: world.replace(vm_generation_counter=5), "segment was replaced", id="replaced"),
     pytest.param(World.remove, "replaced by another, or removed", id="removed"),
     pytest.param(garbage_in_place, "replaced by another|magic", id="garbage"),
     pytest.param(World.stop_in_mid_commit, "stayed odd", id="unreadable"),

@@ -97,7 +97,10 @@ _ANNOUNCED: Final = int(Flags.DISRUPTION_SOON) | _IMMINENT
 
 
 def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
-    """What happened from *before* to *after*, both of one clock, the gravest first."""
+    """What happened from *before* to *after*, the gravest first.
+
+    Both are of one clock or reader: a replacement is told by ``Snapshot.opened``, which each counts for itself.
+    """
     events: list[Event] = []
     old, new = before.body, after.body
     if before.opened != after.opened:

@@ -48,8 +48,7 @@ _LONGEST_SLEEP_S: Final = 0.25
 class _Held(NamedTuple):
     """What must not change while a lease is held."""
 
-    file_number: int
-    """``Snapshot.opened``."""
+    opened: int
     marker: int
     generation: int | None
 
@@ -58,9 +57,11 @@ class _Held(NamedTuple):
         return cls(snapshot.opened, snapshot.body.disruption_marker, generation)
 
     def require(self, now: "_Held") -> None:
+        if now.opened != self.opened:
+            raise ClockDisruptedError("the segment was replaced by another")
         for what, before, after in zip(self._fields, self, now, strict=True):
             if before != after:
-                raise ClockDisruptedError(f"the segment's {what.replace('_', ' ')} was {before}, and is {after}")
+                raise ClockDisruptedError(f"the segment's {what} was {before}, and is {after}")
 
 
 @final

@@ -57,7 +57,8 @@ def publish(
 def _tell_the_end(publisher: Publisher, *, as_json: bool) -> None:
     done = publisher.statistics()
     number = "" if done.seq_count is None else f", seq_count {done.seq_count}"
-    complain(f"{done.commits} commits to {publisher.path}{number}")
+    commits = "1 commit" if done.commits == 1 else f"{done.commits} commits"
+    complain(f"{commits} to {publisher.path}{number}")
     if as_json:
         print_json(asdict(done))
 
