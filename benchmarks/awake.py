@@ -7,26 +7,30 @@ of it is the program's.
 
 import argparse
 import struct
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 _PM_QOS = "/dev/cpu_dma_latency"
 """Holds while it is open: microseconds, s32 (Linux, Documentation/power/pm_qos_interface.rst)."""
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
-    """The option that ``keep`` takes."""
+    """The option that ``kept`` takes."""
     parser.add_argument("--let-idle", action="store_true", help="let processors go idle between commits")
 
 
-def keep(stack: ExitStack, *, let_idle: bool) -> None:
-    """Keep all processors from idle states until *stack* ends; says what they do."""
-    if let_idle:
-        print("processors go idle between commits")
-        return
-    try:
-        qos = stack.enter_context(open(_PM_QOS, "wb", buffering=0))  # noqa: SIM115: the stack closes it
-        qos.write(struct.pack("=i", 0))
-    except OSError as exc:
-        print(f"processors go idle between commits: {_PM_QOS} cannot be written ({exc.strerror}); root may")
-    else:
-        print(f"processors stay awake ({_PM_QOS} is held at 0)")
+@contextmanager
+def kept(*, let_idle: bool) -> Iterator[None]:
+    """Keep all processors from idle states for the length of the block; says what they do."""
+    with ExitStack() as held:
+        if let_idle:
+            print("processors go idle between commits")
+        else:
+            try:
+                held.enter_context(open(_PM_QOS, "wb", buffering=0)).write(struct.pack("=i", 0))
+                print(f"processors stay awake ({_PM_QOS} is held at 0)")
+            except OSError as exc:
+                print(
+                    f"processors go idle between commits: {_PM_QOS} cannot be written ({exc.strerror}); root may"
+                )
+        yield

@@ -153,8 +153,7 @@ def main() -> None:
     wanted = [(how, 1) for how in FOLLOWERS if how != "the event"]
     wanted += [("the event", readers) for readers in options.readers]
     runs: dict[tuple[str, int], list[Run]] = {each: [] for each in wanted}
-    with ExitStack() as stack:
-        awake.keep(stack, let_idle=options.let_idle)
+    with awake.kept(let_idle=options.let_idle):
         for number in range(1, options.rounds + 1):
             for how, readers in wanted:
                 run = measure(how, readers, options.commits, options.rate)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 
 import anyio
 import awake
@@ -62,8 +61,7 @@ def main() -> None:
     if options.follow:
         anyio.run(follow, options.follow)
         return
-    with ExitStack() as stack:
-        awake.keep(stack, let_idle=options.let_idle)
+    with awake.kept(let_idle=options.let_idle):
         for rate in options.rate:
             latencies = measure(options.commits, rate)
             for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)):

@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio
 import anyio.lowlevel
 
-from vmclock_async._reader import unstable_error
+from vmclock_async._reader import UNSTABLE_S, unstable_error
 from vmclock_async._readings import Readings, require_limit
 from vmclock_async.abi import ClockStatus, CounterId
 from vmclock_async.errors import ClockDisruptedError, ClockError, SegmentNotInitializedError, SegmentUnstableError
@@ -26,8 +26,6 @@ __all__ = ("Clockwork",)
 
 _LONGEST_SLEEP_S: Final = 60.0
 """Between looks of who waits for a time or a status, though nothing wakes."""
-_UNSTABLE_S: Final = 0.1
-"""How long async methods wait for a commit to end, as ``SegmentReader.snapshot`` does."""
 _AHEAD_S: Final = 0.25
 """Between looks of who waits for a bound, which may come without a commit."""
 _AGAIN_S: Final = 0.05
@@ -167,7 +165,7 @@ class Clockwork(Readings):
 
     async def _look_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
         """A sample; the loop goes on while a commit is in progress, for 0.1 s, or *limit_s* seconds if that is less."""
-        wait_s = max(0.0, min(limit_s, _UNSTABLE_S))
+        wait_s = max(0.0, min(limit_s, UNSTABLE_S))
         give_up = anyio.current_time() + wait_s
         first: int | None = None
         while True:

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from vmclock_async._merging import Merger
 from vmclock_async._relaying import is_relayed
+from vmclock_async._validation import validation_reason
 from vmclock_async.errors import InvalidUpdateError, SourceError
-from vmclock_async.models import BodyUpdate, Contents, VMClockBody, validation_reason
+from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import MarksDisruption, Source
 from vmclock_async.timebase import Continuity, counter_ticks

@@ -16,10 +16,10 @@ from vmclock_async._watch import DeviceWatch, InodeWatch
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
-__all__ = ("SegmentReader", "SegmentReaderStatistics", "unstable_error")
+__all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_error")
 
-SNAPSHOT_LIMIT_S: Final = 0.1
-"""Longest time a synchronous read tries, as the Linux driver's own limit."""
+UNSTABLE_S: Final = 0.1
+"""How long a commit is waited for that is in progress, as the Linux driver does."""
 _RETRY_S: Final = 0.0002
 _unpack: Final = Snapshot.unpack
 """Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
@@ -98,7 +98,7 @@ class SegmentReader:
         Raises:
             As ``snapshot``.
         """
-        return self.sample_within(SNAPSHOT_LIMIT_S)
+        return self.sample_within(UNSTABLE_S)
 
     def sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
         """The same, waiting at most *limit_s* seconds for a commit to end; others have the processor meanwhile.
@@ -168,12 +168,12 @@ class SegmentReader:
             # Watch first and look second, or a commit between the two would wake nobody.
             if self._inode_watch.watched != self._mapped.opened:
                 await self._follow()
-            snapshot = self._attempt_initialized()
-            # No await between opening another file and giving what is in it: a cancellation there would lose it.
-            if (snapshot is None or (snapshot.opened, snapshot.seq_count) == seen) and self.is_replaced():
+            snapshot = self._changed_from(seen)
+            if snapshot is None and self.is_replaced():
                 await self._reopen()
-                snapshot = self._attempt_initialized()
-            if snapshot is not None and (snapshot.opened, snapshot.seq_count) != seen:
+                # No await between opening another file and giving what is in it: a cancellation there would lose it.
+                snapshot = self._changed_from(seen)
+            if snapshot is not None:
                 return snapshot
             self._waits += 1
             try:
@@ -218,12 +218,15 @@ class SegmentReader:
             self._unpacked = unpacked = copy, snapshot
         return unpacked[1], counter
 
-    def _attempt_initialized(self) -> Snapshot | None:
+    def _changed_from(self, seen: tuple[int, int]) -> Snapshot | None:
+        """The page, if it can be read and is not what was *seen*: `opened` and `seq_count`."""
         try:
             sample = self._attempt()
         except SegmentNotInitializedError:
             return None  # a cold start in place: the first commit is still to come
-        return sample[0] if sample else None
+        if sample is None or (sample[0].opened, sample[0].seq_count) == seen:
+            return None
+        return sample[0]
 
     @property
     def page(self) -> _core.Page:

@@ -53,6 +53,7 @@ MAX_SIZE: Final = 4096
 SEQ_COUNT_MODULUS: Final = 2**32
 
 HEADER: Final = struct.Struct("<IIHBBI")
+"""The fields of ``Header``, as the page has them."""
 _BODY = struct.Struct("<QQ2xBBhBBQQQQQQQQ")
 _GENERATION = struct.Struct("<Q")
 
@@ -190,13 +191,14 @@ def pack_body(body: Mapping[str, Any]) -> bytes:
     Raises:
         struct.error: a value out of its field's range.
     """
-    generation = body["vm_generation_counter"]
-    present = 0 if generation is None else _GENERATION_PRESENT
+    flags, generation = body["flags"], body["vm_generation_counter"]
+    if generation is not None:
+        flags = int(flags) | _GENERATION_PRESENT
     # Field by field, as in unpack_body: this is on the way of each commit, which in an idle machine finds cold
     # caches, and there every step between costs more than what it does.
     packed = _BODY.pack(
         body["disruption_marker"],
-        body["flags"] | present if present else body["flags"],
+        flags,
         body["clock_status"],
         body["leap_second_smearing_hint"],
         body["tai_offset_sec"],

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import anyio
 
 from vmclock_async._beside import beside
+from vmclock_async._reader import UNSTABLE_S
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ("Lease", "open_lease")
 
 
-_UNSTABLE_S: Final = 0.1
-"""For how long a page is waited for that cannot be read, as everywhere."""
 _LONGEST_SLEEP_S: Final = 0.25
 """Between looks of a lease that nothing wakes: a bound that was lost by age, a path that leads nowhere, wake nobody."""
 
@@ -184,7 +183,7 @@ class Lease:
 
     async def _left_patiently(self) -> tuple[Snapshot, float]:
         """The page, and seconds that are left; what cannot be read is waited for, but not beyond the lease's end."""
-        give_up = anyio.current_time() + _UNSTABLE_S
+        give_up = anyio.current_time() + UNSTABLE_S
         while True:
             sample = await self._clock._look_patiently(self._end - anyio.current_time())
             try:

@@ -13,8 +13,8 @@ from enum import IntEnum
 from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from vmclock_async.abi import (
     BODY_FIELDS,
@@ -32,7 +32,7 @@ from vmclock_async.abi import (
     unpack_body,
 )
 
-__all__ = ("VALIDITY_FLAGS", "BodyUpdate", "Contents", "Snapshot", "VMClockBody", "validation_reason")
+__all__ = ("VALIDITY_FLAGS", "BodyUpdate", "Contents", "Snapshot", "VMClockBody")
 
 
 class _Range:
@@ -368,7 +368,8 @@ def _trusted(model: type[_Model], values: dict[str, Any], fields: set[str]) -> _
     """An instance of *model* from *values* for all *fields*, of the fields' own types and in range already.
 
     What model_construct() does, less its walk over aliases and defaults, in a quarter of its time: this is on the
-    way from a commit to the reader that it wakes. *fields* is shared by all instances; they are frozen.
+    way from a commit to the reader that it wakes, where each look-up counts. *fields* is shared by
+    all instances; they are frozen.
     """
     instance = _new(model)
     _set(instance, "__dict__", values)
@@ -376,33 +377,3 @@ def _trusted(model: type[_Model], values: dict[str, Any], fields: set[str]) -> _
     _set(instance, "__pydantic_extra__", None)
     _set(instance, "__pydantic_private__", None)
     return instance
-
-
-def validation_reason(error: ValidationError) -> str:
-    """What *error* found, on one line: each field with what is allowed and what was given; the first three."""
-    details = error.errors(include_url=False, include_context=False)
-    found = [_describe(detail) for detail in details[:3]]
-    if len(details) > 3:
-        found.append(f"and {len(details) - 3} more")
-    return "; ".join(found)
-
-
-def _describe(detail: ErrorDetails) -> str:
-    where = _shortened(".".join(str(part) for part in detail["loc"]))
-    message = detail["msg"]
-    match detail["type"]:
-        case "extra_forbidden":
-            return f"{where}: no such field"
-        case "missing":
-            return f"{where}: is missing"
-        case "json_invalid":
-            return f"not JSON ({message.removeprefix('Invalid JSON: ')})"
-        case "value_error":  # of a settings model's own validator: about several fields at once
-            return f"{where + ': ' if where else ''}{message.removeprefix('Value error, ')}"
-        case _:
-            return f"{where + ': ' if where else ''}{message}, not {_shortened(repr(detail['input']))}"
-
-
-def _shortened(text: str) -> str:
-    line = text.replace("\n", "\\n")
-    return line if len(line) <= 60 else line[:57] + "..."

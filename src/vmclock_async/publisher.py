@@ -36,6 +36,7 @@ from pydantic import ValidationError
 
 from vmclock_async._committing import Committer
 from vmclock_async._page import absolute
+from vmclock_async._validation import validation_reason
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
 from vmclock_async.errors import (
     InvalidUpdateError,
@@ -43,7 +44,7 @@ from vmclock_async.errors import (
     SourceUnavailableError,
     VMClockError,
 )
-from vmclock_async.models import BodyUpdate, validation_reason
+from vmclock_async.models import BodyUpdate
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import Source
 

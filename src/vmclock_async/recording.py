@@ -16,9 +16,10 @@ from typing import IO, Annotated, Final, Literal, Self, cast, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from vmclock_async._validation import validation_reason
 from vmclock_async.abi import MAX_SIZE, SEGMENT_SIZE
 from vmclock_async.errors import RecordingError
-from vmclock_async.models import VMClockBody, validation_reason
+from vmclock_async.models import VMClockBody
 
 __all__ = ("Record", "RecordingHeader", "RecordingReader", "RecordingWriter")
 

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast, final, runt
 
 from pydantic import BaseModel, ValidationError
 
+from vmclock_async._validation import validation_reason
 from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSourceError
-from vmclock_async.models import BodyUpdate, validation_reason
+from vmclock_async.models import BodyUpdate
 
 __all__ = (
     "ENTRY_POINT_GROUP",
