@@ -1,17 +1,21 @@
-"""Waiting on a device's descriptor: it never spins, whatever the driver says; on every event loop.
+"""Waiting on a device's descriptor: it never spins, whatever the driver says; on every event loop. Closing, too.
 
-That a change wakes takes a real device: see tests/guest.
+That a change of the device wakes takes a real device: see tests/guest.
 """
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import anyio
+import inotify_simple
 import pytest
 
-from vmclock_async._watch import DeviceWatch
+from vmclock_async._watch import DeviceWatch, InodeWatch
 
 LONG_S = 30.0
 """A wait that lasts so long has not been woken."""
@@ -146,3 +150,45 @@ async def test_closing_wakes_the_waiters(opened: Callable[[int], Opened]) -> Non
             tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             watch.close()
+
+
+@pytest.mark.anyio
+async def test_closing_wakes_while_the_next_file_is_being_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread is at work on the watch: the waiter does not wait for it, and it gives the descriptor back."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    rm_watch = inotify_simple.INotify.rm_watch
+
+    def slow_rm_watch(inotify: Any, descriptor: int) -> None:
+        reached.set()
+        go_on.wait(5)
+        rm_watch(inotify, descriptor)
+
+    monkeypatch.setattr(inotify_simple.INotify, "rm_watch", slow_rm_watch)
+    watch = InodeWatch()
+    outcomes: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await watch.wait(LONG_S)
+        except anyio.ClosedResourceError:
+            outcomes.append("closed")
+
+    with (tmp_path / "first").open("w") as first, (tmp_path / "second").open("w") as second:
+        before = len(os.listdir("/proc/self/fd"))
+        await watch.follow(first.fileno(), 0)
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(watch.follow, second.fileno(), 1)
+                while not reached.is_set():
+                    await anyio.sleep(0.001)
+                watch.close()
+                while not outcomes:
+                    await anyio.sleep(0.001)
+                go_on.set()
+        assert outcomes == ["closed"]
+        assert len(os.listdir("/proc/self/fd")) == before

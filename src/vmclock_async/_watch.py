@@ -13,8 +13,8 @@ Two ways, one for each kind of file:
 
 Invariants:
     * One descriptor a reader, however many tasks wait: two tasks may not wait on one descriptor, and a user has
-      128 inotify instances. The first waiter waits on the descriptor. When that is ready, it wakes all others; when
-      it leaves for another reason, one, which takes its place: else each time-out would wake everybody.
+      128 inotify instances. The first waiter waits on the descriptor. When that is ready, all others are woken; when
+      the first leaves for another reason, one, which takes its place: else each time-out would wake everybody.
     * What is queued is drained before the caller looks at the page, so a commit after the look wakes.
     * Every wait ends after its time-out at the latest: losing the watch costs latency, never a change.
 """
@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 import anyio.to_thread
 
+from vmclock_async._readable import Readable
+
 if TYPE_CHECKING:
     from _typeshed import HasFileno
     from inotify_simple import INotify
 
-_EVENTS_BYTES: Final = 4096
-"""More than is queued for one watch, as equal events that follow each other are merged; what is left wakes again."""
 _PAGE_BYTES: Final = 4096
 _IN_VAIN: Final = 3
 """How often in a row a device may be ready without a change before it is given up."""
@@ -58,26 +58,22 @@ class _Watch(ABC):
 
     async def wait(self, timeout: float) -> None:
         """Return at the next change, or after *timeout* seconds, or now and then for no reason."""
-        with anyio.move_on_after(timeout):
-            if self._in_front:
+        if self._in_front:
+            with anyio.move_on_after(timeout):
                 await self._wait_behind()
-            elif not self.active:
-                await anyio.sleep(timeout)
-            else:
-                self._in_front, self._thread = True, threading.get_ident()
-                try:
-                    await self._wait_in_front()
-                except anyio.ClosedResourceError:
-                    self._wake_all()
-                    raise
-                except BaseException:  # cancelled, or its time is over
+        elif not self.active:
+            await anyio.sleep(timeout)
+        else:
+            self._in_front, self._thread = True, threading.get_ident()
+            try:
+                await self._wait_in_front(timeout)
+            except anyio.ClosedResourceError:
+                self._wake_all()
+                raise
+            finally:
+                self._in_front = False
+                if self._others:  # not woken: its time is over, or it was cancelled
                     self._wake_one()
-                    raise
-                else:
-                    if self._others:
-                        self._wake_all()
-                finally:
-                    self._in_front = False
 
     async def _wait_behind(self) -> None:
         woken = anyio.Event()
@@ -106,8 +102,8 @@ class _Watch(ABC):
             raise RuntimeError("tasks are waiting in another thread; close it there")
 
     @abstractmethod
-    async def _wait_in_front(self) -> None:
-        """Wait for the descriptor, and drain it."""
+    async def _wait_in_front(self, timeout: float) -> None:
+        """Wait for the descriptor, for *timeout* seconds at most; drain it, and wake all others."""
 
 
 @final
@@ -117,6 +113,8 @@ class InodeWatch(_Watch):
     def __init__(self) -> None:
         super().__init__()
         self._inotify: INotify | None = None
+        self._queue: Readable | None = None
+        """What inotify has to tell."""
         self._descriptor: int | None = None
         self.watched: int | None = None
         """The number (``Mapped.opened``) of the file that is watched, or cannot be."""
@@ -143,6 +141,7 @@ class InodeWatch(_Watch):
             try:
                 if self._inotify is None:
                     self._inotify = inotify_simple.INotify(nonblocking=True)
+                    self._queue = Readable(self._inotify, self._wake_all)
                 elif self._descriptor is not None:
                     with contextlib.suppress(OSError):  # the kernel drops a watch along with its inode
                         self._inotify.rm_watch(self._descriptor)
@@ -156,15 +155,9 @@ class InodeWatch(_Watch):
         if self._closed:  # while this was under way
             self._release()
 
-    async def _wait_in_front(self) -> None:
-        inotify = self._inotify
-        if inotify is None:
-            return
-        try:
-            await anyio.wait_readable(inotify)
-            os.read(inotify.fileno(), _EVENTS_BYTES)
-        except BlockingIOError:
-            pass  # nothing there after all
+    async def _wait_in_front(self, timeout: float) -> None:
+        if self._queue is not None:
+            await self._queue.wait(timeout)
 
     def close(self) -> None:
         """Wake the waiters, who find the reader closed, and give the descriptor back.
@@ -173,17 +166,17 @@ class InodeWatch(_Watch):
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
         self._require_own_thread()
-        if self._in_front and self._inotify is not None:
-            anyio.notify_closing(self._inotify)
+        if self._queue is not None:
+            self._queue.stop()
         self._wake_all()
         self._closed = True
         if not self._following.locked():  # else a thread is at work on it, and releases it after
             self._release()
 
     def _release(self) -> None:
-        inotify, self._inotify, self._descriptor = self._inotify, None, None
-        if inotify is not None:
-            inotify.close()
+        queue, self._queue, self._inotify, self._descriptor = self._queue, None, None, None
+        if queue is not None:
+            queue.close()
 
 
 @final
@@ -208,7 +201,12 @@ class DeviceWatch(_Watch):
         """Whether the device wakes the waiters."""
         return self.polling_because is None
 
-    async def _wait_in_front(self) -> None:
+    async def _wait_in_front(self, timeout: float) -> None:
+        with anyio.move_on_after(timeout):
+            await self._wait_for_device()
+            self._wake_all()
+
+    async def _wait_for_device(self) -> None:
         try:
             fd = self._device.fileno()
         except ValueError:
