@@ -520,16 +520,17 @@ async def test_seq_count_0_may_have_been_seen(segment_path: Path, make_page: Mak
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("poll_interval", [0.05, NEVER_S])
 @pytest.mark.parametrize("waiters", [1, 3])
 async def test_a_path_made_anew_is_a_change_whatever_its_number(
-    segment_path: Path, make_page: MakePage, waiters: int
+    segment_path: Path, make_page: MakePage, waiters: int, poll_interval: float
 ) -> None:
-    """Every waiter gets the segment of the new inode, though it has the number they have all seen."""
+    """Every waiter gets the segment of the new inode, though it has the number they have all seen, and soon."""
     segment_path.write_bytes(make_page(seq_count=2))
     seen: list[Snapshot] = []
 
     async def follow(reader: SegmentReader) -> None:
-        seen.append(await reader.wait_changed(2))
+        seen.append(await reader.wait_changed(2, poll_interval=poll_interval))
 
     with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
         old_inode = reader.snapshot().inode

@@ -21,6 +21,8 @@ __all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_e
 UNSTABLE_S: Final = 0.1
 """How long a commit is waited for that is in progress, as the Linux driver does."""
 _RETRY_S: Final = 0.0002
+_AWAY_S: Final = 0.05
+"""Between looks of who waits while the path leads to no segment, or to one that has begun just now."""
 _unpack: Final = Snapshot.unpack
 """Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
 
@@ -151,7 +153,8 @@ class SegmentReader:
             seq_count: the number last seen, or the snapshot. A snapshot says of which file the number is; where
                 several tasks wait, one may have opened a new file while another was busy.
             poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify), and
-                so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not.
+                so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not. While there is no segment
+                at the path it looks every 50 ms at least.
 
         Raises:
             SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as ``snapshot``.
@@ -168,8 +171,10 @@ class SegmentReader:
             # Watch first and look second, or a commit between the two would wake nobody.
             if self._inode_watch.watched != self._mapped.opened:
                 await self._follow()
-            snapshot = self._changed_from(seen)
+            snapshot, timeout = self._changed_from(seen), poll_interval
             if snapshot is None and self.is_replaced():
+                # What begins there wakes nobody: the watch is on the file before.
+                timeout = min(poll_interval, _AWAY_S)
                 await self._reopen()
                 # No await between opening another file and giving what is in it: a cancellation there would lose it.
                 snapshot = self._changed_from(seen)
@@ -177,7 +182,7 @@ class SegmentReader:
                 return snapshot
             self._waits += 1
             try:
-                await self._watch.wait(poll_interval)
+                await self._watch.wait(timeout)
             except anyio.ClosedResourceError as exc:
                 raise self._closed_error() from exc
 
