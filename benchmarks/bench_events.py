@@ -8,7 +8,8 @@ processors most of them wait for one another: that is measured, too.
 
 Two yardsticks come along, under the same conditions: a process that does nothing but read() an inotify descriptor, and
 one that waits for it by ``anyio.wait_readable()``, as a program on anyio would; both look at the marker, and no more.
-Rounds go through all of them in turn. A machine that others use, too, is not as fast in every second: compare within a round.
+Rounds go through all of them in turn. A machine that others use, too, is not as fast in every second: compare within a
+round.
 """
 
 import argparse
