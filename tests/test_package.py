@@ -89,7 +89,7 @@ def test_missing_core_says_how_to_build_it() -> None:
 
 
 def test_package_never_imports_asyncio_by_name() -> None:
-    """Nothing here is bound to one event loop: anyio alone."""
+    """Nothing here is bound to one event loop. What is quicker with asyncio is for those who run it already."""
     for package in PACKAGES:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             spec = importlib.util.find_spec(module.name)

@@ -11,25 +11,29 @@ Invariants:
       only then, and in the loop's own thread, may it be closed.
 """
 
-import asyncio
 import os
+import sys
 from collections.abc import Callable
 from io import FileIO
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import anyio
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future, TimerHandle
 
 _BYTES: Final = 256
 """Sixteen events of a watch on a file; equal ones that follow each other are merged, and what is left wakes again."""
 
 
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+def _asyncio_loop() -> "AbstractEventLoop | None":
     """The event loop of the task that asks; None where that is not asyncio's."""
+    asyncio = sys.modules.get("asyncio")  # whoever runs a loop of its has imported it; others are not made to
     try:
-        task = asyncio.current_task()
-    except RuntimeError:  # no loop of asyncio's runs here
+        task = asyncio.current_task() if asyncio else None
+    except RuntimeError:  # no loop of its runs here
         return None
-    return None if task is None else task.get_loop()  # none: trio, as a guest in asyncio's loop
+    return task.get_loop() if task else None  # none: trio, as a guest in asyncio's loop
 
 
 @final
@@ -44,10 +48,10 @@ class Readable:
     def __init__(self, file: FileIO, on_readable: Callable[[], None]) -> None:
         self._file: Final = file
         self._on_readable: Final = on_readable
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: AbstractEventLoop | None = None
         """That has the descriptor."""
-        self._waiter: asyncio.Future[bool] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiter: Future[bool] | None = None
+        self._timer: TimerHandle | None = None
         """The waiter's."""
         self._waits_by_anyio = False
         self._closing = False
@@ -65,7 +69,7 @@ class Readable:
             self._leave_loop()
             loop.add_reader(self._file.fileno(), self._read)
             self._loop = loop
-        waiter: asyncio.Future[bool] = loop.create_future()
+        waiter: Future[bool] = loop.create_future()
         self._waiter = waiter
         self._timer = loop.call_later(timeout, self._end_wait, waiter, False)
         try:
@@ -83,13 +87,13 @@ class Readable:
         if self._waiter is not None:
             self._end_wait(self._waiter, True)
 
-    def _end_wait(self, waiter: "asyncio.Future[bool]", readable: bool, /) -> None:
+    def _end_wait(self, waiter: "Future[bool]", readable: bool, /) -> None:
         self._waiter = None
         if not waiter.done():  # else it was cancelled
             waiter.set_result(readable)
         waiter.get_loop().call_soon(self._tidy_up, self._timer)  # its turn comes after the task's
 
-    def _tidy_up(self, timer: asyncio.TimerHandle | None) -> None:
+    def _tidy_up(self, timer: "TimerHandle | None") -> None:
         if timer is not None:
             timer.cancel()
         if self._waiter is None:  # else the task waits again already
