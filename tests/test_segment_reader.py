@@ -7,6 +7,7 @@ poll interval is so long that only the watch can have woken the reader in time.
 import asyncio
 import json
 import os
+import random
 import resource
 import socket
 import struct
@@ -14,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
@@ -607,6 +608,41 @@ async def test_a_replacement_that_one_waiter_finds_is_a_change_for_all(
             replacement.rename(segment_path)
         assert reader.statistics().reopened == 1
     assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(2, BODY)] * 2
+
+
+@pytest.mark.anyio
+async def test_no_waking_is_lost(segment_path: Path) -> None:
+    """Each commit wakes every task before the next, though tasks are cancelled and segments replaced at random."""
+    chance = random.Random(1)
+    seen = [0] * 4
+    rounds = 200
+
+    async def follow(task: int, reader: SegmentReader) -> None:
+        snapshot = reader.snapshot()
+        while (number := snapshot.body.counter_value) < rounds:
+            seen[task] = number
+            with anyio.move_on_after(chance.choice([0, 0.001, NEVER_S, NEVER_S])):
+                snapshot = await reader.wait_changed(snapshot, poll_interval=NEVER_S)
+        seen[task] = number
+
+    with ExitStack() as stack, anyio.fail_after(2 * BOUND_S):
+        writer = stack.enter_context(SegmentWriter(segment_path))
+        writer.write(VMClockBody())
+        reader = stack.enter_context(SegmentReader(segment_path))
+        async with anyio.create_task_group() as tasks:
+            for task in range(len(seen)):
+                tasks.start_soon(follow, task, reader)
+            for number in range(1, rounds + 1):
+                if chance.random() < 0.1:
+                    writer.close()
+                    segment_path.unlink()
+                    await anyio.sleep(chance.choice([0, 0.001]))
+                    writer = stack.enter_context(SegmentWriter(segment_path))
+                    await anyio.sleep(chance.choice([0, 0.001]))
+                writer.write(VMClockBody(counter_value=number))
+                while min(seen) < number:
+                    await anyio.sleep(0.0002)
+        assert reader.statistics().reopened > 10
 
 
 @pytest.mark.anyio
