@@ -61,14 +61,14 @@ def contains(interval: TimeInterval, moment_ns: Fraction) -> bool:
 
 
 def body_at(counter: int, **changes: object) -> VMClockBody:
-    """A sound body with its reference at *counter*."""
+    """A sound body with its reference at *counter*, which may be negative: before the machine's boot."""
     sec, ns = divmod(true_ns(counter) + REFERENCE_WRONG_NS, 10**9)
     tick_ns = origin().ns_per_tick * (1 + PERIOD_WRONG)
     period = fixed_point_period(tick_ns.numerator, tick_ns.denominator)
     values = {
         "flags": BOUNDED,
         "clock_status": ClockStatus.SYNCHRONIZED,
-        "counter_value": counter,
+        "counter_value": counter % 2**64,
         "counter_period_shift": period.shift,
         "counter_period_frac_sec": period.frac_sec,
         "counter_period_maxerror_rate_frac_sec": math.ceil(period.frac_sec * PERIOD_BOUND),
