@@ -34,8 +34,8 @@ def exchange(
 ) -> Exchange:  # fmt: skip
     """An exchange in no time, or in *trip_ticks*, in which the clock went on by *trip_ns* (RAW's, if None)."""
     passed_ns = trip_ticks // 2 if trip_ns is None else trip_ns
-    before = Pairing(counter, clock_ns, windows[0])
-    after = Pairing(counter + trip_ticks, clock_ns + passed_ns, windows[1])
+    before = Pairing(counter % 2**64, clock_ns, windows[0])
+    after = Pairing((counter + trip_ticks) % 2**64, clock_ns + passed_ns, windows[1])
     said.setdefault("ref_time_ns", Fraction(clock_ns))
     return Exchange(kernel or timex(), before, tracking(**said), after)
 

@@ -117,7 +117,6 @@ KERNEL: Final = (
 )  # fmt: skip
 
 RECKONING: Final = (
-    Mutant("(later - earlier + 2**63)", "(earlier - later + 2**63)", "sign of the ticks"),
     Mutant("TimeType.TAI else 0\n    low", "TimeType.TAI and False else 0\n    low", "drop the TAI offset"),
     Mutant("time.low + offset_s", "time.low - offset_s", "sign of the TAI offset"),
     Mutant("time.high + offset_s", "time.high - offset_s", "sign of the TAI offset, latest"),
@@ -195,6 +194,7 @@ MERGING: Final = (
 )  # fmt: skip
 
 TIMEBASE: Final = (
+    Mutant("(later - earlier + 2**63)", "(earlier - later + 2**63)", "sign of the ticks"),
     Mutant("/ 10**9) + 1\n", "/ 10**9)\n", "drop the period's rounding"),
     Mutant("(ticks_off * ns_per_tick + ns_off + 2)", "(ns_off + 2)", "drop the windows"),
     Mutant("(ticks_off * ns_per_tick + ns_off + 2)", "(ticks_off * ns_per_tick + 2)", "drop the distance"),

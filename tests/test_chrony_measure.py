@@ -156,7 +156,7 @@ def test_bound_of_the_first_period(residual_ppm: int) -> None:
 
 
 def measured_once_a_second(
-    count: int, *, fast_ppm: int, offsets_ns: dict[int, int] | None = None, **said: Any
+    count: int, *, fast_ppm: int, offsets_ns: dict[int, int] | None = None, first: int = 0, **said: Any
 ) -> list[BodyUpdate]:
     """Updates of one estimator whose true time takes *fast_ppm* more nanoseconds a tick than RAW."""
     measuring = estimator()
@@ -166,7 +166,7 @@ def measured_once_a_second(
         offset_ns = Fraction((offsets_ns or {}).get(second, 0))
         updates.append(
             measuring.measure(
-                exchange(counter=2 * NS * second, clock_ns=clock_ns, offset_ns=offset_ns, **said), RAW
+                exchange(counter=first + 2 * NS * second, clock_ns=clock_ns, offset_ns=offset_ns, **said), RAW
             )
         )
     return updates
@@ -181,6 +181,16 @@ def test_later_periods_are_the_slope() -> None:
     # Two ticks of rounding, and two nanoseconds, over three seconds.
     own = (2 * slope + 2) / (6 * NS - 2)
     assert has_rates(updates[4], slope, slope * 52 * PPM + own + TICK_NS * 10 * PPM)
+
+
+def test_measurements_go_on_past_the_counters_end() -> None:
+    """Counter values are modulo 2**64: whether their end lies between pairings or exchanges changes nothing."""
+    told = measured_once_a_second(6, fast_ppm=7, trip_ticks=4000)
+    for first in (2**64 - 5 * NS, 2**64 - 6 * NS - 2000):
+        past_the_end = measured_once_a_second(6, fast_ppm=7, trip_ticks=4000, first=first)
+        for update, same in zip(past_the_end, told, strict=True):
+            assert same.counter_value is not None
+            assert update == same.model_copy(update={"counter_value": (first + same.counter_value) % 2**64})
 
 
 def test_slope_is_of_true_time() -> None:

@@ -269,12 +269,17 @@ def test_first_rate_is_raws_with_the_kernels_correction() -> None:
     assert rate.error == raw.error * Fraction(10001, 10000) + Fraction(1, 2 * NS)
 
 
-def test_later_rates_are_the_clocks_own() -> None:
-    """From the second reading on it is the clock's own slope, whatever the kernel says of frequency."""
+@pytest.mark.parametrize("first", [0, 2**64 - 7 * NS])
+def test_later_rates_are_the_clocks_own(first: int) -> None:
+    """From the second reading on it is the clock's own slope, whatever the kernel says of frequency.
+
+    So it is where the counter, which is modulo 2**64, begins again in between.
+    """
     steering = Steering()
     for second in range(20):
         utc_ns = 1_790_000_000 * NS + second * (NS + 50_000)
-        rate = steering.rate(reading(second * 2 * NS, realtime_ns=utc_ns, frequency_ppb=-7000), RAW)
+        counter = (first + second * 2 * NS) % 2**64
+        rate = steering.rate(reading(counter, realtime_ns=utc_ns, frequency_ppb=-7000), RAW)
         expected = Fraction(1, 2) * (1 - 7 * PPM if second == 0 else 1 + 50 * PPM)
         assert rate.ns_per_tick == expected
     assert rate.error < 10 * PPM / 1000

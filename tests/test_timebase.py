@@ -130,6 +130,16 @@ def slope_of(samples: list[Pairing]) -> Slope:
     return slope
 
 
+@pytest.mark.parametrize("to_the_end", [5 * 10**5, 15 * 10**5, 10**6])
+def test_slope_goes_on_past_the_counters_end(to_the_end: int) -> None:
+    """Counter values are modulo 2**64: the slope across their end is that of any other place."""
+    rates = [
+        slope_of([Pairing((first + i * 10**6) % 2**64, i * 500_000 + i % 2, 10) for i in range(4)]).rate()
+        for first in (10**6, 2**64 - to_the_end)
+    ]
+    assert rates[0] == rates[1]
+
+
 TRUE_RATES = st.fractions(Fraction(1, 20), 20, max_denominator=10**6)
 
 

@@ -46,6 +46,7 @@ from vmclock_async.timebase import (
     Slope,
     Timescale,
     Timex,
+    ticks_between,
     timescale,
 )
 
@@ -160,7 +161,7 @@ class Exchange(NamedTuple):
     @property
     def round_trip_ticks(self) -> int:
         """Ticks between the pairings."""
-        return self.after.counter_ticks - self.before.counter_ticks
+        return ticks_between(self.before.counter_ticks, self.after.counter_ticks)
 
     @property
     def age_ns(self) -> Fraction:
@@ -266,7 +267,7 @@ class _Estimate(NamedTuple):
 
     def contradicts(self, earlier: "_Estimate") -> bool:
         """Whether *earlier*, carried forward, is farther away than both errors reach."""
-        ticks = self.counter_ticks - earlier.counter_ticks
+        ticks = ticks_between(earlier.counter_ticks, self.counter_ticks)
         away = abs(self.true_ns - earlier.true_ns - ticks * earlier.ns_per_tick)
         return away > self.max_error_ns + earlier.max_error_ns + ticks * earlier.maxerror
 

@@ -28,6 +28,7 @@ from vmclock_async.timebase import (
     Timescale,
     Timex,
     leap_indicator,
+    ticks_between,
     timescale,
 )
 from vmclock_kernel.written import STEP_NS
@@ -97,7 +98,7 @@ class Steering:
         last = self._last
         if last is None or (last.timescale, last.after.state) != (reading.timescale, reading.after.state):
             return False
-        ticks = reading.pairing.counter_ticks - last.pairing.counter_ticks
+        ticks = ticks_between(last.pairing.counter_ticks, reading.pairing.counter_ticks)
         passed_ns = reading.pairing.clock_ns - last.pairing.clock_ns
         windows = reading.pairing.window_ticks + last.pairing.window_ticks
         expected_ns = ticks * raw.ns_per_tick

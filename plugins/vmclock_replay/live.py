@@ -26,7 +26,7 @@ from vmclock_async.abi import ClockStatus, CounterId, TimeType
 from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
 from vmclock_async.recording import Record, RecordingHeader
-from vmclock_async.timebase import COUNTER_ID, Pairing, fixed_point_period, pair
+from vmclock_async.timebase import COUNTER_ID, Pairing, fixed_point_period, pair, ticks_between
 
 __all__ = ("Anchor",)
 
@@ -81,7 +81,7 @@ class Anchor:
         # Over the whole time since calibration began: the longer, the better the period.
         now = pair(time.CLOCK_MONOTONIC)
         elapsed_ns = now.clock_ns - self._before.clock_ns
-        ticks = now.counter_ticks - self._before.counter_ticks
+        ticks = ticks_between(self._before.counter_ticks, now.counter_ticks)
         period = fixed_point_period(elapsed_ns, ticks)
         # Where the record's own time falls on our counter, however late it is published.
         counter = self._start.counter_ticks + record.t_ns * ticks // elapsed_ns
@@ -121,7 +121,7 @@ class Anchor:
     def _present(self, counter: int, elapsed_ns: int, ticks: int, body: VMClockBody) -> int:
         """CLOCK_REALTIME at *counter* on the recording's timescale, units of 2**-64 s."""
         realtime = pair(time.CLOCK_REALTIME)
-        utc_ns = realtime.clock_ns + (counter - realtime.counter_ticks) * elapsed_ns // ticks
+        utc_ns = realtime.clock_ns + ticks_between(realtime.counter_ticks, counter) * elapsed_ns // ticks
         offset_s = body.tai_offset_sec if self._header.time_type == TimeType.TAI else 0
         return (utc_ns << 64) // 10**9 - offset_s * UNITS_PER_SECOND
 

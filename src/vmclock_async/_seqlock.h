@@ -119,6 +119,12 @@ static inline uint32_t seqlock_reset(page_word *page, uint32_t size)
     return seq_count;
 }
 
+/* A build for tests adds this to the counter (CFLAGS=-DVMCLOCK_COUNTER_SHIFT=...), so that the suite can be run on a
+ * machine that has just booted, and across the counter's end. */
+#ifndef VMCLOCK_COUNTER_SHIFT
+#define VMCLOCK_COUNTER_SHIFT 0
+#endif
+
 /* The raw counter, after the load of the control word and before every later load. (On Arm isb waits for that
  * load, an acquire, but not for the relaxed ones of the body: these may come later, and are checked all the same.) */
 static inline uint64_t read_counter(void)
@@ -126,7 +132,7 @@ static inline uint64_t read_counter(void)
 #if defined(__x86_64__)
     uint32_t low, high;
     __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
+    return ((uint64_t)high << 32 | low) + (uint64_t)(VMCLOCK_COUNTER_SHIFT);
 #elif defined(__aarch64__)
     /* As the kernel's arch_counter_enforce_ordering: a load that depends on the counter, so that
      * no later load can be satisfied before it. */
@@ -135,7 +141,7 @@ static inline uint64_t read_counter(void)
                      : "=r"(ticks), "=&r"(scratch)
                      :
                      : "memory");
-    return ticks;
+    return ticks + (uint64_t)(VMCLOCK_COUNTER_SHIFT);
 #else
 #error "the VMClock ABI names no counter for this architecture"
 #endif
@@ -149,7 +155,7 @@ static inline uint64_t read_counter_in_read(void)
 #if defined(__x86_64__)
     uint32_t low, high;
     __asm__ volatile("lfence\n\trdtsc" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
+    return ((uint64_t)high << 32 | low) + (uint64_t)(VMCLOCK_COUNTER_SHIFT);
 #else
     return read_counter();
 #endif

@@ -24,6 +24,7 @@ from vmclock_async.errors import (
     CounterNotSupportedError,
 )
 from vmclock_async.models import Contents, Snapshot, VMClockBody
+from vmclock_async.timebase import ticks_between
 
 __all__ = (
     "UNITS_PER_SECOND",
@@ -60,11 +61,6 @@ class Reckoned(NamedTuple):
     """Units of 2**-64 s since the reference time; negative before it."""
     maxerror_ns: int
     esterror_ns: int
-
-
-def ticks_between(earlier: int, later: int) -> int:
-    """*later* minus *earlier*, counter values modulo 2**64, as a signed 64-bit difference."""
-    return (later - earlier + 2**63) % 2**64 - 2**63
 
 
 def went_back(earlier: int, later: int) -> bool:

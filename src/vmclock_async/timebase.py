@@ -36,6 +36,7 @@ __all__ = (
     "fixed_point_period",
     "leap_indicator",
     "pair",
+    "ticks_between",
     "timescale",
 )
 
@@ -46,6 +47,11 @@ counter_ticks = _core.counter
 """The raw counter, 0 to 2**64 - 1, read in order with the loads around it."""
 
 _TRIES: Final = 10
+
+
+def ticks_between(earlier: int, later: int) -> int:
+    """*later* minus *earlier*, counter values modulo 2**64, as a signed 64-bit difference."""
+    return (later - earlier + 2**63) % 2**64 - 2**63
 
 
 class Pairing(NamedTuple):
@@ -64,9 +70,9 @@ def pair(clock_id: int) -> Pairing:
         before = counter_ticks()
         clock_ns = time.clock_gettime_ns(clock_id)
         after = counter_ticks()
-        window = after - before
+        window = ticks_between(before, after)
         if best is None or window < best.window_ticks:
-            best = Pairing(before + window // 2, clock_ns, window)
+            best = Pairing((before + window // 2) % 2**64, clock_ns, window)
     assert best is not None
     return best
 
@@ -107,7 +113,7 @@ class Calibration:
 
 
 def _rate_between(first: Pairing, last: Pairing) -> Rate:
-    ticks, elapsed_ns = last.counter_ticks - first.counter_ticks, last.clock_ns - first.clock_ns
+    ticks, elapsed_ns = ticks_between(first.counter_ticks, last.counter_ticks), last.clock_ns - first.clock_ns
     ticks_off = Fraction(first.window_ticks + last.window_ticks, 2)
     if ticks <= 0 or elapsed_ns <= 0:
         raise ValueError(f"a rate needs time that passed, not {ticks} ticks in {elapsed_ns} ns")
@@ -158,7 +164,7 @@ class Slope:
         if len(self._samples) < 2:
             raise ValueError(f"a slope needs two measurements, not {len(self._samples)}")
         first, last = self._samples[0], self._samples[-1]
-        ticks = [sample.counter_ticks - first.counter_ticks for sample in self._samples]
+        ticks = [ticks_between(first.counter_ticks, sample.counter_ticks) for sample in self._samples]
         times = [sample.clock_ns - first.clock_ns for sample in self._samples]
         n, sum_x, sum_y = len(ticks), sum(ticks), sum(times)
         above = n * sum(x * y for x, y in zip(ticks, times, strict=True)) - sum_x * sum_y
