@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import child_signals
 from vmclock_async import ClockStatus, Flags, SegmentReader, SegmentWriter, VMClockBody, timebase
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
 
@@ -437,6 +438,7 @@ def slow_publisher(recording: Path, segment_path: Path) -> Iterator[subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=child_signals.at_default,
     )
     try:
         wait_for_first_commit(segment_path)
@@ -509,7 +511,9 @@ def test_watch_lives_through_what_happens_to_a_publisher(
     """A cold start in place, an update that a dead writer left half done: watch goes on with the next commit."""
     with SegmentWriter(segment_path) as writer:
         writer.write(body(1))
-    watching = subprocess.Popen(command("watch", segment_path), stdout=subprocess.PIPE, text=True)
+    watching = subprocess.Popen(
+        command("watch", segment_path), stdout=subprocess.PIPE, text=True, preexec_fn=child_signals.at_default
+    )
     try:
         assert watching.stdout is not None
         assert "marker=1" in watching.stdout.readline()
@@ -531,7 +535,13 @@ def test_watch_lives_through_what_happens_to_a_publisher(
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGHUP, 129), (signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_demo_that_is_stopped_leaves_nothing_behind(number: int, status: int) -> None:
     """Whatever ends it, the temporary segment goes with it."""
-    demo = subprocess.Popen(command("demo"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    demo = subprocess.Popen(
+        command("demo"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=child_signals.at_default,
+    )
     try:
         assert demo.stdout is not None
         assert demo.stderr is not None
@@ -565,7 +575,12 @@ def test_watch_prints_json(segment_path: Path) -> None:
     """With --json, each change is one line of JSON."""
     with SegmentWriter(segment_path) as writer:
         writer.write(timed_body(), counter_id=timebase.COUNTER_ID)
-    watching = subprocess.Popen(command("watch", "--json", segment_path), stdout=subprocess.PIPE, text=True)
+    watching = subprocess.Popen(
+        command("watch", "--json", segment_path),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=child_signals.at_default,
+    )
     try:
         assert watching.stdout is not None
         shown = json.loads(watching.stdout.readline())
@@ -590,6 +605,7 @@ def run_on_terminal(*args: object, until: str | None = None, columns: int = 100)
         stdout=child,
         stderr=child,
         env=os.environ | {"TERM": "xterm", "COLUMNS": str(columns)},
+        preexec_fn=child_signals.at_default,
     )
     os.close(child)
     drawn = b""
