@@ -60,6 +60,11 @@ def month_end_s(utc_s: int) -> int:
     return calendar.timegm((year + month // 12, month % 12 + 1, 1, 0, 0, 0))
 
 
+def month_start_s(utc_s: int) -> int:
+    """The beginning of the UTC month in which *utc_s* lies."""
+    return calendar.timegm((*time.gmtime(utc_s)[:2], 1, 0, 0, 0))
+
+
 def snapshot_of(body: VMClockBody, *, counter_id: int = 1, time_type: int = TimeType.UTC) -> Snapshot:
     """*body* as it was read from a segment."""
     return Snapshot(
@@ -161,7 +166,7 @@ def readings(draw: st.DrawFn) -> tuple[Snapshot, int]:
         flags=flags,
         clock_status=draw(st.sampled_from([2, 3]) if not draw(rarely) else st.integers(0, 255)),
         tai_offset_sec=draw(st.just(-37) if not draw(rarely) else st.integers(-(2**15), 2**15 - 1)),
-        leap_indicator=draw(st.sampled_from([1, 2]) if near_month_end else st.integers(0, 6)),
+        leap_indicator=draw(st.sampled_from([1, 2, 4, 5]) if near_month_end else st.integers(0, 6)),
         counter_period_shift=shift,
         counter_value=counter_value,
         counter_period_frac_sec=period,
@@ -199,6 +204,14 @@ def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, i
         if latest >= end_ns - 10**9:  # the second that is skipped, or repeated
             event("leap")
             latest += 10**9
+            in_years = earliest >= 0 and latest < 2**63
+    if in_years and body.leap_indicator in (LeapIndicator.POST_POS, LeapIndicator.POST_NEG):
+        if earliest < month_start_s(body.time_sec + offset_s) * 10**9:  # carried back past the leap that is over
+            event("leap")
+            if body.leap_indicator == LeapIndicator.POST_POS:
+                latest += 10**9
+            else:
+                earliest -= 10**9
             in_years = earliest >= 0 and latest < 2**63
     reasons: dict[type[ClockError], bool] = {
         ClockNotSynchronizedError: body.clock_status not in (2, 3),
