@@ -1,6 +1,6 @@
 # Two commands do all the set-up on a machine with python3, its venv, make and a C compiler:
 #   make demo    publish a recorded machine and watch it, for about 15 seconds
-#   make test    run the tests
+#   make test    run the tests, for about two minutes on two processors
 PYTHON ?= python3
 BIN := .venv/bin
 CORE := setup.py pyproject.toml $(wildcard src/vmclock_async/*.c src/vmclock_async/*.h)
@@ -12,7 +12,8 @@ demo: .venv/installed
 	$(BIN)/vmclock-async demo
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	@echo "About two minutes on two idle processors; a line of dots says how far it is."
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check

@@ -50,6 +50,12 @@ def become_nobody():
 """
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """With ``-n auto``: two more than processors, because the rigs of real daemons sleep for a minute in all."""
+    return min(len(os.sched_getaffinity(0)) + 2, 8)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where CI is set a skipped test is a failed one: nothing is left out unseen."""
