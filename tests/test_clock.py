@@ -3,6 +3,7 @@
 True time is known here (``told_world``), the segments and the device are files, and other writers are processes.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -19,7 +20,17 @@ from typing import Any
 import pytest
 
 import exact_time
-from told_world import BOUNDED, World, body_now, contains, device_page, open_descriptors, ticks, true_ns
+from told_world import (
+    BOUNDED,
+    World,
+    body_now,
+    contains,
+    device_page,
+    grow_old,
+    open_descriptors,
+    ticks,
+    true_ns,
+)
 from vmclock_async import (
     Clock,
     ClockDisruptedError,
@@ -68,25 +79,28 @@ def readings(clock: Clock) -> list[TimeInterval]:
 def test_readings_contain_true_time(segment_path: Path, size: int, status: ClockStatus) -> None:
     """On a segment of ClockBound's size, of ours, and of a whole page: within the bound, and going on."""
     world = World(segment_path, size=size)
+    began_ns = true_ns(_core.counter())
     world.tell(clock_status=status, age_s=10)
     with Clock(segment_path, fence=None) as clock:
         taken = readings(clock)
         assert all(reading.status is status for reading in taken)
         assert [reading.midpoint_ns for reading in taken] == sorted(reading.midpoint_ns for reading in taken)
-        # 10 s at 50 ppm, and the reference's microsecond.
-        assert all(abs(reading.error_ns - 501_000) < 50_000 for reading in taken)
         assert not clock.fenced
         assert clock.status is status
-        assert 10**10 <= clock.age_ns < 10**10 + 5 * 10**9
+        age_ns = clock.age_ns
+        passed_ns = true_ns(_core.counter()) - began_ns
+        # 50 ppm of 10 s, and of the time that passed since, and the reference's microsecond.
+        assert all(500_900 < reading.error_ns < 501_100 + passed_ns / 20_000 for reading in taken)
+        assert 10**10 < age_ns + 10**6 < 10**10 + passed_ns + 2 * 10**6
         assert clock.path == str(segment_path)
     world.close()
 
 
 def test_a_commit_counts_from_the_next_reading_on(world: World, clock: Clock) -> None:
     """No reading is of a body that was no longer the segment's."""
-    for error_ns in range(1000, 3000, 100):
+    for error_ns in range(1000, 10**9, 5 * 10**7):
         world.tell(time_maxerror_nanosec=error_ns)
-        assert all(error_ns <= reading.error_ns < error_ns + 99 for reading in readings(clock)[1:])
+        assert all(error_ns <= reading.error_ns < error_ns + 4 * 10**7 for reading in readings(clock)[1:])
 
 
 def test_tai_becomes_utc(world: World, clock: Clock) -> None:
@@ -218,10 +232,9 @@ def test_max_age_is_the_callers(world: World) -> None:
 
 def test_a_reading_ends_at_max_age_though_the_core_alone_gave_it(world: World) -> None:
     """now() by the core stops when the reference gets too old between two readings."""
-    world.tell()
-    with Clock(world.path, max_age=0.2, fence=None) as clock:
+    with Clock(world.path, fence=None) as clock, world.path.open("r+b", buffering=0) as page:
         readings(clock)
-        time.sleep(0.25)
+        grow_old(page, clock.max_age)
         with pytest.raises(ClockStaleError):
             clock.now()
 
@@ -538,18 +551,16 @@ DISRUPTER_SCRIPT = """
 import os, sys, time
 from told_world import body_at
 from vmclock_async import SegmentWriter, _core
-segment, device, seconds = sys.argv[1:]
-fd = os.open(device, os.O_RDWR)
-deadline = time.monotonic() + float(seconds)
+segment, device = sys.argv[1:]
+fd, parent = os.open(device, os.O_RDWR), os.getppid()
 body = body_at(_core.counter())
 with SegmentWriter(segment, size=112) as writer:
     marker = 1
-    while time.monotonic() < deadline:
+    while os.getppid() == parent:
         marker += 1
         os.pwrite(fd, marker.to_bytes(8, "little"), 0x10)
         packed = body.model_copy(update={"disruption_marker": marker}).pack().ljust(96, b"\\0")
         writer._page.commit(packed, None, None)
-print(marker)
 """
 
 
@@ -562,14 +573,9 @@ def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
     with Clock(world.path, fence=world.device) as clock:
         device, page = clock._fence, clock._reader
         assert device is not None
-        process = start_script(
-            DISRUPTER_SCRIPT,
-            world.path,
-            world.device,
-            0.7,
-            environment={"PYTHONPATH": str(Path(__file__).parent)},
-        )
-        while process.poll() is None:
+        here = {"PYTHONPATH": str(Path(__file__).parent)}
+        process = start_script(DISRUPTER_SCRIPT, world.path, world.device, environment=here)
+        while told < 10_000 or refused < 100:
             seen = device.disruption_marker
             try:
                 clock.now()
@@ -579,8 +585,7 @@ def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
             # The segment had caught up with what was seen before the reading, or there would have been none.
             assert page.disruption_marker >= seen
             told += 1
-    assert told > 100
-    assert refused > 10
+        assert process.poll() is None
 
 
 # Moments in the past.
@@ -588,7 +593,7 @@ def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
 
 def test_a_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) -> None:
     """at() contains the truth of each stamp, before and after later commits, and is as narrow as now()."""
-    stamps = []
+    stamps: list[int] = []
     for _ in range(5):
         clock.now()
         stamps.append(_core.counter())
@@ -597,7 +602,9 @@ def test_a_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) ->
         for stamp in stamps:
             interval = clock.at(stamp)
             assert contains(interval, true_ns(stamp))
-            assert interval.error_ns < 20_000
+            # 50 ppm of no more than the time since the first, and the reference's microsecond.
+            passed_ns = true_ns(_core.counter()) - true_ns(stamps[0])
+            assert interval.error_ns < 1100 + passed_ns / 20_000
 
 
 def test_a_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock) -> None:
@@ -687,7 +694,6 @@ def test_a_stamp_from_before_another_segment_is_refused(world: World, clock: Clo
 def test_a_stamp_older_than_max_age_is_stale(world: World) -> None:
     """As a reference of that age would be."""
     with Clock(world.path, max_age=0.05, fence=None) as clock:
-        clock.now()
         stamp, ns = _core.counter(), time.monotonic_ns()
         time.sleep(0.06)
         world.tell()
@@ -704,11 +710,10 @@ def test_a_segment_that_was_replaced_is_found(world: World, clock: Clock) -> Non
     """Within a second of the last commit to the old file the clock reads the new one, and before any error is given."""
     readings(clock)
     world.replace(clock_status=ClockStatus.FREERUNNING)
-    began = time.monotonic()
+    began = asked = time.monotonic()
     while clock.now().status is ClockStatus.SYNCHRONIZED:
-        assert time.monotonic() < began + 5
-        time.sleep(0.01)
-    assert time.monotonic() < began + 1.5
+        assert asked < began + 1.1, "asked after a second, it gave the old file's time"
+        asked = time.monotonic()
     assert all(reading.status is ClockStatus.FREERUNNING for reading in readings(clock))
 
 
@@ -726,11 +731,10 @@ def test_a_segment_replaced_while_stale_is_found_at_once(world: World, clock: Cl
 
 def test_an_unlinked_segment_is_read_until_it_is_too_old(world: World) -> None:
     """As one whose publisher has ended; what comes after is found."""
-    with Clock(world.path, max_age=0.3, fence=None) as clock:
-        world.tell()
+    with Clock(world.path, fence=None) as clock, world.path.open("r+b", buffering=0) as page:
         world.remove()
         readings(clock)
-        time.sleep(0.35)
+        grow_old(page, clock.max_age)
         with pytest.raises(ClockStaleError):
             clock.now()
         world.writer = SegmentWriter(world.path)
@@ -805,16 +809,21 @@ def test_a_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World
     """SegmentUnstableError names the number that stayed odd; the next commit ends it."""
     readings(clock)
     world.stop_in_mid_commit()
-    taken = []
     for _ in range(10):
-        start = time.perf_counter()
-        with pytest.raises(
-            SegmentUnstableError, match=r"stayed odd at 3 for 0\.5 ms: .* start it again"
-        ) as caught:
-            clock.now()
-        taken.append(time.perf_counter() - start)
+        tries: list[object] = []
+        began = time.perf_counter()
+        sys.setprofile(lambda _, event, called, tries=tries: event == "c_call" and tries.append(called))
+        try:
+            with pytest.raises(
+                SegmentUnstableError, match=r"stayed odd at 3 for 0\.5 ms: .* start it again"
+            ) as caught:
+                clock.now()
+        finally:
+            sys.setprofile(None)
+        assert time.perf_counter() - began >= 0.0005
         assert caught.value.seq_count == 3
-    assert 0.0005 <= min(taken) < 0.001  # the longer ones, other processes took
+        # However long other processes had the processor: it slept a tenth of the time, at most ten times over.
+        assert 1 <= sum(called is time.sleep for called in tries) <= 11
     world.tell()
     readings(clock)
 
@@ -880,29 +889,29 @@ def test_threads_share_a_clock(world: World, clock: Clock) -> None:
     """Four threads read beside commits that change the marker: nothing but readings that contain the truth."""
     stop = threading.Event()
     problems: list[object] = []
+    counts = [0] * 4
 
-    def read() -> None:
-        count = 0
+    def read(reader: int) -> None:
         while not stop.is_set():
             try:
                 readings(clock)
-                count += 1
+                counts[reader] += 1
             except SegmentUnstableError:
                 continue
             except BaseException as exc:
                 problems.append(exc)
                 raise
-        if count < 10:
-            problems.append(f"only {count} readings")
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
+    threads = [threading.Thread(target=read, args=(reader,)) for reader in range(len(counts))]
     for thread in threads:
         thread.start()
     try:
-        for marker in range(60):
-            world.marker = marker // 3
+        for commit in itertools.count():
+            world.marker = commit // 3
             world.tell()
             time.sleep(0.001)
+            if problems or (commit >= 60 and min(counts) >= 10):
+                break
     finally:
         stop.set()
         for thread in threads:

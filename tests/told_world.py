@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from vmclock_async import ClockStatus, Flags, SegmentWriter, TimeInterval, VMClockBody, _core
 from vmclock_async.timebase import COUNTER_ID, Calibration, fixed_point_period
@@ -26,6 +26,7 @@ PERIOD_BOUND: Final = Fraction(50, 10**6)
 REFERENCE_WRONG_NS: Final = 700
 REFERENCE_BOUND_NS: Final = 1000
 _SEQ_COUNT_OFFSET: Final = 12
+_COUNTER_VALUE_OFFSET: Final = 0x28
 
 
 class Origin(NamedTuple):
@@ -82,6 +83,13 @@ def body_at(counter: int, **changes: object) -> VMClockBody:
 def body_now(age_s: float = 0, changes: Mapping[str, object] = MappingProxyType({})) -> VMClockBody:
     """A sound body whose reference was *age_s* ago, but for *changes*."""
     return body_at(_core.counter() - ticks(age_s), **changes)
+
+
+def grow_old(page: BinaryIO, age_s: float) -> None:
+    """As when *age_s* go by without a commit: the reference in the open file of a page lies that much further back."""
+    counter = int.from_bytes(os.pread(page.fileno(), 8, _COUNTER_VALUE_OFFSET), "little")
+    earlier = (counter - ticks(age_s)) % 2**64
+    os.pwrite(page.fileno(), earlier.to_bytes(8, "little"), _COUNTER_VALUE_OFFSET)
 
 
 def device_page(marker: int) -> bytes:
