@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import exact_time
+from counted_calls import builtin_calls
 from told_world import (
     BOUNDED,
     World,
@@ -810,20 +811,14 @@ def test_a_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World
     readings(clock)
     world.stop_in_mid_commit()
     for _ in range(10):
-        tries: list[object] = []
         began = time.perf_counter()
-        sys.setprofile(lambda _, event, called, tries=tries: event == "c_call" and tries.append(called))
-        try:
-            with pytest.raises(
-                SegmentUnstableError, match=r"stayed odd at 3 for 0\.5 ms: .* start it again"
-            ) as caught:
-                clock.now()
-        finally:
-            sys.setprofile(None)
+        given_up = pytest.raises(SegmentUnstableError, match=r"stayed odd at 3 for 0\.5 ms: .* start it again")
+        with builtin_calls() as called, given_up as caught:
+            clock.now()
         assert time.perf_counter() - began >= 0.0005
         assert caught.value.seq_count == 3
-        # However long other processes had the processor: it slept a tenth of the time, at most ten times over.
-        assert 1 <= sum(called is time.sleep for called in tries) <= 11
+        # It sleeps for a tenth of that between two tries, and no more often, however long others had the processor.
+        assert 1 <= called.count(time.sleep) <= 11
     world.tell()
     readings(clock)
 

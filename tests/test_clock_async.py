@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,6 +20,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from counted_calls import builtin_calls
 from told_world import BOUNDED, World, contains, open_descriptors, true_ns
 from vmclock_async import (
     Clock,
@@ -478,22 +478,13 @@ async def calls_of_the_loop(seconds: float) -> tuple[int, int]:
     Counted, not timed: how long other processes had the processor says nothing of the loop.
     """
     end = time.monotonic() + seconds
-    sleeps = reads = most = 0
-
-    def note(_: object, event: str, called: object) -> None:
-        nonlocal sleeps, reads
-        if event == "c_call":
-            sleeps += called is time.sleep
-            reads += isinstance(getattr(called, "__self__", None), _core.Page) and "read" in str(called)
-
-    sys.setprofile(note)
-    try:
+    sleeps = most = 0
+    with builtin_calls() as called:
         while time.monotonic() < end:
-            reads = 0
+            called.clear()
             await anyio.lowlevel.checkpoint()
-            most = max(most, reads)
-    finally:
-        sys.setprofile(None)
+            sleeps += called.count(time.sleep)
+            most = max(most, sum(function.__name__ in ("read", "read_with_counter") for function in called))
     return sleeps, most
 
 
