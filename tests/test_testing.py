@@ -18,6 +18,7 @@ import pytest
 import trio.testing
 from pydantic import ValidationError
 
+from counted_calls import builtin_calls
 from settling import settled
 from vmclock_async import (
     Clock,
@@ -58,15 +59,17 @@ def bounds_of(body: VMClockBody, counter: int) -> tuple[int, int]:
 
 def test_body_is_of_this_machine_and_now() -> None:
     """It contains CLOCK_REALTIME, to a millisecond at once and to 500 ppm more later; marker and generation are 1."""
+    make_body()  # which measures the period, and that takes a while
+    began_ns = time.monotonic_ns()
     body = make_body()
-    now = pair(time.CLOCK_REALTIME)
-    earliest_ns, latest_ns = bounds_of(body, now.counter_ticks)
-    assert earliest_ns < now.clock_ns < latest_ns
-    assert 2 * MS <= latest_ns - earliest_ns < 3 * MS
-    time.sleep(0.1)  # for the period to matter
-    now = pair(time.CLOCK_REALTIME)
-    earliest_ns, latest_ns = bounds_of(body, now.counter_ticks)
-    assert abs((earliest_ns + latest_ns) // 2 - now.clock_ns) < MS // 10
+    for pause_s in (0.0, 0.1):  # for the period to matter
+        time.sleep(pause_s)
+        now = pair(time.CLOCK_REALTIME)
+        passed_ns = time.monotonic_ns() - began_ns
+        earliest_ns, latest_ns = bounds_of(body, now.counter_ticks)
+        assert earliest_ns < now.clock_ns < latest_ns
+        assert 2 * MS <= latest_ns - earliest_ns < 2 * MS + passed_ns // 990 + 10
+        assert abs((earliest_ns + latest_ns) // 2 - now.clock_ns) < MS // 10 + passed_ns // 2000
     assert (body.disruption_marker, body.vm_generation_counter) == (1, 1)
     assert body.clock_status == ClockStatus.SYNCHRONIZED
 
@@ -74,9 +77,9 @@ def test_body_is_of_this_machine_and_now() -> None:
 def test_bodies_of_one_process_have_one_period() -> None:
     """It is measured once, in 10 ms, and not again for each body."""
     first = make_body()
-    began = time.perf_counter()
-    bodies = [make_body() for _ in range(20)]
-    assert time.perf_counter() - began < 0.1
+    with builtin_calls() as called:
+        bodies = [make_body() for _ in range(20)]
+    assert time.sleep not in called
     assert {body.counter_period_frac_sec for body in bodies} == {first.counter_period_frac_sec}
 
 
@@ -511,7 +514,7 @@ def test_an_hour_of_virtual_time_takes_none(run: Callable[..., float]) -> None:
             assert clock.utc_ns - end_ns < 2 * MS, "the bound, and no more"
             assert 3600 < anyio.current_time() - began_s < 3600.01
 
-    assert run(main) < 1
+    assert run(main) < 30, "it slept"
 
 
 @jumping
@@ -530,7 +533,7 @@ def test_lease_runs_out_in_virtual_time(run: Callable[..., float]) -> None:
                 await hold()
             assert 29.99 < anyio.current_time() - began_s <= 30.01
 
-    assert run(main) < 1
+    assert run(main) < 30, "it slept"
 
 
 @jumping
@@ -551,7 +554,7 @@ def test_lease_that_can_no_longer_be_read_ends_in_time(run: Callable[..., float]
                 await hold()
             assert 29.95 < anyio.current_time() - began_s <= 30.005
 
-    assert run(main) < 1
+    assert run(main) < 30, "it slept"
 
 
 @jumping
@@ -573,7 +576,7 @@ def test_renewed_lease_outlasts_a_commit_at_its_old_end(run: Callable[..., float
                 lease.check()
                 assert 0 < lease.remaining_ns < 0.2 * NS
 
-    assert run(main) < 1
+    assert run(main) < 30, "it slept"
 
 
 @jumping
@@ -606,7 +609,7 @@ def test_program_steps_down_and_up_again(run: Callable[..., float]) -> None:
                 assert log[4:] == ["up"]
                 tasks.cancel_scope.cancel()
 
-    assert run(main) < 1
+    assert run(main) < 30, "it slept"
 
 
 def test_time_jumps_with_trios_clock() -> None:
