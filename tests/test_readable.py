@@ -117,11 +117,12 @@ async def test_time_out_of_one_wait_does_not_end_the_next(waited: Waited) -> Non
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait_twice)
             await anyio.wait_all_tasks_blocked()
-            waited.make_ready()
+            if not results:  # a machine that is slow may have let the time run out by now
+                waited.make_ready()
             await anyio.sleep(0.1)
-            assert results == [True]
+            assert len(results) == 1
             waited.make_ready()
-    assert results == [True, True]
+    assert results[1]
 
 
 @pytest.mark.anyio
