@@ -7,6 +7,7 @@ import errno
 import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -120,10 +121,12 @@ def test_new_run_remembers_that_chronyd_was_synchronised(played: PlayedChronyd) 
 def test_slow_answers_are_dropped(played: PlayedChronyd) -> None:
     """A reply after more than 100 ms is no measurement; five in a row are an overloaded machine."""
     notes = Notes()
-    slow = [True, True, False, True, True, True, True, False, *[True] * 5]
+    quick = {2, 7}  # of the answers, which are counted from 0
+    told: list[int] = []
 
     def dawdle() -> None:
-        if slow.pop(0):
+        told.append(len(notes.updates))
+        if len(told) - 1 not in quick:
             time.sleep(0.11)  # being slow is what is played
 
     played.before_answer = dawdle
@@ -132,10 +135,14 @@ def test_slow_answers_are_dropped(played: PlayedChronyd) -> None:
         with anyio.fail_after(BOUND_S):
             await ChronySource(settings(played.address)).run(notes)
 
-    with pytest.raises(SourceUnavailableError, match=r"takes 0\.1\d* s to answer.*5 times in a row"):
+    with pytest.raises(SourceUnavailableError, match=r"takes \d+\.\d+ s to answer.*5 times in a row"):
         anyio.run(script)
-    assert slow == []
-    assert [update.clock_status for update in notes.updates] == [ClockStatus.SYNCHRONIZED] * 2
+    measured = [after > before for before, after in pairwise([*told, len(notes.updates)])]
+    # On a busy machine the quick ones may be slow, too. The first five in a row are the end.
+    assert {number for number, is_measured in enumerate(measured) if is_measured} <= quick
+    fives = [number for number in range(len(measured) - 4) if not any(measured[number : number + 5])]
+    assert fives == [len(measured) - 5]
+    assert {update.clock_status for update in notes.updates} <= {ClockStatus.SYNCHRONIZED}
 
 
 def test_counter_that_nobody_saw_jump_is_calibrated_anew(played: PlayedChronyd) -> None:
