@@ -1,11 +1,12 @@
 # Two commands do all the set-up on a machine with python3, its venv, make and a C compiler:
 #   make demo    publish a recorded machine and watch it, for about 15 seconds
 #   make test    run the tests, for about two minutes on two processors
+# and "make test-adverse ROUNDS=5" runs them on busy processors, in random order, as root and as an ordinary user.
 PYTHON ?= python3
 BIN := .venv/bin
 CORE := setup.py pyproject.toml $(wildcard src/vmclock_async/*.c src/vmclock_async/*.h)
 
-.PHONY: demo test lint check format bench stress mutants guest-test clean
+.PHONY: demo test test-adverse lint check format bench stress mutants guest-test clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -14,6 +15,10 @@ demo: .venv/installed
 test: .venv/installed-test
 	@echo "About two minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+ROUNDS ?= 5
+test-adverse: .venv/installed-test
+	$(BIN)/python tests/adverse.py $(ROUNDS)
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check
@@ -57,7 +62,7 @@ bench: .venv/installed-bench
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 .venv/installed: .venv/bin/python $(CORE)
-	PYTHONWARNINGS=ignore CFLAGS="$$(.ci/python-headers $(BIN)/python .headers)" $(BIN)/python -m pip install --quiet --editable '.[chrony,cli]'
+	PYTHONWARNINGS=ignore CFLAGS="$$(.ci/python-headers $(BIN)/python .headers) $(CORE_CFLAGS)" $(BIN)/python -m pip install --quiet --editable '.[chrony,cli]'
 	touch $@
 
 .venv/installed-%: .venv/installed

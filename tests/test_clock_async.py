@@ -986,9 +986,13 @@ async def test_cancelling_anywhere_leaves_nothing_behind(
     async def use() -> None:
         opened = open_clock(world.path, fence=world.device, on_restore=[do_nothing])
         async with opened as clock, anyio.create_task_group() as tasks:
-            tasks.start_soon(wait, clock)
-            await until_waiting(clock)
-            waiting.set()
+
+            async def watch() -> None:
+                await until_waiting(clock)
+                waiting.set()
+
+            tasks.start_soon(watch)
+            await wait(clock)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(use)  # what is loaded once, and the threads that are kept
