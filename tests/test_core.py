@@ -332,7 +332,9 @@ def test_arguments_of_another_type_are_type_errors(page: _core.Page) -> None:
         lambda: page.read_with_counter(1),  # type: ignore[call-arg]
         lambda: page.close(1),  # type: ignore[call-arg]
         lambda: page.fileno(1),  # type: ignore[call-arg]
+        lambda: _core.close_private("0"),  # type: ignore[arg-type]
         lambda: _core.counter(1),  # type: ignore[call-arg]
+        lambda: _core.open_private("."),  # type: ignore[call-arg, arg-type]
         lambda: _core.Page(),  # type: ignore[call-arg]
         lambda: _core.Page("0"),  # type: ignore[arg-type]
         lambda: _core.Page(0, other=True),  # type: ignore[call-arg]
@@ -571,6 +573,11 @@ def call(name):
         case "reduce": interval.__reduce__()
         case "schema": _core.TimeInterval.__get_pydantic_core_schema__(None, None)
         case "counter": _core.counter()
+        case "open_private": _core.close_private(_core.open_private(-1, "/dev/null", os.O_RDONLY, 0))
+        case "open_private-refused":
+            try: _core.open_private(-1, "/no/such/file", os.O_RDONLY, 0)
+            except OSError: refused += 1
+        case "close_private": _core.close_private(spare)
         case "Page": _core.Page(os.dup(spare), writable=True)
         case "Page-refused":
             try: _core.Page(-1)
@@ -620,6 +627,7 @@ print(resident() - before)
         "before",
         "before-refused",
         "close",
+        "close_private",
         "closed",
         "commit",
         "commit-refused",
@@ -636,6 +644,8 @@ print(resident() - before)
         "now-refused-number",
         "now-slowly",
         "numbers",
+        "open_private",
+        "open_private-refused",
         "order-refused",
         "read",
         "read-refused",

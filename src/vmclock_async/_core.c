@@ -2,6 +2,7 @@
  * The compiled core: one mapped page, the counter, and now(). Manual: _core.pyi.
  */
 #include "_core_clock.h"
+#include "_core_descriptor.h"
 #include "_core_interval.h"
 #include "_core_page.h"
 
@@ -11,7 +12,9 @@ static PyObject *core_counter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
 }
 
 static PyMethodDef core_methods[] = {
+    {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
     {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},
+    {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
     {"reckon", core_reckon, METH_VARARGS, "What now() makes of a copy of a page and a counter value."},
     {NULL, NULL, 0, NULL},
 };

@@ -23,6 +23,18 @@ def counter() -> int:
     x86: ``lfence; rdtsc; lfence``. Arm: ``isb; mrs cntvct_el0`` and a dependent load.
     """
 
+def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
+    """openat(2) with O_CLOEXEC; the child of a fork does not keep the descriptor, in whichever thread it forks.
+
+    Close it with ``close_private()``, or give it to a writable ``Page``. A fork waits until the file is open.
+
+    Raises:
+        OSError: openat failed.
+    """
+
+def close_private(fd: int, /) -> None:
+    """Close a descriptor of ``open_private()``; does nothing where it is closed, as in the child of a fork."""
+
 @final
 class Page:
     """One page (4096 bytes) of a file or device, mapped shared.

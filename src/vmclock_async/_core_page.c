@@ -9,6 +9,8 @@
  */
 #include "_core_page.h"
 
+#include "_core_descriptor.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -18,38 +20,34 @@
 
 #define PAGE_BYTES 4096 /* one whole page always: a file's mapping is zero-filled past its end */
 
-/* Writable pages of this process, for the fork handler: process-wide, as a fork is. */
+/* Writable pages of this process, for the fork handler: process-wide, as a fork is. Changes under fork_mutex. */
 static Page *writers;
-static pthread_mutex_t writers_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_handlers_once = PTHREAD_ONCE_INIT;
 static int fork_handlers_error;
 
-/* Only calls that are safe after a fork of a threaded process: munmap and close. No unlock: an
- * flock belongs to the open file that parent and child share, and LOCK_UN would free the parent's. */
-static void page_release(Page *self)
+static void page_unmap(Page *self)
 {
     munmap((void *)self->words, PAGE_BYTES);
-    if (self->fd >= 0)
-        close(self->fd);
-    if (self->lock_fd >= 0)
-        close(self->lock_fd);
     self->words = NULL;
     self->fd = self->lock_fd = -1;
 }
 
-static void before_fork(void) { pthread_mutex_lock(&writers_mutex); }
+static void before_fork(void) { pthread_mutex_lock(&fork_mutex); }
 
-static void after_fork_in_parent(void) { pthread_mutex_unlock(&writers_mutex); }
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&fork_mutex); }
 
+/* Only calls that are safe after a fork of a threaded process: munmap and close. No unlock: an
+ * flock belongs to the open file that parent and child share, and LOCK_UN would free the parent's. */
 static void after_fork_in_child(void)
 {
     for (Page *page = writers; page; page = page->next) {
         atomic_store(&page->closed, 1); /* or was already: a thread that is not here was closing it */
         atomic_store(&page->released, 1);
-        page_release(page);
+        page_unmap(page);
     }
     writers = NULL;
-    pthread_mutex_unlock(&writers_mutex);
+    descriptors_close_in_child();
+    pthread_mutex_unlock(&fork_mutex);
 }
 
 static void install_fork_handlers(void)
@@ -64,25 +62,40 @@ int page_install_fork_handlers(void)
     return fork_handlers_error ? -1 : 0;
 }
 
-static void writers_add(Page *self)
+/* Puts the page into the list, and its descriptors among those that no child keeps; false: no memory. */
+static bool writers_add(Page *self)
 {
-    pthread_mutex_lock(&writers_mutex);
-    self->next = writers;
-    writers = self;
-    pthread_mutex_unlock(&writers_mutex);
+    pthread_mutex_lock(&fork_mutex);
+    bool kept = descriptor_keep(self->fd) && (self->lock_fd < 0 || descriptor_keep(self->lock_fd));
+    if (kept) {
+        self->next = writers;
+        writers = self;
+    }
+    pthread_mutex_unlock(&fork_mutex);
+    return kept;
 }
 
 /* Out of the list and released in one step: a fork finds a page in the list whole, or not at all. */
 static void writers_release(Page *self)
 {
-    pthread_mutex_lock(&writers_mutex);
+    pthread_mutex_lock(&fork_mutex);
     for (Page **link = &writers; *link; link = &(*link)->next)
         if (*link == self) {
             *link = self->next;
             break;
         }
-    page_release(self);
-    pthread_mutex_unlock(&writers_mutex);
+    descriptor_close(self->fd);
+    descriptor_close(self->lock_fd);
+    page_unmap(self);
+    pthread_mutex_unlock(&fork_mutex);
+}
+
+static void reader_release(Page *self)
+{
+    close(self->fd);
+    if (self->lock_fd >= 0)
+        close(self->lock_fd);
+    page_unmap(self);
 }
 
 /* Counts the caller in, or raises. */
@@ -114,7 +127,7 @@ static void page_close_once(Page *self)
     if (self->writable)
         writers_release(self);
     else
-        page_release(self);
+        reader_release(self);
 }
 
 static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -145,8 +158,12 @@ static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     atomic_init(&self->in_flight, 0);
     pthread_mutex_init(&self->commit_mutex, NULL);
     waker_init(&self->waker, fd);
-    if (writable)
-        writers_add(self);
+    if (writable && !writers_add(self)) {
+        atomic_store(&self->released, 1); /* the descriptors stay the caller's */
+        page_unmap(self);
+        Py_DECREF((PyObject *)self);
+        return PyErr_NoMemory();
+    }
     return (PyObject *)self;
 }
 
