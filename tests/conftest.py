@@ -27,6 +27,9 @@ settings.register_profile("unhurried", deadline=None, derandomize=bool(os.enviro
 settings.register_profile("unshrunk", settings.get_profile("unhurried"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("unhurried")
 
+# What tests write is for them to write alone, as a writer demands; some users' umask lets their group write, too.
+os.umask(0o022)
+
 _BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),

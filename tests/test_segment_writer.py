@@ -351,6 +351,13 @@ def test_a_device_is_refused() -> None:
     assert not os.path.lexists("/dev/null.lock")
 
 
+def test_the_root_directory_is_refused() -> None:
+    """It is a directory like any, though its path ends with no name."""
+    with pytest.raises(SegmentError, match="/: is a directory"):
+        SegmentWriter("/")
+    assert not os.path.lexists("/.lock")
+
+
 def test_a_path_below_a_file_is_refused(segment_path: Path) -> None:
     """A parent that is a file is a SegmentError, not a bare OSError."""
     segment_path.write_bytes(b"file")
@@ -424,8 +431,9 @@ def test_files_prepared_in_a_directory_that_may_not_be_written_will_do(
     """A writer that cannot remove its lock's file leaves it, closes all the same, and can be opened again."""
     segment_path.write_bytes(make_page(seq_count=6, body=PACKED))
     lock_of(segment_path).touch()
-    for path in (segment_path, lock_of(segment_path)):
-        path.chmod(0o666)
+    if os.geteuid() == 0:
+        for path in (segment_path, lock_of(segment_path)):
+            os.chown(path, 65534, 65534)
     segment_path.parent.chmod(0o555)
     try:
         assert run_script(PREPARED_FILES_SCRIPT, segment_path, unprivileged=True) == "10\n"

@@ -11,67 +11,62 @@ before finds, once it has the lock, that the path leads elsewhere, and starts ov
 import contextlib
 import fcntl
 import os
-import stat
 
-from vmclock_async.errors import SegmentError, SegmentInUseError
+from vmclock_async import _core
+from vmclock_async._directory import Directory
+from vmclock_async._remedies import os_error
+from vmclock_async.errors import SegmentInUseError
+
+_MODE = 0o600
+"""A lock that others may read is one that others may take."""
 
 
-def lock_path(segment: str) -> str:
-    """Where the lock of *segment* lies."""
-    return f"{segment}.lock"
-
-
-def acquire(segment: str) -> int:
-    """Take the lock of *segment*, or raise at once; return the descriptor that holds it.
+def acquire(segment: str, directory: Directory) -> int:
+    """Take the lock of *segment*, which lies in *directory*, or raise at once; return the descriptor that holds it.
 
     Raises:
         SegmentInUseError: another writer holds it.
-        SegmentError: the lock file cannot be opened.
+        SegmentError: the lock's file is a stranger's, or no regular file; or it cannot be opened or locked.
     """
-    path = lock_path(segment)
+    path = f"{segment}.lock"
+    name = os.path.basename(path)
     while True:
+        fd, created = directory.open(
+            name, f"its lock {path} ", mode=_MODE, remedy="remove it, or choose another path"
+        )
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-        except OSError as exc:
-            raise SegmentError(
-                segment, f"cannot open its lock {path} ({exc.strerror}); write access to the directory is needed"
-            ) from exc
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise SegmentError(segment, f"its lock {path} is not a regular file; remove it")
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
-                raise SegmentInUseError(
-                    segment,
-                    f"{'process ' + holder if holder.isdigit() else 'another process'} is writing to it; "
-                    "stop that one, or choose another segment",
-                ) from exc
-            if _leads_to(path, fd):
-                with contextlib.suppress(OSError):  # no room: it is for the message above alone
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if directory.leads_to(name, fd):
+                with contextlib.suppress(
+                    OSError
+                ):  # no room, or root's file: it is for messages and for later alone
+                    os.fchmod(fd, _MODE)
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d\n" % os.getpid(), 0)
                 return fd
-        except BaseException:
-            os.close(fd)
+        except BlockingIOError as exc:
+            error = _in_use(segment, fd)
+            _core.close_private(fd)
+            raise error from exc
+        except BaseException as exc:
+            if created:
+                directory.remove(name, fd)
+            _core.close_private(fd)
+            if isinstance(exc, OSError):
+                raise os_error(segment, f"lock {path}", exc) from exc
             raise
-        os.close(fd)
+        _core.close_private(fd)
 
 
-def remove(segment: str, fd: int) -> None:
+def _in_use(segment: str, fd: int) -> SegmentInUseError:
+    holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+    who = f"process {holder}" if holder.isdigit() else "another process"
+    return SegmentInUseError(segment, f"{who} is writing to it; stop that one, or choose another segment")
+
+
+def remove(segment: str, directory: Directory, fd: int) -> None:
     """Remove the lock's file, if it is the one open at *fd*. Only for its holder, who closes *fd* next.
 
     A file that stays, because the directory may not be written, does no harm: only an flock on it counts.
     """
-    path = lock_path(segment)
-    with contextlib.suppress(OSError):
-        if _leads_to(path, fd):  # or somebody removed it, and it is another writer's by now
-            os.unlink(path)
-
-
-def _leads_to(path: str, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
-    except FileNotFoundError:
-        return False
+    directory.remove(f"{os.path.basename(segment)}.lock", fd)

@@ -1,10 +1,13 @@
 """The writer's side of a segment. Invariants: segment.py."""
 
 import os
+from contextlib import ExitStack, suppress
 from typing import Final, Self, final
 
 from vmclock_async import _core, _file, _lock, abi
+from vmclock_async._directory import Directory
 from vmclock_async._page import absolute
+from vmclock_async._remedies import os_error
 from vmclock_async.errors import SegmentError
 from vmclock_async.models import Contents, VMClockBody
 
@@ -27,7 +30,8 @@ class SegmentWriter:
     Raises:
         SegmentInUseError: another writer holds it. Nothing was touched.
         SegmentError: the path is a symbolic link, a directory, a FIFO, a socket or a device, or may not be
-            written. Nothing was touched.
+            written; the file or its lock is owned by another user than root and this one, or others may write it;
+            a directory on the way is a symbolic link of another user's. Nothing was touched.
         ValueError: *size* is not a multiple of 8 from 104 to 4096.
     """
 
@@ -37,34 +41,39 @@ class SegmentWriter:
         if size % 8 or not abi.SEGMENT_SIZE <= size <= abi.MAX_SIZE:
             raise ValueError(f"size must be a multiple of 8 from {abi.SEGMENT_SIZE} to {abi.MAX_SIZE}, not {size}")
         self.path: Final = absolute(path)
-        _file.refuse_special(self.path)
-        _file.make_parents(self.path)
-        lock_fd = _lock.acquire(self.path)
-        try:
-            fd = _file.open_or_create(self.path)
+        name, remedy = os.path.basename(self.path) or ".", "choose another path"
+        with Directory(self.path) as directory, ExitStack() as undo:
+            directory.look(name, "", remedy=remedy)
+            lock_fd = _lock.acquire(self.path, directory)
+            undo.callback(_core.close_private, lock_fd)
+            undo.callback(_lock.remove, self.path, directory, lock_fd)
+            fd, created = directory.open(name, "", mode=0o644, remedy=remedy)
+            undo.callback(_core.close_private, fd)
+            if created:
+                undo.callback(directory.remove, name, fd)
             try:
-                page = _file.prepare(self.path, fd, size)
+                page, marker = _file.prepare(self.path, fd, size)
                 self._page: Final = _core.Page(fd, writable=True, lock_fd=lock_fd)
-            except BaseException:
-                os.close(fd)
-                raise
-        except BaseException as exc:
-            _lock.remove(self.path, lock_fd)
-            os.close(lock_fd)
-            if isinstance(exc, OSError):
-                raise SegmentError(self.path, f"cannot open it for writing ({exc.strerror})") from exc
-            raise
-        if page is None:
-            self._page.reset(size)
-            page = os.pread(fd, abi.MAX_SIZE, 0)
-        if abi.unpack_header(page).version == 0:
-            os.fsync(fd)
+                undo.pop_all()  # from here on the page closes them
+                undo.callback(self.close)
+                if created:
+                    undo.callback(directory.remove, name, fd)
+                if page is None:
+                    self._page.reset(size)
+                    page = os.pread(fd, abi.MAX_SIZE, 0)
+                self.cold: Final = abi.unpack_header(page).version == 0
+                """Whether nobody can have read a body of it: this writer's first will be the first there is."""
+                if self.cold:
+                    os.fsync(fd)
+            except OSError as exc:
+                raise os_error(self.path, "open it for writing", exc) from exc
+            undo.pop_all()
+        self.last_marker: Final = marker
+        """The marker that readers saw last in the file, before a cold start too; 0 where there was none to see."""
         self.size: Final = abi.unpack_header(page).size
         """Bytes in the segment."""
         self.interrupted: Final = bool(self.seq_count & 1)
         """Whether the writer before died in mid-update: seq_count is odd until the first ``write``."""
-        self.cold: Final = abi.unpack_header(page).version == 0
-        """Whether nobody can have read a body of it: this writer's first will be the first there is."""
         self._body = VMClockBody.unpack(page[abi.BODY_OFFSET : self.size])
 
     @property
@@ -139,7 +148,8 @@ class SegmentWriter:
         if lock_fd is None:
             return  # another call has closed it, or is about to; or in a fork's child, where the lock is the parent's
         try:
-            _lock.remove(self.path, lock_fd)
+            with suppress(SegmentError), Directory(self.path, create=False) as directory:
+                _lock.remove(self.path, directory, lock_fd)
         finally:
             self._page.close()
 

@@ -1,0 +1,36 @@
+"""What to do about an error of the operating system, as the end of a message."""
+
+import errno
+from typing import Final
+
+from vmclock_async.errors import SegmentError
+
+__all__ = ("os_error",)
+
+_NO_ROOM: Final = "its file system is full, or the quota is used up: make room, or choose another path"
+_NO_LOCKS: Final = "its file system gives no locks: choose a path on tmpfs, such as /run or /dev/shm"
+_NOT_FIT: Final = "its file system cannot hold a segment: choose a path on tmpfs, such as /run or /dev/shm"
+_REMEDIES: Final = {
+    errno.EACCES: "write access to it and to its directory is needed: run as a user who has it, or choose another path",
+    errno.EPERM: "an immutable file, a sandbox or a security module forbids it: lift that, or choose another path",
+    errno.EROFS: "its file system is read-only: choose a path on one that is not, such as /run or /dev/shm",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EMFILE: "this process has as many files open as it may: raise its limit (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "this machine has as many files open as it may: raise fs.file-max",
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
+    errno.ENODEV: _NOT_FIT,
+    errno.EINVAL: _NOT_FIT,
+    errno.EIO: "its disk or its server failed: choose another path",
+    errno.ENOTDIR: "a part of the path is no directory: choose another path",
+    errno.ELOOP: "too many symbolic links: choose another path",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ENOMEM: "this machine has no memory left",
+}
+
+
+def os_error(path: str, failed: str, exc: OSError) -> SegmentError:
+    """The error of a segment at *path* of which *failed* could not be done because of *exc*."""
+    remedy = _REMEDIES.get(exc.errno or 0, "choose another path")
+    return SegmentError(path, f"cannot {failed} ({exc.strerror}); {remedy}")
