@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import child_signals
+from earlier_boot import age_by_a_boot
 from vmclock_async import ClockStatus, Flags, SegmentReader, SegmentWriter, VMClockBody, timebase
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
 
@@ -352,7 +353,7 @@ def test_now_says_why_there_is_no_bound(run: Run, segment_path: Path) -> None:
     with SegmentWriter(segment_path) as writer:
         writer.write(body(1).model_copy(update={"clock_status": ClockStatus.INITIALIZING}))
     assert_one_line(run("now", segment_path), "clock_status is INITIALIZING")
-    os.utime(segment_path, (1, 1))
+    age_by_a_boot(segment_path)
     assert_one_line(run("now", segment_path), "before this machine booted")
 
 

@@ -21,6 +21,7 @@ import pytest
 
 import exact_time
 from counted_calls import builtin_calls
+from earlier_boot import age_by_a_boot, forget_boot
 from told_world import (
     BOUNDED,
     World,
@@ -749,7 +750,7 @@ def test_a_cold_start_in_place_is_no_time_until_its_first_commit(world: World, c
     """SegmentNotInitializedError, not the old body and not one of zeros."""
     readings(clock)
     world.writer.close()
-    os.utime(world.path, (0, 0))  # of an earlier boot: the writer begins afresh in the same file
+    age_by_a_boot(world.path)  # the writer begins afresh in the same file
     world.writer = SegmentWriter(world.path, size=112)
     for _ in range(2):
         with pytest.raises(SegmentNotInitializedError, match="version is 0"):
@@ -781,6 +782,7 @@ def test_a_segment_of_an_earlier_boot_has_no_time(world: World, from_boot_s: int
     An earlier boot may have been at a later time, where the machine has no clock that runs while it is off.
     """
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    forget_boot(world.path)
     os.utime(world.path, (booted + from_boot_s, booted + from_boot_s))
     with Clock(world.path, fence=None) as clock:
         for _ in range(2):

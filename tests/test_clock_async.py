@@ -21,6 +21,7 @@ import anyio.lowlevel
 import pytest
 
 from counted_calls import builtin_calls
+from earlier_boot import age_by_a_boot, forget_boot
 from told_world import BOUNDED, World, contains, open_descriptors, true_ns
 from vmclock_async import (
     Clock,
@@ -203,6 +204,7 @@ async def test_wait_bounded_sees_the_device_agree_without_a_commit(world: World,
 async def test_wait_bounded_sees_what_comes_without_a_commit(world: World, clock: Clock) -> None:
     """A file that was written a little later than now, by a clock that was set back since: it becomes of this boot."""
     ahead_ns = time.time_ns() + 300_000_000
+    forget_boot(world.path)
     os.utime(world.path, ns=(ahead_ns, ahead_ns))
     refusal = None
     try:
@@ -218,7 +220,7 @@ async def test_wait_bounded_sees_what_comes_without_a_commit(world: World, clock
 def begin_afresh(world: World) -> None:
     """A cold start in place, and nothing committed yet."""
     world.writer.close()
-    os.utime(world.path, (0, 0))
+    age_by_a_boot(world.path)
     world.writer = SegmentWriter(world.path, size=112)
 
 

@@ -7,7 +7,8 @@ import os
 from typing import NamedTuple, final
 
 from vmclock_async import abi
-from vmclock_async._page import check_page, of_this_boot
+from vmclock_async._boot import of_this_boot
+from vmclock_async._page import check_page
 from vmclock_async.errors import SegmentError
 
 
@@ -33,7 +34,7 @@ def prepare(path: str, fd: int, size: int) -> Prepared:
             pass
         else:
             marker = abi.unpack_body(page, abi.BODY_OFFSET)["disruption_marker"]
-            if header.size >= size and of_this_boot(status):
+            if header.size >= size and of_this_boot(fd):
                 return Prepared(page, marker)
         # Grown if need be, never cut. Not by ftruncate(): a store into a hole of a full tmpfs raises SIGBUS.
         os.posix_fallocate(fd, 0, size)

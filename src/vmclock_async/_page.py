@@ -6,7 +6,6 @@ The checks and their order (magic, version, size) are ClockBound's; each error s
 import errno
 import os
 import stat
-import time
 from typing import Final, NamedTuple
 
 from vmclock_async import _core, abi
@@ -82,16 +81,6 @@ def check_page(path: str, page: bytes, limit: int) -> abi.Header:
     if header.size > limit:
         raise SegmentMalformedError(path, f"size is {header.size}, but the file ends after {limit} bytes")
     return header
-
-
-def of_this_boot(status: os.stat_result) -> bool:
-    """Whether a file of *status* was written since this machine booted.
-
-    A time of writing that lies ahead is of an earlier boot too: one that knew the time, where this one, of a machine
-    that keeps no time while it is off, does not yet. (Or the clock was set back since: then the next commit mends it.)
-    """
-    now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    return now_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME) <= status.st_mtime_ns <= now_ns
 
 
 class Mapped(NamedTuple):

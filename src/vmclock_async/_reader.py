@@ -11,7 +11,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core, abi
-from vmclock_async._page import CHECKED_BYTES, Mapped, absolute, check_page, map_page, of_this_boot
+from vmclock_async._boot import of_this_boot
+from vmclock_async._page import CHECKED_BYTES, Mapped, absolute, check_page, map_page
 from vmclock_async._watch import DeviceWatch, InodeWatch
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
@@ -138,7 +139,7 @@ class SegmentReader:
     def of_this_boot(self) -> bool:
         """Whether the file was written since this machine booted; the counter of an earlier boot means nothing."""
         try:
-            return of_this_boot(os.fstat(self._mapped.page.fileno()))
+            return of_this_boot(self._mapped.page.fileno())
         except (OSError, ValueError) as exc:
             raise self._closed_error() from exc
 

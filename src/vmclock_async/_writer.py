@@ -5,6 +5,7 @@ from contextlib import ExitStack, suppress
 from typing import Final, Self, final
 
 from vmclock_async import _core, _file, _lock, abi
+from vmclock_async._boot import forget_boot, record_boot
 from vmclock_async._directory import Directory
 from vmclock_async._page import absolute
 from vmclock_async._remedies import os_error
@@ -64,10 +65,12 @@ class SegmentWriter:
                 self.cold: Final = abi.unpack_header(page).version == 0
                 """Whether nobody can have read a body of it: this writer's first will be the first there is."""
                 if self.cold:
+                    forget_boot(fd)  # now, because whoever drops its privileges after opening may not do it later
                     os.fsync(fd)
             except OSError as exc:
                 raise os_error(self.path, "open it for writing", exc) from exc
             undo.pop_all()
+        self._boot_recorded = False
         self.last_marker: Final = marker
         """The marker that readers saw last in the file, before a cold start too; 0 where there was none to see."""
         self.size: Final = abi.unpack_header(page).size
@@ -126,6 +129,10 @@ class SegmentWriter:
                 f"size={abi.SEGMENT_SIZE_WITH_GENERATION}",
             )
         try:
+            if not self._boot_recorded:
+                # Before the commit: what is there by now is of this boot too. At opening nothing is to change.
+                record_boot(self._page.fileno())
+                self._boot_recorded = True
             seq_count = self._page.commit(packed, counter_id, time_type)
             self._body = body
             self._page.wake()  # readers that wait; and mtime tells when this was

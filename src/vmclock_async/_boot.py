@@ -1,0 +1,92 @@
+"""Whether a segment was written since this machine booted: the counter of an earlier boot means nothing.
+
+The kernel draws a boot_id at each boot. A writer keeps it in an extended attribute of the segment's file, which needs
+no second file, goes wherever the file is mounted, and lies outside the page. Where there is one, it decides:
+
+* the boot_id of now: written in this boot, whatever the file's time says. The clock may have been set back since.
+* another: written in an earlier boot, even where the file's time lies in this one. A machine without a battery for its
+  clock begins each boot at about the same time.
+
+Where there is none, the file's time decides, against CLOCK_REALTIME - CLOCK_BOOTTIME, which a clock that is set and a
+time namespace both move. There is none beside a segment of ClockBound's writer, on file systems without such
+attributes (tmpfs before Linux 6.6), and where the writer could not read its boot_id. A reader that cannot read it has
+the file's time alone.
+
+ClockBound's writer keeps an attribute that is there. In the same boot it stays true. After another boot it says
+"earlier" of what ClockBound wrote since: that needs a segment that outlives a boot (not on tmpfs), and ends when one of
+our writers, or the removal of the file, begins the segment again.
+"""
+
+import errno
+import os
+import time
+from contextlib import suppress
+from typing import Final
+
+__all__ = ("forget_boot", "of_this_boot", "record_boot")
+
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+_ATTRIBUTE: Final = "user.vmclock_async.boot_id"
+
+
+def _boot_id() -> bytes | None:
+    """The kernel's boot_id; None where it cannot be read."""
+    try:
+        # systemd-nspawn mounts a file over it, with a number of the container's own: that is not the kernel's.
+        if os.stat(_BOOT_ID).st_dev != os.stat(os.path.dirname(_BOOT_ID)).st_dev:
+            return None
+        with open(_BOOT_ID, "rb") as file:
+            return file.read().strip() or None
+    except OSError:
+        return None
+
+
+def _recorded(fd: int) -> bytes | None:
+    """The boot_id that is kept with the file at *fd*; None where there is none."""
+    try:
+        return os.getxattr(fd, _ATTRIBUTE)
+    except OSError as exc:
+        if exc.errno == errno.EBADF:
+            raise
+        return None
+
+
+def record_boot(fd: int) -> None:
+    """Keep with the file at *fd* that it is written in this boot; where that cannot be kept, keep nothing."""
+    boot_id = _boot_id()
+    if boot_id is not None and _recorded(fd) == boot_id:
+        return
+    with suppress(OSError):
+        if boot_id is not None:
+            os.setxattr(fd, _ATTRIBUTE, boot_id)
+            return
+    forget_boot(fd)
+
+
+def forget_boot(fd: int) -> None:
+    """Keep nothing with the file at *fd*."""
+    with suppress(OSError):
+        os.removexattr(fd, _ATTRIBUTE)
+
+
+def of_this_boot(fd: int) -> bool:
+    """Whether the file at *fd* was written since this machine booted.
+
+    Raises:
+        OSError: *fd* is closed.
+    """
+    status = os.fstat(fd)
+    recorded = _recorded(fd)
+    if recorded is not None and (boot_id := _boot_id()) is not None:
+        return recorded == boot_id
+    return _is_time_of_this_boot(status.st_mtime_ns)
+
+
+def _is_time_of_this_boot(ns: int) -> bool:
+    """Whether *ns*, of CLOCK_REALTIME, lies between the boot and now.
+
+    A time that lies ahead is of an earlier boot too: one that knew the time, where this one, of a machine that keeps no
+    time while it is off, does not yet. (Or the clock was set back since: then the next commit mends it.)
+    """
+    now_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    return now_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME) <= ns <= now_ns
