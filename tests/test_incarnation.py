@@ -10,6 +10,7 @@ import pytest
 
 from settling import settled
 from vmclock_async import (
+    Clock,
     ClockDisruptedError,
     CounterId,
     LeaseLostError,
@@ -137,6 +138,126 @@ async def test_the_devices_generation_counts_where_the_segment_has_none(tmp_path
                 await called.wait()
                 await settled()
                 assert clock.incarnation != before
+
+
+OWN = 2**32
+"""By how much a disruption of the publisher's own moves the marker."""
+Look = tuple[int | None, int]
+"""Generation and disruption marker, as a page has them."""
+
+SAME_LIFE = [
+    pytest.param([(7, 1), (None, 1), (7, 1)], id="loses-its-generation-for-a-commit"),
+    pytest.param([(7, 1), (None, 0), (7, 1)], id="begins-afresh"),
+    pytest.param([(7, 1), (None, 0), (None, 1), (7, 1)], id="begins-afresh-and-has-its-marker-first"),
+    pytest.param([(7, 1), (None, 0), (7, 2)], id="begins-afresh-after-a-migration"),
+    pytest.param([(None, 1), (None, 0), (None, 1)], id="begins-afresh-without-a-generation"),
+    pytest.param([(None, 1 + OWN), (None, 0), (None, 1)], id="begins-to-count-its-own-disruptions-afresh"),
+    pytest.param([(None, 1), (None, 1 + OWN), (None, 1 + 2 * OWN)], id="disruptions-of-the-publishers-own"),
+    pytest.param([(7, 1), (None, 1 + OWN), (7, 1 + OWN)], id="loses-its-generation-in-a-disruption-of-its-own"),
+    pytest.param([(None, 1), (7, 1)], id="learns-its-generation"),
+    pytest.param([(None, 1), (7, 1), (None, 1), (7, 1)], id="learns-and-loses-it"),
+    pytest.param([(7, 1), (7, 2), (7, 0), (7, 3)], id="migrations"),
+]
+ONE_RESTORE = [
+    pytest.param([(7, 1), (8, 2)], id="a-restore"),
+    pytest.param([(7, 1), (8, 1)], id="a-restore-without-a-disruption"),
+    pytest.param([(7, 1), (None, 1), (8, 1)], id="while-the-generation-was-lost"),
+    pytest.param([(7, 1), (None, 0), (None, 0), (8, 2)], id="while-the-page-began-afresh"),
+    pytest.param([(7, 1), (None, 2), (8, 2)], id="told-by-the-marker-first"),
+    pytest.param([(7, 1), (None, 2), (7, 2)], id="a-disruption-that-may-be-one"),
+    pytest.param([(None, 0), (None, 1)], id="the-first-disruption-of-a-machine"),
+    pytest.param([(None, 1), (None, 0), (None, 2)], id="by-the-marker-while-the-page-began-afresh"),
+    pytest.param([(None, 1), (8, 2)], id="along-with-a-first-generation"),
+    pytest.param([(None, 1), (None, 2 + OWN)], id="along-with-a-disruption-of-the-publishers-own"),
+]
+
+
+def looking(look: Look) -> VMClockBody:
+    """A sound body with the generation and marker of *look*."""
+    generation, marker = look
+    return make_body(vm_generation_counter=generation, disruption_marker=marker)
+
+
+@pytest.mark.parametrize("looks", SAME_LIFE)
+def test_what_only_looks_new_is_no_restore(segment_path: Path, looks: list[Look]) -> None:
+    """Without a fence: the incarnation stays the same, whatever the page is without meanwhile."""
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(looking(looks[0]))
+        with Clock(writer.path, fence=None) as clock:
+            first = clock.incarnation
+            for look in looks[1:]:
+                writer.write(looking(look))
+                assert clock.incarnation == first
+
+
+@pytest.mark.parametrize("looks", ONE_RESTORE)
+def test_one_restore_is_one_new_incarnation(segment_path: Path, looks: list[Look]) -> None:
+    """Whichever of generation and marker tells it, and however late the other follows."""
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(looking(looks[0]))
+        with Clock(writer.path, fence=None) as clock:
+            seen = [clock.incarnation]
+            for look in looks[1:]:
+                writer.write(looking(look))
+                seen.append(clock.incarnation)
+    assert len(set(seen)) == 2
+    assert seen == sorted(seen, key=[seen[0], seen[-1]].index)
+
+
+async def told(clock: Clock, writer: SegmentWriter, body: VMClockBody) -> None:
+    """Commit *body*, and let what waits on the clock see it and wait again."""
+    waits = clock._reader.statistics().waits
+    writer.write(body)
+    while clock._reader.statistics().waits == waits:
+        await anyio.sleep(0.001)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("looks", "restores"),
+    [pytest.param(*case.values, 0, id=case.id) for case in SAME_LIFE]
+    + [pytest.param(*case.values, 1, id=case.id) for case in ONE_RESTORE],
+)
+async def test_callbacks_run_once_a_restore(segment_path: Path, looks: list[Look], restores: int) -> None:
+    """And never without one; the restore that follows at the end is seen, too."""
+    calls: list[int | None] = []
+
+    async def call(snapshot: Snapshot) -> None:
+        calls.append(snapshot.body.vm_generation_counter)
+
+    with anyio.fail_after(30), SegmentWriter(segment_path, size=112) as writer:
+        writer.write(looking(looks[0]))
+        async with open_clock(writer.path, fence=None, on_restore=[call]) as clock:
+            while clock._reader.statistics().waits == 0:
+                await anyio.sleep(0.001)
+            for look in looks[1:]:
+                await told(clock, writer, looking(look))
+            assert len(calls) == restores
+            await told(clock, writer, looking((99, 50)))
+    assert calls[restores:] == [99]
+
+
+@pytest.mark.anyio
+async def test_a_marker_that_the_device_contradicts_says_nothing(tmp_path: Path) -> None:
+    """With a fence: a page that begins afresh, with any marker, is no restore; one that the device tells, too, is."""
+    calls: list[int] = []
+
+    async def call(snapshot: Snapshot) -> None:
+        calls.append(snapshot.body.disruption_marker)
+
+    with SegmentWriter(tmp_path / "shm0", size=112) as writer, SegmentWriter(tmp_path / "vmclock0") as device:
+        device.write(VMClockBody(disruption_marker=1), counter_id=CounterId.INVALID)
+        writer.write(looking((None, 1)))
+        with anyio.fail_after(30):
+            async with open_clock(writer.path, fence=device.path, on_restore=[call]) as clock:
+                while clock._reader.statistics().waits == 0:
+                    await anyio.sleep(0.001)
+                for marker in (5, 1, 0, 1):
+                    await told(clock, writer, looking((None, marker)))
+                assert calls == []
+                device.write(VMClockBody(disruption_marker=2), counter_id=CounterId.INVALID)
+                await told(clock, writer, looking((None, 2)))
+    assert calls == [2]
 
 
 FORK_SCRIPT = """

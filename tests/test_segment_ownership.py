@@ -278,7 +278,7 @@ def test_links_that_lead_in_a_circle_are_an_error(segment_path: Path) -> None:
 def test_an_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> None:
     """A container's root sees the files of the host's root, and of everybody else there, as those of one user."""
     os.chown(segment, STRANGER, -1)
-    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", FAILS_SCRIPT, segment]
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", FAILS_SCRIPT, str(segment)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if "unshare:" in result.stderr:
         pytest.skip(f"no user namespaces here: {result.stderr}")

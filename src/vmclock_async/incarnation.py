@@ -8,6 +8,15 @@ driver, Linux 5.18) before processes run again.
 Where the page has no generation counter, that of the fence's device is looked at. Where that has none either, every
 disruption that the device tells of may be a restore, and is taken for one: the low 32 bits of disruption_marker, which
 are the device's.
+
+What is no restore, though marker or generation look new:
+
+* A page may lose its generation for a while: a publisher that begins again has not heard from its device yet. The last
+  generation is remembered, and compared once there is one again.
+* A page may have marker 0 for a while, for the same reason. Where another marker was seen, 0 says nothing.
+* A page that first had no generation, and now has one, has the marker that it had.
+* A marker that the fence's device contradicts may be of a page that begins again: it says nothing until they agree.
+* The publisher's own disruptions move the marker by multiples of 2**32.
 """
 
 import os
@@ -17,7 +26,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from vmclock_async.errors import ClockDisruptedError
+from vmclock_async.errors import ClockDisruptedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
 if TYPE_CHECKING:
@@ -50,22 +59,49 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Life(NamedTuple):
-    """What an incarnation is of: another life has another."""
+    """What a look says of the machine's life: another life has another incarnation."""
 
-    kind: str
-    number: int
-    process: tuple[int, int]
+    generation: int | None
+    """The generation counter; None where nobody tells it."""
+    marker: int | None
+    """The low 32 bits of the disruption marker; None where nothing is sure."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, generation: int | None) -> "_Life":
-        process = os.getpid(), _forks
-        if generation is not None:
-            return cls("generation", generation, process)
-        return cls("disruption marker", snapshot.body.disruption_marker % 2**32, process)
+        return cls(generation, snapshot.body.disruption_marker % 2**32)
+
+    @classmethod
+    def seen_by(cls, clock: "Clockwork", snapshot: Snapshot) -> "_Life":
+        """That of *snapshot*, without its marker where the fence contradicts it, or is in mid-update itself."""
+        try:
+            life = cls.of(snapshot, clock._generation(snapshot))
+            clock._require_fence(snapshot)
+        except SegmentUnstableError:
+            return cls(None, None)
+        except ClockDisruptedError:
+            return life._replace(marker=None)
+        return life
 
     def is_restored(self, before: "_Life") -> bool:
-        """Whether it is after a restore, and not merely another process."""
-        return self[:2] != before[:2]
+        """Whether it is after a restore that came after *before*, or may be."""
+        if self.generation is not None and before.generation is not None:
+            return self.generation != before.generation
+        return before.marker is not None and self.marker not in (None, 0, before.marker)
+
+    def remembering(self, before: "_Life") -> "_Life":
+        """What is known after this look, of the same life as *before*."""
+        generation = before.generation if self.generation is None else self.generation
+        return _Life(generation, before.marker if not self.marker and before.marker else self.marker)
+
+    def __str__(self) -> str:
+        if self.generation is None:
+            return f"disruption marker is now {self.marker}"
+        return f"generation is now {self.generation}"
+
+
+def _process() -> tuple[int, int]:
+    """This process: a forked child is another, whatever its number."""
+    return os.getpid(), _forks
 
 
 @final
@@ -75,48 +111,67 @@ class Incarnation:
     def __init__(self) -> None:
         self._drawn: uuid.UUID | None = None
         """Drawn along with the look at `_life`, not before: a snapshot taken in between would copy it."""
+        self._drawn_by = 0, 0
         self._life: _Life | None = None
-        self._next: tuple[_Life, uuid.UUID] | None = None
+        """All that was seen of the present life so far."""
+        self._next: tuple[_Life, tuple[int, int], uuid.UUID] | None = None
         self.on_restore: tuple[OnRestore, ...] = ()
 
     def of(self, snapshot: Snapshot, generation: int | None) -> uuid.UUID:
-        """That of a process which sees *snapshot* on a machine of *generation*; in a callback the one to come.
+        """The incarnation for *snapshot* and *generation*. Inside an on_restore callback: the new one, which others do
+        not see yet.
 
         Raises:
             ClockDisruptedError: a new one is due, and the callbacks have not finished.
         """
         with _lock:
-            life = _Life.of(snapshot, generation)
-            if self._next is not None and self._next[0] == life and self._next[1] == _upcoming.get():
-                return self._next[1]
-            if self._life is not None and self.on_restore and life.is_restored(self._life):
+            life, process = _Life.of(snapshot, generation), _process()
+            if self._next is not None:
+                upcoming, upcoming_process, drawn = self._next
+                if drawn == _upcoming.get() and process == upcoming_process and not life.is_restored(upcoming):
+                    return drawn
+            is_new = self._note(life)
+            if is_new and self.on_restore:
                 raise ClockDisruptedError(
-                    f"the machine was restored (its {life.kind} is now {life.number}), and what is to be done on that "
-                    "is not finished; try again when it is"
+                    f"the machine was restored (its {life}), and what is to be done on that is not finished; "
+                    "try again when it is"
                 )
-            if self._drawn is None or life != self._life:
-                self._drawn, self._life = uuid.uuid4(), life
+            if is_new:
+                self._life = life
+            if is_new or self._drawn is None or self._drawn_by != process:
+                self._drawn, self._drawn_by = uuid.uuid4(), process
             return self._drawn
+
+    def _note(self, life: _Life) -> bool:
+        """Whether *life* is a new one; if not, it is remembered. Under the lock."""
+        if self._life is not None:
+            if life.is_restored(self._life):
+                return True
+            life = life.remembering(self._life)
+        self._life = life
+        return False
 
     async def keep(self, clock: "Clockwork", snapshot: Snapshot) -> None:
         """Await the callbacks after each restore that *clock* sees after *snapshot*, for ever."""
         while True:
-            life = _Life.of(snapshot, clock._generation(snapshot))
-            if self._life is None or life.is_restored(self._life):
+            life = _Life.seen_by(clock, snapshot)
+            with _lock:
+                is_new = self._note(life)
+            if is_new:
                 try:
                     await self._begin(life, snapshot)
                 except ClockDisruptedError:
                     snapshot, _ = await clock._look_until_there()
-                    if _Life.of(snapshot, clock._generation(snapshot)) == life:
+                    if not _Life.seen_by(clock, snapshot).is_restored(life):
                         raise
                     continue  # restored again meanwhile: what they began is for nobody
-            # Of a generation that only the device has, no commit tells.
-            wait_s = _LONGEST_WAIT_S if snapshot.body.vm_generation_counter is not None else _DEVICE_POLL_S
-            snapshot = await clock._wait(snapshot, wait_s) or snapshot
+            # Of what only the device has, its generation or a marker that contradicts, no commit tells.
+            by_commits = snapshot.body.vm_generation_counter is not None and life.marker is not None
+            snapshot = await clock._wait(snapshot, _LONGEST_WAIT_S if by_commits else _DEVICE_POLL_S) or snapshot
 
     async def _begin(self, life: _Life, snapshot: Snapshot) -> None:
         drawn = uuid.uuid4()
-        self._next = life, drawn
+        self._next = life, _process(), drawn
         reset = _upcoming.set(drawn)
         try:
             for callback in self.on_restore:
@@ -125,4 +180,4 @@ class Incarnation:
             _upcoming.reset(reset)
             self._next = None
         with _lock:
-            self._drawn, self._life = drawn, life
+            self._drawn, self._drawn_by, self._life = drawn, _process(), life
