@@ -2,6 +2,7 @@
 
 The first line is the header, each one after it a commit. A truncated last line, as a recorder that was killed
 leaves it, costs that line alone, with a warning in the log; any other bad line is an error that names its number.
+A compressed recording that was cut anywhere gives every line that was written whole before the cut.
 
 Reading and writing here block; asynchronous callers do it in a worker thread, some hundred records at a time.
 """
@@ -12,6 +13,8 @@ import logging
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from io import BufferedReader, FileIO
 from typing import IO, Annotated, Final, Literal, Self, cast, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +31,9 @@ _logger = logging.getLogger(__name__)
 _LONGEST_LINE: Final = 16384
 """Bytes; a record is about 700. Without a limit, a file of another kind would be taken whole for one line."""
 _CHUNK: Final = 65536
+_LONGEST_SILENCE: Final = 2**17
+"""Bytes of a compressed file without a byte of text. In a recording there are about 40 of them, at its beginning. A
+header with a name of a gigabyte, or a million of empty members, would keep Python busy for a minute and longer."""
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _U8 = Annotated[int, Field(ge=0, le=0xFF)]
@@ -68,6 +74,20 @@ class Record(BaseModel):
     body: VMClockBody
 
 
+class _CompressedFile(BufferedReader):
+    """A file as gzip reads it. It ends a stretch of the file that is long and has no text in it."""
+
+    silence = 0
+    """Bytes that gzip has read since this was set to 0."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.silence > _LONGEST_SILENCE:
+            raise gzip.BadGzipFile(f"more than {_LONGEST_SILENCE} bytes without a byte of text in them")
+        data = super().read(size)
+        self.silence += len(data)
+        return data
+
+
 @final
 class RecordingReader:
     """Reads the recording at `path`; a context manager.
@@ -86,12 +106,11 @@ class RecordingReader:
             if not os.path.isfile(self.path):
                 os.stat(self.path)
                 raise RecordingError(self.path, 0, "is not a regular file; give the path of a recording")
-            with open(self.path, "rb") as file:
-                compressed = file.read(2) == _GZIP_MAGIC
+            self._raw: Final = _CompressedFile(FileIO(self.path))
+            self._file: IO[bytes] = self._raw
             # Chosen by content, not by name: a recording that was renamed is still one.
-            self._file: Final = cast(
-                "IO[bytes]", gzip.open(self.path, "rb") if compressed else open(self.path, "rb")
-            )
+            if self._raw.peek(2)[:2] == _GZIP_MAGIC:
+                self._file = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw, mode="rb"))
         except OSError as exc:
             raise RecordingError(self.path, 0, f"cannot be read ({exc.strerror}); check the path") from exc
         except ValueError as exc:  # a null character in the path
@@ -100,7 +119,7 @@ class RecordingReader:
         try:
             self.header: Final = self._read_header()
         except BaseException:
-            self._file.close()
+            self._raw.close()
             raise
 
     def read(self, limit: int = 512) -> list[Record]:
@@ -158,7 +177,7 @@ class RecordingReader:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._raw.close()
 
     def __enter__(self) -> Self:
         return self
@@ -187,6 +206,7 @@ class RecordingReader:
             raise self._error(f"a line of more than {_LONGEST_LINE} bytes: this is no recording")
 
     def _read_chunk(self) -> bytes:
+        self._raw.silence = 0
         try:
             return cast("bytes", self._file.read1(_CHUNK))  # type: ignore[attr-defined]
         except EOFError:
@@ -239,6 +259,10 @@ def _is_json(line: bytes) -> bool:
 class RecordingWriter:
     """Writes a recording to `path`, compressed if that ends in ``.gz``; a context manager.
 
+    Each record is in the file when ``write`` returns, so that a recorder that is killed loses none. (What the system
+    has not yet written to the disk, a power cut takes.) The compressed file is one gzip member in which every record
+    ends a block (Z_SYNC_FLUSH).
+
     Raises:
         RecordingError: the file cannot be written.
     """
@@ -254,7 +278,12 @@ class RecordingWriter:
         if self.path.endswith(".gz"):
             # Neither a time nor a name in it: the same records make the same file.
             self._file = cast("IO[bytes]", gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0))
-        self._write(header)
+        try:
+            self._write(header)
+        except BaseException:
+            with suppress(RecordingError):
+                self.close()
+            raise
 
     def write(self, record: Record) -> None:
         """Append *record*.
@@ -268,11 +297,12 @@ class RecordingWriter:
         self._line += 1
         try:
             self._file.write(model.model_dump_json().encode() + b"\n")
+            self._file.flush()
         except OSError as exc:
             raise RecordingError(self.path, self._line, f"cannot be written ({exc.strerror})") from exc
 
     def close(self) -> None:
-        """Write what is buffered, and close the file.
+        """End the compressed data, and close the file.
 
         Raises:
             RecordingError: the file cannot be written.
