@@ -11,8 +11,8 @@ def validation_reason(error: ValidationError) -> str:
     details = error.errors(include_url=False, include_context=False)
     found = [_describe(detail) for detail in details[:3]]
     if len(details) > 3:
-        found.append(f"and {len(details) - 3} more")
-    return "; ".join(found)
+        found.append(f"{len(details) - 3} more")
+    return ", and ".join(found)
 
 
 def _describe(detail: ErrorDetails) -> str:

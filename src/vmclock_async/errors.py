@@ -3,10 +3,14 @@
 Branches follow what the caller can do: repair the file (``SegmentError``, ``RecordingError``), repair or retry
 a source (``SourceError``), wait for better time (``ClockError``). Each message says what was seen, then the
 remedy. ``args`` mirror the constructor, so that every error pickles.
+
+A `reason` is one text, because people read it as one: what was seen, a semicolon, the remedy. Programs get the two
+apart as `seen` and `remedy`. Where a reason stops at what was seen, the remedy is that of the class: the branches of
+this tree are what the caller can do.
 """
 
 import os
-from typing import final
+from typing import ClassVar, final
 
 __all__ = (
     "ClockDisruptedError",
@@ -33,15 +37,36 @@ __all__ = (
 
 
 class VMClockError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose; `reason` says what was seen, and then the remedy."""
 
     __module__ = "vmclock_async"
+    _remedy: ClassVar[str] = ""
+    """What to do where the reason does not say it."""
+    reason: str
+
+    @property
+    def seen(self) -> str:
+        """What was seen: `reason` without its remedy."""
+        return self._parts()[0]
+
+    @property
+    def remedy(self) -> str:
+        """What to do: what `reason` says after its last semicolon, else what helps against this class of error."""
+        return self._parts()[1]
+
+    def _parts(self) -> tuple[str, str]:
+        reason = str(getattr(self, "reason", self))  # a stranger's subclass may have any, or none
+        seen, _, remedy = reason.rpartition("; ")
+        if seen and remedy.count("(") == remedy.count(")"):  # else the semicolon is inside parentheses
+            return seen, remedy
+        return reason, self._remedy
 
 
 class SegmentError(VMClockError):
     """The segment at `path` cannot be used, for `reason`."""
 
     __module__ = "vmclock_async"
+    _remedy = "check the path and who may read it"
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(path, reason)
@@ -57,6 +82,7 @@ class SegmentNotInitializedError(SegmentError):
     """Nothing has been committed there yet: no file, an empty one, or version 0."""
 
     __module__ = "vmclock_async"
+    _remedy = "start a publisher, or wait for it"
 
 
 @final
@@ -64,6 +90,7 @@ class SegmentMalformedError(SegmentError):
     """What is there is not a VMClock segment."""
 
     __module__ = "vmclock_async"
+    _remedy = "check the path, or let a publisher write a segment there"
 
 
 @final
@@ -71,6 +98,7 @@ class SegmentVersionNotSupportedError(SegmentError):
     """The segment has a version other than 1."""
 
     __module__ = "vmclock_async"
+    _remedy = "read it with a newer version of vmclock-async"
 
 
 @final
@@ -78,6 +106,7 @@ class SegmentInUseError(SegmentError):
     """Another live writer holds the segment."""
 
     __module__ = "vmclock_async"
+    _remedy = "stop the other writer, or choose another path"
 
 
 @final
@@ -85,6 +114,7 @@ class SegmentUnstableError(SegmentError):
     """No whole copy could be read in time; `seq_count` is the number last seen."""
 
     __module__ = "vmclock_async"
+    _remedy = "try again, or start its writer again"
 
     def __init__(self, path: str | os.PathLike[str], reason: str, seq_count: int) -> None:
         super().__init__(path, reason)
@@ -96,6 +126,7 @@ class SourceError(VMClockError):
     """The source named `source` cannot deliver updates, for `reason`."""
 
     __module__ = "vmclock_async"
+    _remedy = "name another source, or repair this one"
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(source, reason)
@@ -111,6 +142,7 @@ class SourceUnavailableError(SourceError):
     """The source is absent for now; the publisher tries it again."""
 
     __module__ = "vmclock_async"
+    _remedy = "start what the source asks, or wait for it"
 
 
 @final
@@ -118,6 +150,7 @@ class InvalidUpdateError(SourceError):
     """The source sent an update that fails validation; it is not tried again."""
 
     __module__ = "vmclock_async"
+    _remedy = "repair the source, or what it asks"
 
 
 @final
@@ -125,6 +158,7 @@ class SourceSettingsError(SourceError):
     """The source does not take these settings."""
 
     __module__ = "vmclock_async"
+    _remedy = "correct the option; the command sources lists all"
 
 
 @final
@@ -132,12 +166,14 @@ class UnknownSourceError(SourceError):
     """No installed distribution offers a source of this name."""
 
     __module__ = "vmclock_async"
+    _remedy = "install the source, or name another"
 
 
 class ClockError(VMClockError):
     """There is no bounded time now, for `reason`."""
 
     __module__ = "vmclock_async"
+    _remedy = "wait for a new commit"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -156,6 +192,7 @@ class ClockUnboundedError(ClockError):
     """The segment gives a time without a bound on its error."""
 
     __module__ = "vmclock_async"
+    _remedy = "use a source that bounds its time"
 
 
 @final
@@ -163,6 +200,7 @@ class ClockStaleError(ClockError):
     """The segment's reference is too old to be carried forward."""
 
     __module__ = "vmclock_async"
+    _remedy = "start the publisher again"
 
 
 @final
@@ -177,6 +215,7 @@ class CounterNotSupportedError(ClockError):
     """The segment counts with a counter that this machine does not have."""
 
     __module__ = "vmclock_async"
+    _remedy = "use a source that gives the time in this machine's counter"
 
 
 @final
@@ -184,6 +223,7 @@ class LeaseLostError(ClockError):
     """The lease is over, for `reason`: it expired, or what it was measured by is not to be relied on any more."""
 
     __module__ = "vmclock_async"
+    _remedy = "stop what the lease allowed, and acquire another"
 
 
 @final
@@ -191,6 +231,7 @@ class RecordingError(VMClockError):
     """The recording at `path` cannot be used, for `reason`; `line` counts from 1, 0 means the file itself."""
 
     __module__ = "vmclock_async"
+    _remedy = "check the path, or correct the file"
 
     def __init__(self, path: str | os.PathLike[str], line: int, reason: str) -> None:
         super().__init__(path, line, reason)
