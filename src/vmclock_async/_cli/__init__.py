@@ -2,28 +2,48 @@
 
 Results go to stdout, as JSON with ``--json``; what is said about them goes to stderr. Exit status: 0 done,
 1 failed, 2 wrong usage, 130 interrupted. A failure is one line that names what was seen and the remedy, never a
-traceback.
+traceback; with ``--json`` it is an object on stdout as well.
 """
 
+import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 
 __all__ = ("main",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line with *argv* (without the program's name); return the exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    _occupy_standard_descriptors()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a locale of ASCII alone costs characters, and not the result
+            stream.reconfigure(errors="backslashreplace")
     try:
         from vmclock_async._cli.app import run
 
-        return run(sys.argv[1:] if argv is None else list(argv))
+        return run(arguments)
     except KeyboardInterrupt:
         return 130
     except ModuleNotFoundError as exc:
-        if exc.name not in ("platformdirs", "rich", "typer"):
+        if exc.name not in ("rich", "typer"):
             raise
-        print(  # noqa: T201  # there is no console without rich
-            f"vmclock-async: the command line needs {exc.name}; install it with: pip install 'vmclock-async[cli]'",
-            file=sys.stderr,
-        )
+        reason = f"the command line needs {exc.name}"
+        remedy = "install it with: pip install 'vmclock-async[cli]'"
+        # There is no console without rich.
+        print(f"vmclock-async: {reason}; {remedy}", file=sys.stderr)  # noqa: T201
+        if "--json" in arguments:
+            failure = {"bounded": False, "error": type(exc).__name__, "reason": reason, "remedy": remedy}
+            print(json.dumps(failure))  # noqa: T201
         return 1
+
+
+def _occupy_standard_descriptors() -> None:
+    """Keep segments and sockets from the numbers 0, 1 and 2, where the system, libraries and children write."""
+    with suppress(OSError):
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(fd, True)
+        os.close(fd)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from vmclock_async._cli import demo, now, publish, show, sources, watch
+from vmclock_async._cli.failures import UsageError, fail, fail_usage, wants_json
 from vmclock_async._cli.output import complain
-from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
+from vmclock_async.errors import VMClockError
 
 __all__ = ("run",)
 
@@ -42,7 +43,8 @@ def _options(
 ) -> None:
     """Publish, read and watch VMClock segments.
 
-    PATH defaults to $VMCLOCK_ASYNC_SEGMENT, then /run/vmclock-async/shm0, then the user's runtime directory.
+    PATH defaults to $VMCLOCK_ASYNC_SEGMENT, then /run/vmclock-async/shm0, then the user's runtime
+    directory, then /dev/shm/vmclock-async-UID/shm0.
     """
 
 
@@ -57,18 +59,22 @@ def run(argv: Sequence[str]) -> int:
     handler = _Notes(logging.INFO)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    as_json = wants_json(argv)
     try:
-        app(args=list(argv), prog_name="vmclock-async")
-    except SystemExit as exc:
+        # Not standalone: wrong usage is told here as every other failure is. What it returns is an Exit's status.
+        return app(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or 0
+    except SystemExit as exc:  # of typer, where whoever read the help has seen enough
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
-    except VMClockError as exc:
-        complain(str(exc))
-        for note in getattr(exc, "__notes__", ()):
-            complain(note)
-        return 2 if isinstance(exc, UnknownSourceError | SourceSettingsError) else 1
-    except OSError as exc:
-        complain(str(exc))
-        return 1
+    except UsageError as exc:
+        if argv:
+            return fail_usage(exc, as_json=as_json)
+        exc.show()  # the help
+        return exc.exit_code
+    except (VMClockError, OSError) as exc:
+        return fail(exc, as_json=as_json)
+    except Exception as exc:  # a bug, which shows its traceback; but a program that reads JSON gets its object
+        if as_json:
+            fail(exc, as_json=as_json)
+        raise
     finally:
         logger.removeHandler(handler)
-    return 0

@@ -13,7 +13,6 @@ import typer
 
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import Bounds
 
 __all__ = (
     "bounds_fields",
@@ -56,12 +55,21 @@ def _silence(stream: TextIO) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line of result on stdout; if whoever read it has seen enough, end quietly with 0."""
+    """Print a line of result on stdout; if whoever read it has seen enough, end quietly with 0.
+
+    Raises:
+        OSError: stdout is closed, or cannot be written.
+    """
+    if sys.stdout is None:
+        raise OSError("stdout is closed, and so the result is lost")
     try:
         print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         _silence(sys.stdout)
         raise typer.Exit from None
+    except OSError as exc:
+        _silence(sys.stdout)
+        raise OSError(f"stdout cannot be written ({exc.strerror}), and so the result is lost") from exc
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -89,7 +97,7 @@ def duration(ns: int) -> str:
     return f"{ns} ns"
 
 
-def bounds_fields(bounds: Bounds | TimeInterval) -> dict[str, object]:
+def bounds_fields(bounds: TimeInterval) -> dict[str, object]:
     """*bounds* for JSON."""
     return {
         "earliest_ns": bounds.earliest_ns,

@@ -1,0 +1,65 @@
+"""How a failure is told: in one line for people on stderr, and with ``--json`` as one object on stdout too."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final, cast
+
+import typer
+
+from vmclock_async._cli.output import complain, print_json
+from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
+
+__all__ = ("UsageError", "fail", "fail_usage", "failure_fields", "wants_json")
+
+UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""What wrong usage raises: click's, or that of the copy of click that newer releases of typer bring along."""
+_UNBOUNDED_NS: Final = 2**64 - 1
+"""error_ns where nothing bounds the error. jq takes a missing one for less than any limit, and so for good."""
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether *argv* asks for JSON. This is known before the rest of *argv* is understood."""
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    return "--json" in options
+
+
+def failure_fields(error: BaseException) -> dict[str, object]:
+    """*error* for JSON: that there is no bound, the class, what was seen and the remedy, and where it was seen."""
+    match error:
+        case VMClockError():
+            where = {name: getattr(error, name) for name in ("path", "line", "source") if hasattr(error, name)}
+            return _fields(type(error).__name__, error.seen, error.remedy) | where
+        case OSError():
+            remedy = "check the path, who may use it, and the space that is left"
+        case _:
+            remedy = "report it as a bug, with the traceback"
+    return _fields(type(error).__name__, str(error), remedy)
+
+
+def _fields(name: str, reason: str, remedy: str) -> dict[str, object]:
+    return {"bounded": False, "error_ns": _UNBOUNDED_NS, "error": name, "reason": reason, "remedy": remedy}
+
+
+def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None) -> int:
+    """Say *error*, with *facts* in JSON; return the exit status."""
+    complain(str(error))
+    for note in getattr(error, "__notes__", ()):
+        complain(note)
+    if as_json:
+        _print({**failure_fields(error), **(facts or {})})
+    return 2 if isinstance(error, UnknownSourceError | SourceSettingsError) else 1
+
+
+def fail_usage(error: typer.BadParameter, *, as_json: bool) -> int:
+    """Say what is wrong with the command line; return the exit status."""
+    reason = error.format_message()
+    remedy = f"see: {error.ctx.command_path if error.ctx else 'vmclock-async'} --help"
+    complain(f"{reason}; {remedy}")
+    if as_json:
+        _print(_fields("UsageError", reason, remedy))
+    return error.exit_code
+
+
+def _print(fields: Mapping[str, object]) -> None:
+    with suppress(typer.Exit, OSError):  # where nobody reads stdout the exit status says it still
+        print_json(fields)
