@@ -11,8 +11,7 @@ import anyio
 import typer
 
 from vmclock_async._cli.output import complain, run_async
-from vmclock_async._cli.view import View
-from vmclock_async._cli.watch import follow, view_for
+from vmclock_async._cli.watch import follow
 from vmclock_async.publisher import Publisher
 from vmclock_async.sources import build_source
 
@@ -30,13 +29,13 @@ def demo(
     ):
         complain(f"replaying a recorded machine into {directory}/shm0; it is migrated once, and restored once")
         segment = Path(directory) / "shm0"
-        run_async(partial(_run, segment, recording, view_for(str(segment), as_json=as_json)))
+        run_async(partial(_run, segment, recording, as_json=as_json))
     complain("done; publish a recording of your own with: vmclock-async publish replay --set replay.path=FILE")
 
 
-async def _run(segment: Path, recording: Path, view: View) -> None:
+async def _run(segment: Path, recording: Path, *, as_json: bool) -> None:
     source = build_source("replay", {"path": recording, "mode": "live"})
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(follow, str(segment), view)
+        tasks.start_soon(partial(follow, segment, as_json=as_json, fence=None))
         await Publisher(segment, {"replay": source}).run()
         tasks.cancel_scope.cancel()

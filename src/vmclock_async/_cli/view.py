@@ -1,6 +1,11 @@
-"""How ``watch`` and ``demo`` show a segment: as lines, as JSON, as a live view on a terminal."""
+"""How ``watch`` and ``demo`` show a segment: as lines, as JSON, as a live view on a terminal.
+
+The time that is shown is what a ``Clock`` reads, or the error with which it refuses, as in ``now``. A clock also
+refuses without a new commit: the reference grows too old, the device's marker moves, the segment is removed.
+"""
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,10 +17,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.now import reading
-from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, snapshot_fields
+from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, printable, snapshot_fields
 from vmclock_async.abi import ClockStatus, Flags, name_of
-from vmclock_async.errors import ClockError
+from vmclock_async.errors import VMClockError
 from vmclock_async.events import (
     Disrupted,
     Event,
@@ -25,15 +31,19 @@ from vmclock_async.events import (
     SegmentReplaced,
     StatusChanged,
 )
+from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import Bounds, bounds_at
-from vmclock_async.timebase import COUNTER_ID, counter_ticks
 
-__all__ = ("JsonView", "LineView", "TerminalView", "View")
+__all__ = ("JsonView", "LineView", "Reading", "TerminalView", "View")
+
+Reading = TimeInterval | VMClockError
+"""What a clock said, or why it refused."""
 
 _WIDTH: Final = 100
 _BESIDE_THE_BARS: Final = 42
 _EVENTS: Final = 8
+_LASTS: Final = 5
+"""Refreshes after which a reading of another kind is news on a pipe. Shorter ones are a commit in progress."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _STATUS_STYLE: Final[dict[int, str]] = {
     ClockStatus.SYNCHRONIZED: "bold green",
@@ -44,26 +54,15 @@ _STATUS_STYLE: Final[dict[int, str]] = {
 class View(Protocol):
     """Where changes are shown; a context manager."""
 
-    refreshes: bool
-    """Whether ``refresh`` is to be called between changes."""
+    def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
+        """Show *snapshot*, a new commit, the *events* that it brought, and what the clock says."""
 
-    def change(self, snapshot: Snapshot, events: Sequence[Event]) -> None:
-        """Show *snapshot*, a new commit, and the *events* that it brought."""
-
-    def refresh(self) -> None:
-        """Show what time it is now."""
+    def refresh(self, now: Reading) -> None:
+        """Show what the clock says; called several times a second, from the first change on."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
-
-
-def time_by(snapshot: Snapshot) -> Bounds | ClockError:
-    """The time now by *snapshot*, or why there is no bound."""
-    try:
-        return bounds_at(snapshot, counter_ticks(), counter_id=COUNTER_ID)
-    except ClockError as exc:
-        return exc
 
 
 def event_text(event: Event) -> str:
@@ -83,28 +82,43 @@ def event_text(event: Event) -> str:
             return "segment replaced"
 
 
-class _Plain:
-    """A view without a screen."""
+class _Plain(ABC):
+    """A view without a screen: one line a commit, and one where the clock begins to refuse, or ceases to."""
 
-    refreshes = False
+    def __init__(self) -> None:
+        self._snapshot: Snapshot | None = None
+        self._kind: type[Reading] | None = None
+        """Of the reading shown last."""
+        self._others = 0
+        """How many readings of another kind have followed it."""
 
-    def refresh(self) -> None:
-        """Nothing: there is a line a change."""
+    def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
+        """Print a line."""
+        self._snapshot, self._kind, self._others = snapshot, type(now), 0
+        self._print(snapshot, events, now)
+
+    def refresh(self, now: Reading) -> None:
+        """Print a line if the clock has been saying something else for a second."""
+        self._others = self._others + 1 if type(now) is not self._kind else 0
+        if self._snapshot is not None and self._others >= _LASTS:
+            self.change(self._snapshot, (), now)
+
+    @abstractmethod
+    def _print(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
+        """Print a line of *snapshot*, what happened, and the time or why there is none."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        return
 
 
 @final
 class LineView(_Plain):
-    """One line a change."""
+    """Lines for people."""
 
-    def change(self, snapshot: Snapshot, events: Sequence[Event]) -> None:
-        """Print the number, status, markers, time and events of *snapshot*."""
-        now = time_by(snapshot)
+    def _print(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
         body = snapshot.body
         parts = [
             f"seq_count={snapshot.seq_count}",
@@ -113,25 +127,26 @@ class LineView(_Plain):
         ]
         if body.vm_generation_counter is not None:
             parts.append(f"generation={body.vm_generation_counter}")
-        parts.append(reading(now) if isinstance(now, Bounds) else "no bounded time")
+        parts.append(reading(now) if isinstance(now, TimeInterval) else f"no bounded time: {printable(str(now))}")
         parts += [f"[{event_text(event)}]" for event in events]
         print_line("  ".join(parts))
 
 
 @final
 class JsonView(_Plain):
-    """One line of JSON a change."""
+    """Lines of JSON."""
 
     def __init__(self, path: str) -> None:
+        super().__init__()
         self._path = path
 
-    def change(self, snapshot: Snapshot, events: Sequence[Event]) -> None:
-        """Print *snapshot*, the interval (or null) and the events."""
-        now = time_by(snapshot)
+    def _print(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
+        verdict = {"bounded": True} if isinstance(now, TimeInterval) else failure_fields(now)
         print_json(
             {
+                **verdict,
                 **snapshot_fields(self._path, snapshot),
-                "now": bounds_fields(now) if isinstance(now, Bounds) else None,
+                "now": bounds_fields(now) if isinstance(now, TimeInterval) else None,
                 "events": [event_text(event) for event in events],
             }
         )
@@ -140,8 +155,6 @@ class JsonView(_Plain):
 @final
 class TerminalView:
     """A panel that is drawn anew: the time, its bound over the last minute, the status and the latest events."""
-
-    refreshes = True
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -157,24 +170,26 @@ class TerminalView:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def change(self, snapshot: Snapshot, events: Sequence[Event]) -> None:
+    def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
         """Take *snapshot* and *events* over, and draw."""
         self._snapshot = snapshot
         self._events += [f"{datetime.now():%H:%M:%S}  {event_text(event)}" for event in events]
-        self._draw(snapshot, time_by(snapshot))
+        self._draw(snapshot, now)
 
-    def refresh(self) -> None:
+    def refresh(self, now: Reading) -> None:
         """Draw with the time of now."""
         if self._snapshot is not None:
-            now = time_by(self._snapshot)
-            self._errors.append(now.error_ns if isinstance(now, Bounds) else None)
+            self._errors.append(now.error_ns if isinstance(now, TimeInterval) else None)
             self._draw(self._snapshot, now)
 
-    def _draw(self, snapshot: Snapshot, now: Bounds | ClockError) -> None:
+    def _draw(self, snapshot: Snapshot, now: Reading) -> None:
         body = snapshot.body
         width = min(self._live.console.width, _WIDTH)
         table = Table.grid(padding=(0, 2))
-        table.add_row("time", Text(reading(now), "bold") if isinstance(now, Bounds) else Text(str(now), "red"))
+        if isinstance(now, TimeInterval):
+            table.add_row("time", Text(reading(now), "bold"))
+        else:
+            table.add_row("time", Text(printable(str(now)), "red"))
         table.add_row("error bound", _sparkline(self._errors, width - _BESIDE_THE_BARS))
         status = name_of(body.clock_status)
         table.add_row("status", Text(status, _STATUS_STYLE.get(body.clock_status, "bold red")))
@@ -185,7 +200,9 @@ class TerminalView:
             table.add_row("generation", str(body.vm_generation_counter))
         table.add_row("seq_count", str(snapshot.seq_count))
         events = Text("\n".join(self._events) or "no events yet", "cyan" if self._events else "dim")
-        self._live.update(Panel(Group(table, Text(), events), title=self._path, width=width), refresh=True)
+        self._live.update(
+            Panel(Group(table, Text(), events), title=printable(self._path), width=width), refresh=True
+        )
 
 
 def _sparkline(errors: Sequence[int | None], columns: int) -> Text:

@@ -1,21 +1,23 @@
 """``watch``: a live view on a terminal, a line a change on a pipe."""
 
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import anyio
 import typer
 
-from vmclock_async._cli.output import complain, is_terminal, run_async
-from vmclock_async._cli.paths import reader_path
-from vmclock_async._cli.view import JsonView, LineView, TerminalView, View
-from vmclock_async.errors import SegmentNotInitializedError
+from vmclock_async._cli.failures import failure_fields
+from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
+from vmclock_async._cli.view import JsonView, LineView, Reading, TerminalView, View
+from vmclock_async.clock import Clock, open_clock
+from vmclock_async.errors import SegmentNotInitializedError, VMClockError
 from vmclock_async.events import events_between
 from vmclock_async.segment import SegmentReader
 
-__all__ = ("follow", "view_for", "watch")
+__all__ = ("follow", "watch")
 
 _POLL_S: Final = 0.05
 _REFRESH_S: Final = 0.2
@@ -25,48 +27,75 @@ def watch(
     path: Annotated[Path | None, typer.Argument(readable=False, help="A segment or /dev/vmclock0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a change.")] = False,
 ) -> None:
-    """Watch a segment: interval, error bound over time, status and events. Ends with Ctrl-C."""
-    chosen = str(reader_path(path))
-    run_async(partial(_watch, chosen, view_for(chosen, as_json=as_json)))
+    """Watch a segment: interval, error bound over time, status and events. Ends with Ctrl-C.
+
+    On a pipe it prints a line a commit, and one where there is no bounded time any more, or one again.
+    """
+    run_async(partial(follow, path, as_json=as_json, announce=True))
 
 
-def view_for(path: str, *, as_json: bool) -> View:
-    """JSON where it is asked for, a live view on a terminal, lines elsewhere."""
+async def follow(
+    path: Path | None, *, as_json: bool, announce: bool = False, fence: Literal["auto"] | Path | None = "auto"
+) -> None:
+    """Show every change of the segment at *path*, for ever; waits for it to appear, wherever readers look.
+
+    Args:
+        path: of the segment; None: where there is one.
+        as_json: lines of JSON; else a live view on a terminal, lines elsewhere.
+        announce: whether to say that there is nothing yet.
+        fence: as for ``Clock``.
+    """
+    async with AsyncExitStack() as stack:
+        clock, reader = await _open(stack, path, fence, announce=announce, as_json=as_json)
+        view = stack.enter_context(_view_for(clock.path, as_json=as_json))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(_follow_changes, clock, reader, view)
+        while True:
+            await anyio.sleep(_REFRESH_S)
+            view.refresh(_read(clock, reader))
+
+
+def _view_for(path: str, *, as_json: bool) -> View:
     if as_json:
         return JsonView(path)
     return TerminalView(path) if is_terminal(sys.stdout) else LineView()
 
 
-async def _watch(path: str, view: View) -> None:
-    try:
-        SegmentReader(path).close()
-    except SegmentNotInitializedError as exc:
-        complain(f"{exc}; waiting for it")
-    await follow(path, view)
-
-
-async def follow(path: str, view: View) -> None:
-    """Show every change of the segment at *path* in *view*, for ever; waits for the segment to appear."""
-    with await _open(path) as reader, view:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_follow_changes, reader, view)
-            while view.refreshes:
-                await anyio.sleep(_REFRESH_S)
-                view.refresh()
-
-
-async def _open(path: str) -> SegmentReader:
+async def _open(
+    stack: AsyncExitStack,
+    path: Path | None,
+    fence: Literal["auto"] | Path | None,
+    *,
+    announce: bool,
+    as_json: bool,
+) -> tuple[Clock, SegmentReader]:
     while True:
         try:
-            return SegmentReader(path)
-        except SegmentNotInitializedError:
-            await anyio.sleep(_POLL_S)
+            clock = await stack.enter_async_context(open_clock(path, fence=fence))
+            return clock, stack.enter_context(SegmentReader(clock.path))
+        except SegmentNotInitializedError as exc:
+            if announce:
+                complain(f"{exc}; waiting for it")
+                if as_json:
+                    print_json({**failure_fields(exc), "now": None, "events": []})
+            announce = False
+        await anyio.sleep(_POLL_S)
 
 
-async def _follow_changes(reader: SegmentReader, view: View) -> None:
+async def _follow_changes(clock: Clock, reader: SegmentReader, view: View) -> None:
     before = await reader.wait_changed(-1)  # no seq_count is -1: the first commit there is
-    view.change(before, ())
+    view.change(before, (), _read(clock, reader))
     while True:
         after = await reader.wait_changed(before)
-        view.change(after, events_between(before, after))
+        view.change(after, events_between(before, after), _read(clock, reader))
         before = after
+
+
+def _read(clock: Clock, reader: SegmentReader) -> Reading:
+    """What ``now`` would say of the path at this moment. An open clock goes on with a segment that was removed."""
+    try:
+        if reader.is_replaced():
+            SegmentReader(clock.path).close()
+        return clock.now()
+    except VMClockError as exc:
+        return exc

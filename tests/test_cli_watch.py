@@ -1,0 +1,144 @@
+"""``watch`` shows no time that ``now`` refuses: both ask a ``Clock``. Where it looks while there is nothing yet."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import anyio
+import pytest
+
+from command_line import command, environment, run_command
+from told_world import World
+from vmclock_async import CounterId
+from vmclock_async._cli.watch import follow
+
+
+@contextmanager
+def watching(runtime: Path, *args: object) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Stdout and stderr of ``watch`` on pipes; killed at the end."""
+    process = subprocess.Popen(
+        command("watch", *args),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(runtime),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        yield process.stdout, process.stderr
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def of_an_earlier_boot(world: World) -> None:
+    os.utime(world.path, (1, 1))
+
+
+REFUSED: dict[str, tuple[Callable[[World], object], str]] = {
+    "an earlier boot": (of_an_earlier_boot, "before this machine booted"),
+    "a counter that is not fit": (lambda world: world.tell(counter_id=CounterId.INVALID), "counter_id is INVALID"),
+    "another machine's counter": (lambda world: world.tell(counter_id=99), "the segment counts with"),
+    "an old reference": (lambda world: world.tell(age_s=2000), "s old, more than 1000 s"),
+    "no bound": (lambda world: world.tell(flags=0), "time_maxerror_nanosec is not valid"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_watch_refuses_what_now_refuses(world: World, kind: str) -> None:
+    """On a pipe the line gives the reason in place of a time; with --json it is the object that ``now`` gives."""
+    make, reason = REFUSED[kind]
+    make(world)
+    assert reason in run_command(world.path.parent, "now", world.path).stderr
+    with watching(world.path.parent, world.path) as (lines, _):
+        line = lines.readline()
+    assert "no bounded time: " in line
+    assert reason in line
+    assert " +/- " not in line
+    refused = json.loads(run_command(world.path.parent, "now", "--json", world.path).stdout)
+    with watching(world.path.parent, "--json", world.path) as (lines, _):
+        shown = json.loads(lines.readline())
+    assert shown["now"] is None
+    assert [shown[name] for name in ("bounded", "error", "remedy")] == [
+        refused[name] for name in ("bounded", "error", "remedy")
+    ]
+    assert reason in shown["reason"]
+
+
+def test_watch_says_that_a_time_is_bounded(world: World) -> None:
+    """The key that tells success from failure is in each line."""
+    with watching(world.path.parent, "--json", world.path) as (lines, _):
+        assert json.loads(lines.readline())["bounded"] is True
+        world.tell(flags=0)
+        assert json.loads(lines.readline())["bounded"] is False
+        world.tell()
+        assert json.loads(lines.readline())["now"]["error_ns"] > 0
+
+
+async def next_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What is printed next; one line."""
+    while not (printed := capsys.readouterr().out):
+        await anyio.sleep(0.01)
+    return printed
+
+
+@pytest.mark.anyio
+async def test_watch_tells_of_what_no_commit_tells(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """The device says that the machine was disrupted, and its publisher does not: a line says that there is no time."""
+    with anyio.fail_after(50):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(follow, world.path, as_json=True, fence=world.device))
+            assert json.loads(await next_line(capsys))["bounded"] is True
+            world.device_says(2)
+            refused = json.loads(await next_line(capsys))
+            assert (refused["bounded"], refused["error"]) == (False, "ClockDisruptedError")
+            assert "the device's disruption marker is 2" in refused["reason"]
+            assert (refused["seq_count"], refused["events"]) == (world.writer.seq_count, [])
+            world.marker = 2
+            world.tell()
+            assert json.loads(await next_line(capsys))["bounded"] is True
+            world.remove()
+            assert json.loads(await next_line(capsys))["error"] == "SegmentNotInitializedError"
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_watch_refuses_on_a_pipe_what_the_fence_refuses(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines for people, from the start: the device is ahead of the segment."""
+    world.device_says(2)
+    with anyio.fail_after(50):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(follow, world.path, as_json=False, fence=world.device))
+            assert "no bounded time: the device's disruption marker is 2" in await next_line(capsys)
+            tasks.cancel_scope.cancel()
+
+
+def test_watch_waits_for_a_segment(world: World) -> None:
+    """Until there is one it says so, once: with --json in an object, like every line of a time that is refused."""
+    path = world.path.with_name("later")
+    with watching(world.path.parent, "--json", path) as (lines, complaints):
+        said = json.loads(lines.readline())
+        assert (said["bounded"], said["error"]) == (False, "SegmentNotInitializedError")
+        assert (said["now"], said["events"], said["path"]) == (None, [], str(path))
+        assert "waiting for it" in complaints.readline()
+        path.symlink_to(world.path)
+        assert json.loads(lines.readline())["bounded"] is True
+
+
+def test_watch_looks_wherever_a_segment_may_come(world: World) -> None:
+    """Without a path it looks in every place again and again, also in one that was none when it began."""
+    runtime = world.path.with_name("runtime")
+    with watching(runtime) as (lines, complaints):
+        assert "nothing is there" in complaints.readline()
+        runtime.mkdir(mode=0o700)
+        (runtime / "vmclock-async").mkdir()
+        (runtime / "vmclock-async" / "shm0").symlink_to(world.path)
+        assert " +/- " in lines.readline()
