@@ -118,7 +118,6 @@ NOT_IMPORTED = (
     "typer",
     "rich",
     "pychrony",
-    "platformdirs",
     "inotify_simple",
     "asyncio",
     "trio",

@@ -1,9 +1,17 @@
-"""Where readers look for the segment when no path is given."""
+"""Where publishers put the segment, and where readers look for it, when no path is given.
+
+A publisher for the machine uses SYSTEM_PATH, one for a user the first runtime directory that this user has. Readers
+look in all of these places, because their environment may differ from the publisher's: a cron job has no
+XDG_RUNTIME_DIR. The places depend on nothing else, in particular on no version of a library.
+"""
 
 import os
-import warnings
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
+
+from vmclock_async.errors import SegmentError, SegmentNotInitializedError
 
 __all__ = ("SEGMENT_VARIABLE", "SYSTEM_PATH", "default_path", "user_path")
 
@@ -12,15 +20,98 @@ SYSTEM_PATH: Final = Path("/run/vmclock-async/shm0")
 
 
 def default_path() -> Path:
-    """Where a publisher of this machine, or of this user, puts its segment."""
+    """Where there is a segment of this machine or of this user: what the variable names, or the first that exists.
+
+    Raises:
+        SegmentNotInitializedError: no place has one; the message names each.
+        SegmentError: the user's place in shared memory belongs to another user.
+    """
     if variable := os.environ.get(SEGMENT_VARIABLE):
         return Path(variable)
-    return SYSTEM_PATH if SYSTEM_PATH.exists() else user_path()
+    looked_at: list[str] = []
+    hidden: list[Path] = []
+    for place in _places():
+        looked_at.append(str(place))
+        try:
+            place.lstat()
+        except PermissionError:
+            hidden.append(place)
+        except OSError:
+            continue
+        else:
+            return place
+    if hidden:
+        return hidden[0]  # opening it says what is wrong
+    raise SegmentNotInitializedError(
+        looked_at[0],
+        f"nothing is there, nor at {', nor at '.join(looked_at[1:])}{_not_looked_at()}; start a publisher, or name "
+        "the path",
+    )
 
 
 def user_path() -> Path:
-    """In the user's runtime directory."""
-    import platformdirs  # not at import: most name their path
+    """Where a publisher of this user puts its segment: in the runtime directory, else in shared memory.
 
-    with warnings.catch_warnings(action="ignore"):  # that it is not there: it will be made
-        return Path(platformdirs.user_runtime_dir("vmclock-async")) / "shm0"
+    Raises:
+        SegmentError: the user's place in shared memory belongs to another user.
+    """
+    return next(_user_places())
+
+
+def _places() -> Iterator[Path]:
+    yield SYSTEM_PATH
+    yield from _user_places()
+
+
+def _user_places() -> Iterator[Path]:
+    for directory in _runtime_directories():
+        if _is_private(directory):
+            yield directory / "vmclock-async/shm0"
+    yield _in_shared_memory()
+
+
+def _runtime_directories() -> Iterable[Path]:
+    """Where this user's runtime directory may be. Without a session manager there is none, as in a container."""
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    return dict.fromkeys(Path(text) for text in (named, f"/run/user/{os.geteuid()}") if os.path.isabs(text))
+
+
+def _is_private(directory: Path) -> bool:
+    """Whether this user, and no other, may write to *directory*, as the XDG Base Directory Specification wants it.
+
+    ``su`` and ``sudo`` may leave the runtime directory of another user in the environment.
+    """
+    try:
+        status = directory.stat()
+    except OSError:
+        return False
+    mine = status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH
+    return mine and stat.S_ISDIR(status.st_mode) and os.access(directory, os.W_OK | os.X_OK)
+
+
+def _not_looked_at() -> str:
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    if not named or (os.path.isabs(named) and _is_private(Path(named))):
+        return ""
+    return f" (XDG_RUNTIME_DIR is {named}, which is no directory that this user owns)"
+
+
+def _in_shared_memory() -> Path:
+    """The place of a user without a runtime directory: always in memory, and the same whatever the environment.
+
+    Raises:
+        SegmentError: it belongs to another user. Anybody may make a directory there first.
+    """
+    mine = os.geteuid()
+    directory = Path(f"/dev/shm/vmclock-async-{mine}")
+    try:
+        owner = directory.lstat().st_uid  # of a symbolic link: who made it
+    except OSError:
+        owner = mine  # nothing is there yet
+    if owner not in (mine, 0):
+        raise SegmentError(
+            directory,
+            f"belongs to user {owner}, not to {mine}, and so may tell any time; have it removed, or name a path "
+            f"(${SEGMENT_VARIABLE})",
+        )
+    return directory / "shm0"
