@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import pytest
 import exact_time
 from counted_calls import builtin_calls
 from earlier_boot import age_by_a_boot, forget_boot
+from own_mounts import in_own_mounts
 from told_world import (
     BOUNDED,
     World,
@@ -309,45 +309,6 @@ def test_now_takes_nothing_else(clock: Clock) -> None:
         clock.now(max_error=1000)  # type: ignore[call-arg]
 
 
-UNFIT_SCRIPT = """
-import anyio, sys, time
-from vmclock_async import Clock, CounterNotSupportedError, _core
-async def wait():
-    with anyio.fail_after(10):
-        await clock.wait_bounded()
-with Clock(sys.argv[1], fence=None) as clock:
-    counter, ns = _core.counter(), time.monotonic_ns()
-    for ask in (clock.now, lambda: clock.at(counter), lambda: clock.at_monotonic(ns), lambda: anyio.run(wait)):
-        try:
-            ask()
-        except CounterNotSupportedError as exc:
-            print(exc)
-"""
-_CLOCKSOURCE = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
-
-
-def in_own_mounts(*commands: str) -> list[str]:
-    """A command line for *commands* of a shell and a script in a mount namespace of its own; or the test is skipped."""
-    unshared = ["unshare", "--map-root-user", "--mount"]
-    probe = [*unshared, "sh", "-ec", "mount -t tmpfs none /mnt"]
-    if not shutil.which("unshare") or subprocess.run(probe, capture_output=True).returncode:
-        pytest.skip("no mount namespaces for this user (unprivileged_userns_clone, or a seccomp filter)")
-    return [*unshared, "sh", "-ec", "\n".join([*commands, 'exec "$@"']), "sh", sys.executable, "-W", "error", "-c"]
-
-
-@pytest.mark.skipif(COUNTER_ID != 1, reason="CNTVCT is fit by architecture")
-def test_a_counter_that_the_kernel_does_not_trust_gives_no_time(world: World, tmp_path: Path) -> None:
-    """With another clocksource than the counter's, each reading is CounterNotSupportedError and says where to look.
-
-    So is waiting for one, which would have no end.
-    """
-    played = tmp_path / "current_clocksource"
-    played.write_text("hpet\n")
-    command = in_own_mounts(f"mount --bind {played} {_CLOCKSOURCE}")
-    output = subprocess.check_output([*command, UNFIT_SCRIPT, str(world.path)], text=True)
-    assert output.count("is hpet, not tsc") == output.count("see the kernel's log") == 4
-
-
 ELSEWHERE_SCRIPT = """
 import os, anyio
 from vmclock_async import LeaseLostError, SegmentWriter, open_clock
@@ -495,7 +456,6 @@ def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) ->
 
 PUBLISHER_SCRIPT = """
 import os, sys, time
-from told_world import body_at
 from vmclock_async import SegmentReader, SegmentWriter, _core
 segment, device = sys.argv[1:]
 with SegmentReader(device) as device, SegmentWriter(segment, size=112) as writer:
@@ -551,7 +511,6 @@ def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
 
 DISRUPTER_SCRIPT = """
 import os, sys, time
-from told_world import body_at
 from vmclock_async import SegmentWriter, _core
 segment, device = sys.argv[1:]
 fd, parent = os.open(device, os.O_RDWR), os.getppid()

@@ -264,6 +264,7 @@ def test_read_with_counter_is_a_read_and_the_counter(page: _core.Page) -> None:
     assert result is not None
     copy, ticks = result
     assert copy == page.read()
+    assert ticks is not None
     assert before <= ticks <= after
 
 
@@ -572,12 +573,14 @@ def call(name):
             except TypeError: refused += 1
         case "reduce": interval.__reduce__()
         case "schema": _core.TimeInterval.__get_pydantic_core_schema__(None, None)
+        case "checked_counter": _core.checked_counter()
         case "counter": _core.counter()
         case "open_private": _core.close_private(_core.open_private(-1, "/dev/null", os.O_RDONLY, 0))
         case "open_private-refused":
             try: _core.open_private(-1, "/no/such/file", os.O_RDONLY, 0)
             except OSError: refused += 1
         case "close_private": _core.close_private(spare)
+        case "tsc_is_invariant": _core.tsc_is_invariant()
         case "Page": _core.Page(os.dup(spare), writable=True)
         case "Page-refused":
             try: _core.Page(-1)
@@ -626,6 +629,7 @@ print(resident() - before)
         "attach-refused-number",
         "before",
         "before-refused",
+        "checked_counter",
         "close",
         "close_private",
         "closed",
@@ -657,6 +661,7 @@ print(resident() - before)
         "reset",
         "reset-refused",
         "schema",
+        "tsc_is_invariant",
     ],
 )
 def test_calls_leak_nothing(run_script: RunScript, function: str) -> None:

@@ -791,6 +791,7 @@ def test_chronyd_is_found_by_name(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+    assert Machine().chronyd_runs(tmp_path / "none")  # where nothing can be seen, one may
     for name, comm in (("1", "systemd\n"), ("22", "chronyd-helper\n"), ("self", "chronyd\n")):
         (tmp_path / "proc" / name).mkdir(parents=True)
         (tmp_path / "proc" / name / "comm").write_text(comm)

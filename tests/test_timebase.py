@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adjtimex_stand_in import STA_CLOCKERR, STA_INS, STA_NANO, STA_PLL, AdjtimexStandIn
-from vmclock_async import LeapIndicator, TimeType
+from vmclock_async import LeapIndicator, TimeType, _core
 from vmclock_async._continuity import Between, Continuity, asleep, tsc_unfit_because
 from vmclock_async.timebase import (
     COUNTER_ID,
@@ -320,26 +320,49 @@ def test_adjtimex_needs_no_privilege(run_script: Callable[..., str]) -> None:
 
 
 FIT_FLAGS = frozenset({"constant_tsc", "nonstop_tsc", "tsc"})
+UNREADABLE: frozenset[str] = frozenset()
 
 
 @pytest.mark.parametrize(
-    ("flags", "clocksource", "reason"),
+    ("flags", "clocksource", "invariant", "reason"),
     [
-        (FIT_FLAGS, "tsc", None),
-        (FIT_FLAGS, "kvm-clock", None),
-        (FIT_FLAGS, "hyperv_clocksource_tsc_page", None),
-        (FIT_FLAGS, "hyperv_clocksource_msr", "does not trust the TSC.*is hyperv_clocksource_msr, not tsc"),
-        (FIT_FLAGS, "tsc-early", "is tsc-early"),
-        (FIT_FLAGS, "hpet", "is hpet"),
-        (FIT_FLAGS, "", "is not readable"),
-        (FIT_FLAGS - {"nonstop_tsc"}, "tsc", "lacks nonstop_tsc; a virtual machine needs"),
-        (FIT_FLAGS - {"constant_tsc"}, "kvm-clock", "lacks constant_tsc"),
-        (frozenset(), "tsc", "lacks constant_tsc and nonstop_tsc"),
+        (FIT_FLAGS, "tsc", True, None),
+        (FIT_FLAGS, "kvm-clock", True, None),
+        (FIT_FLAGS, "hyperv_clocksource_tsc_page", True, None),
+        (FIT_FLAGS, "hyperv_clocksource_msr", True, "does not trust the TSC.*is hyperv_clocksource_msr, not tsc"),
+        (FIT_FLAGS, "tsc-early", True, "is tsc-early"),
+        (FIT_FLAGS, "hpet", True, "is hpet"),
+        (
+            FIT_FLAGS - {"nonstop_tsc"},
+            "tsc",
+            False,
+            "cpuinfo lacks nonstop_tsc, and the processor says.*CPUID.*needs a",
+        ),
+        (FIT_FLAGS - {"nonstop_tsc"}, "tsc", None, "cpuinfo lacks nonstop_tsc; a virtual machine needs"),
+        (FIT_FLAGS - {"constant_tsc"}, "kvm-clock", None, "lacks constant_tsc"),
+        (FIT_FLAGS - {"constant_tsc", "nonstop_tsc"}, "", None, "lacks constant_tsc and nonstop_tsc"),
+        # A sandbox that plays the files without what the kernel makes of the processor's word.
+        (FIT_FLAGS - {"constant_tsc", "nonstop_tsc"}, "", True, None),
+        # A kernel that knows better than the processor: of a hypervisor that hides it, for one.
+        (FIT_FLAGS, "tsc", False, None),
+        (FIT_FLAGS, "", None, None),
+        (UNREADABLE, "", True, None),
+        (UNREADABLE, "", None, None),
+        (UNREADABLE, "tsc", None, None),
+        (UNREADABLE, "hpet", True, "is hpet"),
+        (
+            UNREADABLE,
+            "",
+            False,
+            "^the TSC does not keep its rate: the processor says that its TSC is not invariant",
+        ),
     ],
 )
-def test_fitness_of_a_tsc(flags: frozenset[str], clocksource: str, reason: str | None) -> None:
-    """It keeps its rate, in every idle state, and the kernel goes by it; or the reason names what lacks."""
-    found = tsc_unfit_because(flags, clocksource)
+def test_fitness_of_a_tsc(
+    flags: frozenset[str], clocksource: str, invariant: bool | None, reason: str | None
+) -> None:
+    """Unfit is what shows that it is, and the reason names what was seen; what cannot be read shows nothing."""
+    found = tsc_unfit_because(flags, clocksource, invariant=invariant)
     if reason is None:
         assert found is None
     else:
@@ -347,14 +370,37 @@ def test_fitness_of_a_tsc(flags: frozenset[str], clocksource: str, reason: str |
 
 
 def test_fitness_of_this_machines_counter() -> None:
-    """It is what the files say of it; an Arm counter is always fit."""
+    """It is what the files and the processor say of it; an Arm counter is always fit."""
     found = counter_unfit_because()
     if COUNTER_ID == 0:
         assert found is None
         return
     flags = frozenset(re.findall(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split())
     clocksource = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource").read_text().strip()
-    assert found == tsc_unfit_because(flags, clocksource)
+    assert found == tsc_unfit_because(flags, clocksource, invariant=_core.tsc_is_invariant())
+
+
+@pytest.mark.skipif(COUNTER_ID != 1, reason="it is about x86")
+def test_the_processor_says_what_the_kernel_makes_of_it() -> None:
+    """The kernel lists nonstop_tsc where CPUID says that the TSC is invariant."""
+    flags = re.findall(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split()
+    assert _core.tsc_is_invariant() is ("nonstop_tsc" in flags)
+
+
+FORBIDDEN_CPUID_SCRIPT = """
+import ctypes
+from vmclock_async import _core
+if ctypes.CDLL(None).syscall(158, 0x1012, 0):  # arch_prctl(ARCH_SET_CPUID, 0)
+    print("the processor has no such thing")
+else:
+    print(_core.tsc_is_invariant())
+"""
+
+
+@pytest.mark.skipif(COUNTER_ID != 1, reason="it is about x86")
+def test_a_processor_that_may_not_be_asked_says_nothing(run_script: Callable[..., str]) -> None:
+    """Where CPUID is forbidden it is not executed, which would be a SIGSEGV: nothing is known."""
+    assert run_script(FORBIDDEN_CPUID_SCRIPT) in ("None\n", "the processor has no such thing\n")
 
 
 class PlayedWorld:

@@ -46,9 +46,14 @@ class Machine:
     def chronyd_runs(self, proc: Path = _PROC) -> bool:
         """Whether a chronyd in sight may steer the clock; reads some hundred files of *proc*.
 
-        One that was started with -x does not, and one that has ended and was not waited for has no arguments.
+        One that was started with -x does not, and one that has ended and was not waited for has no arguments. Where
+        *proc* cannot be read, one may.
         """
-        for entry in os.listdir(proc):
+        try:
+            entries = os.listdir(proc)
+        except OSError:
+            return True
+        for entry in entries:
             if entry.isdecimal():
                 try:
                     if (proc / entry / "comm").read_bytes().rstrip(b"\n") != b"chronyd":

@@ -124,7 +124,7 @@ class Clockwork(Readings):
             try:
                 return self._interval(snapshot, counter, max_error_ns)
             except ClockError:
-                if self._unfit is not None:
+                if self._unfit_because(snapshot) is not None:
                     raise  # no waiting mends that
                 # What lies ahead, a reference or a time of writing, comes without a commit.
                 await self._wait(snapshot, _AHEAD_S, fence_seen=fence)

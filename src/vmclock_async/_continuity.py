@@ -3,6 +3,9 @@
 A counter is fit where it ticks at one rate, on every core alike, in every idle state, and where the kernel itself
 trusts it: the kernel watches the TSC, and turns to another clocksource when it proves unstable.
 
+What cannot be read is not known, and is no sign of unfitness: a hardened unit, a chroot or a sandbox may hide
+/proc/cpuinfo and /sys. The processor can be asked itself (CPUID), where the kernel does not list what it promises.
+
 What breaks its continuity: suspend, during which it may stop or start again, seen as a jump of CLOCK_BOOTTIME
 minus CLOCK_MONOTONIC; and another clocksource. A migration is not seen here: that is what the device is for. Nor
 is a suspend at a time when no publisher ran, but for a counter that went back (see merging).
@@ -15,8 +18,15 @@ from typing import Final, NamedTuple, final
 
 from vmclock_async import _core
 from vmclock_async.abi import CounterId
+from vmclock_async.errors import CounterNotSupportedError
 
-__all__ = ("Between", "Continuity", "counter_unfit_because", "tsc_unfit_because")
+__all__ = (
+    "Between",
+    "Continuity",
+    "counter_distrusted_because",
+    "counter_unfit_because",
+    "tsc_unfit_because",
+)
 
 _CLOCKSOURCE: Final = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 _CPUINFO: Final = "/proc/cpuinfo"
@@ -26,35 +36,65 @@ _FIT_CLOCKSOURCES: Final = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page")
 
 
 def counter_unfit_because() -> str | None:
-    """Why no time may be told in terms of this machine's counter; None where it is fit.
+    """Why no time may be told in terms of this machine's counter; None where nothing is known against it.
 
-    x86: constant_tsc, nonstop_tsc, and the clocksource tsc, kvm-clock or hyperv_clocksource_tsc_page. Arm: CNTVCT
-    is fit by architecture.
+    x86: constant_tsc and nonstop_tsc, or the processor's own word for it; and the clocksource tsc, kvm-clock or
+    hyperv_clocksource_tsc_page. Arm: CNTVCT is fit by architecture. What cannot be read counts for nothing. A counter
+    that this thread may not read at all (``prctl(PR_SET_TSC)``) is unfit on both.
+    """
+    try:
+        _core.checked_counter()
+    except CounterNotSupportedError as exc:
+        return exc.reason
+    if _core.COUNTER_ID != CounterId.X86_TSC:
+        return None
+    return tsc_unfit_because(_cpu_flags(), current_clocksource(), invariant=_core.tsc_is_invariant())
+
+
+def counter_distrusted_because() -> str | None:
+    """Why a reader must not rely on this machine's counter, whatever the segment says; None where nothing says so.
+
+    Whoever published in terms of the counter has tested what the processor promises, or has it from a hypervisor, which
+    knows more than it shows to the guest. But the kernel may have found out since that the counter is unstable.
     """
     if _core.COUNTER_ID != CounterId.X86_TSC:
         return None
-    return tsc_unfit_because(_cpu_flags(), current_clocksource())
+    return _distrusted_because(current_clocksource())
 
 
-def tsc_unfit_because(cpu_flags: frozenset[str], clocksource: str) -> str | None:
-    """The same for a TSC, given what the kernel says of it."""
+def tsc_unfit_because(cpu_flags: frozenset[str], clocksource: str, *, invariant: bool | None = None) -> str | None:
+    """The same for a TSC.
+
+    Args:
+        cpu_flags: the processor's, as the kernel lists them; empty where they cannot be read.
+        clocksource: the kernel's; empty where it cannot be read.
+        invariant: what the processor says itself; None where it cannot be asked.
+    """
     lacking = [flag for flag in _NEEDED_FLAGS if flag not in cpu_flags]
-    if lacking:
-        return (
-            f"the TSC does not keep its rate: {_CPUINFO} lacks {' and '.join(lacking)}; "
-            "a virtual machine needs a CPU model with an invariant TSC"
-        )
-    if clocksource not in _FIT_CLOCKSOURCES:
-        return (
-            f"the kernel does not trust the TSC: {_CLOCKSOURCE} is {clocksource or 'not readable'}, not "
-            f"{', '.join(_FIT_CLOCKSOURCES)}; see the kernel's log for why"
-        )
-    return None
+    if lacking and invariant is not True:
+        seen = [f"{_CPUINFO} lacks {' and '.join(lacking)}"] if cpu_flags else []
+        if invariant is False:
+            seen.append("the processor says that its TSC is not invariant (CPUID 0x80000007, EDX bit 8)")
+        if seen:
+            return (
+                f"the TSC does not keep its rate: {', and '.join(seen)}; "
+                "a virtual machine needs a CPU model with an invariant TSC"
+            )
+    return _distrusted_because(clocksource)
+
+
+def _distrusted_because(clocksource: str) -> str | None:
+    if clocksource in ("", *_FIT_CLOCKSOURCES):
+        return None
+    return (
+        f"the kernel does not trust the TSC: {_CLOCKSOURCE} is {clocksource}, not {', '.join(_FIT_CLOCKSOURCES)}; "
+        "see the kernel's log for why"
+    )
 
 
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """Those of the first processor; they are the same on all that the kernel runs on."""
+    """Those of the first processor, the same on all that the kernel runs on; empty where they cannot be read."""
     try:
         with open(_CPUINFO, encoding="utf-8", errors="replace") as lines:
             for line in lines:

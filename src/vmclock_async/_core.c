@@ -3,19 +3,17 @@
  */
 #include "_core_clock.h"
 #include "_core_descriptor.h"
+#include "_core_counter.h"
 #include "_core_interval.h"
 #include "_core_page.h"
 
-static PyObject *core_counter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromUnsignedLongLong(read_counter());
-}
-
 static PyMethodDef core_methods[] = {
     {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
+    {"checked_counter", core_checked_counter, METH_NOARGS, "The same, once the kernel says that it may be read."},
     {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},
     {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
     {"reckon", core_reckon, METH_VARARGS, "What now() makes of a copy of a page and a counter value."},
+    {"tsc_is_invariant", core_tsc_is_invariant, METH_NOARGS, "Whether the processor says that its TSC is invariant."},
     {NULL, NULL, 0, NULL},
 };
 

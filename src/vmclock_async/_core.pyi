@@ -21,6 +21,23 @@ def counter() -> int:
     """Raw counter ticks, 0 to 2**64 - 1, read after all earlier loads and before all later ones.
 
     x86: ``lfence; rdtsc; lfence``. Arm: ``isb; mrs cntvct_el0`` and a dependent load.
+
+    Raises:
+        CounterNotSupportedError: this thread may not read it (``prctl(PR_SET_TSC)``); to read it would be a SIGSEGV.
+            The kernel is asked by the thread's first call, and not again once it may: ``checked_counter`` asks always.
+    """
+
+def checked_counter() -> int:
+    """``counter()``, and the kernel is asked before whether this thread may read it: a system call.
+
+    Raises:
+        CounterNotSupportedError: it may not.
+    """
+
+def tsc_is_invariant() -> bool | None:
+    """Whether the processor says that its TSC keeps its rate in every idle state (CPUID 0x80000007, EDX bit 8).
+
+    None where it cannot be asked: CPUID is forbidden (``arch_prctl(ARCH_SET_CPUID)``), or this is no x86.
     """
 
 def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
@@ -84,8 +101,11 @@ class Page:
         control word is the one that was equal before and after (acquire load, acquire fence).
         """
 
-    def read_with_counter(self) -> tuple[bytes, int] | None:
-        """``read()`` and the counter, read after the body and before the second load of the control word."""
+    def read_with_counter(self) -> tuple[bytes, int | None] | None:
+        """``read()`` and the counter, read after the body and before the second load of the control word.
+
+        The counter is None where this thread may not read it; the kernel is asked each time.
+        """
 
     def commit(self, body: bytes, counter_id: int | None, time_type: int | None, /) -> int:
         """Commit *body* (88 bytes, or 96 with the generation counter) and return the even seq_count.

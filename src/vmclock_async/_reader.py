@@ -93,13 +93,14 @@ class SegmentReader:
             SegmentVersionNotSupportedError: the version has changed.
             SegmentError: the reader is closed.
         """
-        return self.sample()[0]
+        return self._read_within(UNSTABLE_S)[0]
 
     def sample(self) -> tuple[Snapshot, int]:
         """A snapshot, and this machine's raw counter read within the same read of the page.
 
         Raises:
             As ``snapshot``.
+            CounterNotSupportedError: this thread may not read the counter.
         """
         return self.sample_within(UNSTABLE_S)
 
@@ -109,12 +110,18 @@ class SegmentReader:
         With 0 it is one attempt of the core's (``READ_LIMIT_NS``): for async code, which waits by itself.
 
         Raises:
-            As ``snapshot``.
+            As ``sample``.
         """
+        snapshot, counter = self._read_within(limit_s)
+        return snapshot, _core.checked_counter() if counter is None else counter  # it says why there is none
+
+    def _read_within(self, limit_s: float) -> tuple[Snapshot, int | None]:
         first = self.seq_count
-        deadline = time.monotonic() + limit_s
+        deadline: float | None = None
         while (sample := self._attempt()) is None:
-            if limit_s == 0 or time.monotonic() > deadline:
+            now = time.monotonic()  # not before it is needed
+            deadline = now + limit_s if deadline is None else deadline
+            if limit_s == 0 or now > deadline:
                 raise unstable_error(self.path, first, self.seq_count, limit_s)
             time.sleep(min(_RETRY_S, limit_s / 10))
         return sample
@@ -205,8 +212,11 @@ class SegmentReader:
         if not mapped.is_device:
             await self._inode_watch.follow(fd, mapped.opened)
 
-    def _attempt(self) -> tuple[Snapshot, int] | None:
-        """One bounded try at a whole copy; checked again, because whoever writes the page may change it all."""
+    def _attempt(self) -> tuple[Snapshot, int | None] | None:
+        """One bounded try at a whole copy; checked again, because whoever writes the page may change it all.
+
+        The counter is None where this thread may not read it.
+        """
         mapped = self._mapped
         try:
             sample = mapped.page.read_with_counter()

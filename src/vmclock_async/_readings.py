@@ -47,9 +47,6 @@ class _Since(NamedTuple):
 class Readings(ABC):
     """A page and a counter, read together, and what they tell."""
 
-    _unfit: str | None = None
-    """Why this machine's counter cannot be relied on, whatever the page says; None where it can."""
-
     def __init__(self, *, counter_id: CounterId, max_age: float, max_drift_ppm: float | None) -> None:
         if not 0 < max_age < 2**33:
             raise ValueError(f"max_age must be from 0 to {2**33} s, not {max_age}")
@@ -91,6 +88,10 @@ class Readings(ABC):
     @abstractmethod
     def _fence_marker(self) -> int | None:
         """The marker of the device at this moment; None without one."""
+
+    def _unfit_because(self, snapshot: Snapshot) -> str | None:
+        """Why the counter cannot be relied on, though *snapshot* is in its terms; None where nothing says so."""
+        return None
 
     @abstractmethod
     def _pair_monotonic(self) -> tuple[int, int, int]:

@@ -23,6 +23,7 @@ import anyio.to_thread
 from vmclock_async import _core
 from vmclock_async._beside import beside
 from vmclock_async._clockwork import Clockwork
+from vmclock_async._continuity import counter_distrusted_because
 from vmclock_async._paths import default_path
 from vmclock_async._readings import ATTEMPTS_S
 from vmclock_async.errors import (
@@ -36,7 +37,7 @@ from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import UNITS_PER_SECOND, ticks_between, units
 from vmclock_async.segment import SegmentReader
-from vmclock_async.timebase import COUNTER_ID, counter_unfit_because, pair
+from vmclock_async.timebase import COUNTER_ID, pair
 
 __all__ = ("Clock", "Clockwork", "open_clock")
 
@@ -62,7 +63,8 @@ class Clock(_core.Clock, Clockwork):
     * ``ClockStaleError``: the reference is older than *max_age*.
     * ``ClockDisruptedError``: the fence does not hold; the counter is behind the reference; the segment is of an
       earlier boot.
-    * ``CounterNotSupportedError``: the segment's counter is not this machine's, or that does not keep its rate.
+    * ``CounterNotSupportedError``: the segment's counter is not this machine's; or the kernel does not trust that, and
+      no device gives the time in terms of it.
     * ``SegmentError``: the segment cannot be read; ``SegmentUnstableError``: not in a millisecond.
     * ``ValueError``: *max_error_ns* is not from 0 to 2**64 - 1.
 
@@ -79,6 +81,7 @@ class Clock(_core.Clock, Clockwork):
     Raises:
         SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as
             ``SegmentReader``; of the device too, where this process may read it.
+        CounterNotSupportedError: this thread may not read the counter (``prctl(PR_SET_TSC)``).
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
 
@@ -92,8 +95,10 @@ class Clock(_core.Clock, Clockwork):
         fence: Fence = "auto",
         max_drift_ppm: float | None = None,
     ) -> None:
+        _core.checked_counter()  # first of all: where that is forbidden, most that looks at a time is a SIGSEGV
         Clockwork.__init__(self, counter_id=COUNTER_ID, max_age=max_age, max_drift_ppm=max_drift_ppm)
-        self._unfit = counter_unfit_because()
+        self._distrusted = counter_distrusted_because()
+        """Why the kernel does not trust the counter, when it was last looked at."""
         self._reader: Final = SegmentReader(default_path() if path is None else path)
         self._page_of_this_boot: _core.Page | None = None
         self._attached: tuple[_core.Page, int, int] | None = None
@@ -119,7 +124,11 @@ class Clock(_core.Clock, Clockwork):
         return self._fence is not None or self._reader.is_device
 
     def counter_ticks(self) -> int:
-        """This machine's raw counter at this moment: a stamp for ``at``, in order with other loads."""
+        """This machine's raw counter at this moment: a stamp for ``at``, in order with other loads.
+
+        Raises:
+            CounterNotSupportedError: this thread may not read it.
+        """
         return _core.counter()
 
     def close(self) -> None:
@@ -185,14 +194,27 @@ class Clock(_core.Clock, Clockwork):
     def _interval(
         self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
     ) -> TimeInterval:
-        if self._unfit is not None:
-            raise CounterNotSupportedError(self._unfit)
+        if reason := self._unfit_because(snapshot):
+            raise CounterNotSupportedError(f"{reason}; or read the device too, where that gives the time")
         page = self._reader.page
         self._require_this_boot(page)
         interval = super()._interval(snapshot, counter, max_error_ns, max_past_s=max_past_s)
         if page is self._page_of_this_boot:
             self._attach_to(page, snapshot, counter)
         return interval
+
+    def _unfit_because(self, snapshot: Snapshot) -> str | None:
+        if self._distrusted is None:
+            return None
+        self._distrusted = counter_distrusted_because()  # it may have been but the boot's first clocksource
+        return None if self._distrusted is None or self._is_vouched_for(snapshot) else self._distrusted
+
+    def _is_vouched_for(self, snapshot: Snapshot) -> bool:
+        """Whether a device gives the time in terms of this counter: its hypervisor knows more than the guest sees."""
+        device = snapshot if self._reader.is_device else None
+        if self._fence is not None:
+            device, _ = self._fence.sample_within(ATTEMPTS_S)
+        return device is not None and device.counter_id == COUNTER_ID and device.body.counter_period_frac_sec > 0
 
     def _require_this_boot(self, page: _core.Page) -> None:
         if page is self._page_of_this_boot:
