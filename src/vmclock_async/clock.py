@@ -10,6 +10,7 @@ wakes it, 0.1 s later where it polls, and without limit while it is stopped.
 """
 
 import errno
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -46,6 +47,8 @@ _NOT_FOR_US: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EACCES, err
 """Of a device: none there, no driver, no permission."""
 _FENCE_POLL_S: Final = 0.05
 
+_log: Final = logging.getLogger("vmclock_async.clock")
+
 PathLike = str | os.PathLike[str]
 Fence = Literal["auto"] | PathLike | None
 
@@ -75,12 +78,12 @@ class Clock(_core.Clock, Clockwork):
             (``$VMCLOCK_ASYNC_SEGMENT``, ``/run/vmclock-async/shm0``, the user's runtime directory).
         max_age: seconds for which a reference is carried forward, at most.
         fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` where this
-            process may read it; None: none.
+            process may read it, and it is a VMClock page (if not, the log says why it is passed over); None: none.
         max_drift_ppm: parts per million that the counter may be off its period, where the page does not say.
 
     Raises:
         SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as
-            ``SegmentReader``; of the device too, where this process may read it.
+            ``SegmentReader``; of the device too, where *fence* is its path.
         CounterNotSupportedError: this thread may not read the counter (``prctl(PR_SET_TSC)``).
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
@@ -268,9 +271,9 @@ def _open_fence(fence: Fence, reader: SegmentReader) -> SegmentReader | None:
     try:
         return SegmentReader(DEVICE)
     except SegmentError as exc:
-        if isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _NOT_FOR_US:
-            return None
-        raise  # it may be of use yet: to go on without would be to hide that
+        if not (isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _NOT_FOR_US):
+            _log.warning("%s; passed over: the clock of %s has no fence", exc, reader.path)
+        return None
 
 
 @asynccontextmanager
