@@ -11,6 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core, abi
+from vmclock_async._belonging import OfThisProcess
 from vmclock_async._boot import of_this_boot
 from vmclock_async._page import CHECKED_BYTES, Mapped, absolute, check_page, map_page
 from vmclock_async._watch import DeviceWatch, InodeWatch
@@ -56,7 +57,7 @@ class SegmentReaderStatistics:
 
 
 @final
-class SegmentReader:
+class SegmentReader(OfThisProcess):
     """A reader of the segment, captured page or device at `path`; a context manager.
 
     Raises:
@@ -68,6 +69,7 @@ class SegmentReader:
     """
 
     __module__ = "vmclock_async"
+    _instead = "send its path, and open a reader of it there"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Final = absolute(path)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from fractions import Fraction
 from typing import Final, NamedTuple, Self
 
+from vmclock_async._belonging import OfThisProcess
 from vmclock_async.abi import ClockStatus, CounterId
 from vmclock_async.errors import ClockDisruptedError, ClockStaleError, ClockUnboundedError
 from vmclock_async.intervals import TimeInterval
@@ -44,8 +45,10 @@ class _Since(NamedTuple):
     monotonic_ns: int
 
 
-class Readings(ABC):
+class Readings(OfThisProcess, ABC):
     """A page and a counter, read together, and what they tell."""
+
+    _instead = "send its path, and open a clock of it there"
 
     def __init__(self, *, counter_id: CounterId, max_age: float, max_drift_ppm: float | None) -> None:
         if not 0 < max_age < 2**33:

@@ -5,6 +5,7 @@ from contextlib import ExitStack, suppress
 from typing import Final, Self, final
 
 from vmclock_async import _core, _file, _lock, abi
+from vmclock_async._belonging import OfThisProcess
 from vmclock_async._boot import forget_boot, record_boot
 from vmclock_async._directory import Directory
 from vmclock_async._page import absolute
@@ -16,7 +17,7 @@ __all__ = ("SegmentWriter",)
 
 
 @final
-class SegmentWriter:
+class SegmentWriter(OfThisProcess):
     """The one writer of the segment at `path`, from opening to ``close``; a context manager.
 
     What is at the path decides how it begins. Nothing: the file is created, parents too. A usable segment of
@@ -37,6 +38,7 @@ class SegmentWriter:
     """
 
     __module__ = "vmclock_async"
+    _instead = "a segment has one writer: send what is to be written to the process that has it"
 
     def __init__(self, path: str | os.PathLike[str], *, size: int = abi.SEGMENT_SIZE) -> None:
         if size % 8 or not abi.SEGMENT_SIZE <= size <= abi.MAX_SIZE:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, final
 import anyio
 import anyio.lowlevel
 
+from vmclock_async._belonging import OfThisProcess
 from vmclock_async.abi import ClockStatus, Flags, LeapIndicator
 from vmclock_async.models import Snapshot
 
@@ -124,10 +125,11 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
 
 
 @final
-class EventStream:
+class EventStream(OfThisProcess):
     """The events of one clock's segment, for one task; see ``Clock.events``."""
 
     __module__ = "vmclock_async"
+    _instead = "open a clock there, and take its events()"
 
     def __init__(self, clock: "Clockwork", seen: Snapshot) -> None:
         self._clock: Final = clock

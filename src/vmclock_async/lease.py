@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import anyio
 
+from vmclock_async._belonging import OfThisProcess
 from vmclock_async._beside import beside
 from vmclock_async._reader import UNSTABLE_S
 from vmclock_async.errors import (
@@ -64,13 +65,14 @@ class _Held(NamedTuple):
 
 
 @final
-class Lease:
+class Lease(OfThisProcess):
     """A lease that is held; made by ``Clock.lease``.
 
     `token` is a fencing token for the resource; `duration_s` seconds is how long it lasts.
     """
 
     __module__ = "vmclock_async"
+    _instead = "send its token, or take another lease there"
 
     def __init__(
         self, clock: "Clockwork", duration_s: float, snapshot: Snapshot, counter: int, token: int

@@ -58,6 +58,7 @@ class ManualClock(PlayedMachine, Clockwork):
     """
 
     __module__ = "vmclock_async.testing"
+    _instead = "make one there"
 
     def __init__(
         self,
