@@ -154,6 +154,36 @@ def test_the_path_may_come_from_the_environment(world: World, monkeypatch: pytes
         assert clock.path == str(world.path)
 
 
+HIDDEN_SCRIPT = """
+import sys
+from vmclock_async import Clock, SegmentError, SegmentWriter, VMClockBody
+from vmclock_async._paths import user_path
+
+try:
+    Clock(fence=None)
+except SegmentError as exc:
+    print(exc)
+with SegmentWriter(user_path()) as writer:
+    writer.write(VMClockBody())
+    with Clock(fence=None) as clock:
+        print(clock.path == str(user_path()))
+"""
+
+
+def test_a_system_segment_that_may_not_be_seen_is_a_typed_error(tmp_path: Path) -> None:
+    """Where /run/vmclock-async may not be searched, the error is SegmentError; but a user's own segment is found."""
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    command = in_own_mounts(
+        f"export XDG_RUNTIME_DIR={tmp_path}/runtime",
+        "mount -t tmpfs none /run",
+        "mkdir -m 0 /run/vmclock-async",
+        'exec setpriv --bounding-set=-all --inh-caps=-all -- "$@"',
+    )
+    refused, found = subprocess.check_output([*command, HIDDEN_SCRIPT], text=True).splitlines()
+    assert refused.startswith("/run/vmclock-async/shm0: may not be read by this user")
+    assert found == "True"
+
+
 # Why there is none.
 
 
