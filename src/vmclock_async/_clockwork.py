@@ -20,7 +20,7 @@ from vmclock_async.incarnation import Incarnation
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import maxerror_rate
+from vmclock_async.reckoning import LATEST_NS, maxerror_rate
 
 __all__ = ("Clockwork",)
 
@@ -67,14 +67,17 @@ class Clockwork(Readings):
         """Wait until true time is certain to be past *ns* (commit-wait); the first reading that is.
 
         Args:
-            ns: UTC, nanoseconds since 1970. To wait out an interval: its ``latest_ns``.
+            ns: UTC, nanoseconds since 1970, less than 2**63. To wait out an interval: its ``latest_ns``.
 
         Raises:
             TypeError: *ns* is no integer.
+            ValueError: *ns* is 2**63 or more, in 2262, past which there is no reading.
             ClockDisruptedError: the disruption marker moved meanwhile: what is waited for may mean nothing now.
             ClockError, SegmentError: as ``now``.
         """
         ns = operator.index(ns)
+        if ns > LATEST_NS:
+            raise ValueError(f"no reading is past {ns} ns: they end in 2262, with 2**63 - 1")
         await anyio.lowlevel.checkpoint()
         marker: int | None = None
         while True:

@@ -18,6 +18,7 @@ from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import (
     UNITS_PER_SECOND,
     bounds_at,
+    bounds_in_range,
     maxerror_rate,
     reckon,
     reference_month_ns,
@@ -123,11 +124,12 @@ class Readings(OfThisProcess, ABC):
         cannot be told from one of now. So drop stamps on ``Disrupted``.
 
         Args:
-            counter_ticks: a value of ``counter_ticks()``, taken since this clock was opened and within the last
-                ``max_age`` seconds.
+            counter_ticks: a value of ``counter_ticks()`` (modulo 2**64), taken since this clock was opened and within
+                the last ``max_age`` seconds.
             max_error_ns: as for ``now``.
 
         Raises:
+            TypeError: an argument is no integer.
             ValueError: that lies ahead, or *max_error_ns* is out of range.
             ClockStaleError: it is longer ago.
             ClockDisruptedError: the counter was disrupted since, or may have been: the stamp is from before this
@@ -135,6 +137,7 @@ class Readings(OfThisProcess, ABC):
             ClockError, SegmentError: as ``now``.
         """
         require_limit(max_error_ns)
+        counter_ticks = operator.index(counter_ticks) % 2**64
         snapshot, counter, since = self._look_since()
         self._require_continuous(since, ticks_between(since.counter, counter_ticks) >= 0)
         ago = reckon(snapshot.body.model_copy(update={"counter_value": counter_ticks}), counter).elapsed
@@ -144,7 +147,8 @@ class Readings(OfThisProcess, ABC):
             raise self._too_long_ago(Fraction(ago, UNITS_PER_SECOND))
         at = self._interval(snapshot, counter_ticks, None, max_past_s=self.max_age)
         leap_ns = _S if at.earliest_ns < reference_month_ns(snapshot) else 0
-        return _within(TimeInterval(at.earliest_ns - leap_ns, at.latest_ns + leap_ns, at.status), max_error_ns)
+        bounds = bounds_in_range(at.earliest_ns - leap_ns, at.latest_ns + leap_ns)
+        return _within(TimeInterval(*bounds, at.status), max_error_ns)
 
     def at_monotonic(self, ns: int, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains the true time at which CLOCK_MONOTONIC was *ns*.
@@ -162,6 +166,7 @@ class Readings(OfThisProcess, ABC):
             As ``at``.
         """
         require_limit(max_error_ns)
+        ns = operator.index(ns)
         snapshot, _, since = self._look_since()
         self._require_continuous(since, ns >= since.monotonic_ns)
         counter, now_ns, window_ns = self._pair_monotonic()
@@ -176,7 +181,8 @@ class Readings(OfThisProcess, ABC):
         # In a leap second's neighbourhood UTC may have made one since: a second more on both sides.
         near_leap = snapshot.body.leap_indicator or earliest_ns < reference_month_ns(snapshot)
         leap_ns = _S if near_leap else 0
-        return _within(TimeInterval(earliest_ns - leap_ns, latest_ns + leap_ns, now.status), max_error_ns)
+        bounds = bounds_in_range(earliest_ns - leap_ns, latest_ns + leap_ns)
+        return _within(TimeInterval(*bounds, now.status), max_error_ns)
 
     @property
     def age_ns(self) -> int:

@@ -27,10 +27,12 @@ from vmclock_async.models import Contents, Snapshot, VMClockBody
 from vmclock_async.timebase import ticks_between
 
 __all__ = (
+    "LATEST_NS",
     "UNITS_PER_SECOND",
     "Bounds",
     "Reckoned",
     "bounds_at",
+    "bounds_in_range",
     "maxerror_rate",
     "reckon",
     "ticks_between",
@@ -46,7 +48,7 @@ _LONGEST_PAST_S: Final = 1
 """A counter that is further behind its reference than this was reset."""
 _WARP_TICKS: Final = 2**20
 """Below a millisecond: cores whose counters are not quite in step are no reset."""
-_LATEST_NS: Final = 2**63 - 1
+LATEST_NS: Final = 2**63 - 1
 """In 2262, where signed 64-bit nanoseconds end."""
 
 
@@ -154,11 +156,20 @@ def bounds_at(
     latest = -(-high * 10**9 >> 64) + time.maxerror_ns
     if leap:
         earliest, latest = _widened_by_leap(body, earliest, latest, body.time_sec + offset_s)
-    if earliest < 0 or latest > _LATEST_NS:
+    return bounds_in_range(earliest, latest)
+
+
+def bounds_in_range(earliest_ns: int, latest_ns: int) -> Bounds:
+    """The interval between the two.
+
+    Raises:
+        ClockUnboundedError: it leaves the years for which there are times.
+    """
+    if earliest_ns < 0 or latest_ns > LATEST_NS:
         raise ClockUnboundedError(
-            f"the interval from {earliest} to {latest} ns leaves the years 1970 to 2262; the segment is damaged"
+            f"the interval from {earliest_ns} to {latest_ns} ns leaves the years 1970 to 2262; the segment is damaged"
         )
-    return Bounds(earliest, latest)
+    return Bounds(earliest_ns, latest_ns)
 
 
 def reference_month_ns(page: Snapshot | Contents) -> int:
@@ -275,5 +286,5 @@ def _month_end_ns(utc_s: int) -> int:
         moment = datetime.datetime.fromtimestamp(utc_s, datetime.UTC)
         in_next_month = moment.replace(day=1) + datetime.timedelta(days=32)
     except (OverflowError, OSError, ValueError):
-        return _LATEST_NS  # out of every range, and refused for that
+        return LATEST_NS  # out of every range, and refused for that
     return int(in_next_month.replace(day=1, hour=0, minute=0, second=0).timestamp()) * 10**9

@@ -5,6 +5,7 @@ page, the counter and the device.
 """
 
 import datetime
+import math
 from fractions import Fraction
 from typing import Any, Final, final
 
@@ -104,9 +105,9 @@ class ManualClock(PlayedMachine, Clockwork):
         """Let *seconds* go by at once; who waits for them goes on.
 
         Raises:
-            ValueError: *seconds* is negative.
+            ValueError: *seconds* is negative, or no number.
         """
-        if not seconds >= 0:
+        if not 0 <= seconds < math.inf:
             raise ValueError(f"time goes on, and not by {seconds} s")
         self._advanced_ns += round(seconds * 10**9)
         self._wake()
