@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -167,6 +168,21 @@ async def test_what_never_comes_is_not_waited_for(clock: Clock) -> None:
             await clock.wait_past(ns)
     with anyio.move_on_after(0.01) as scope:
         await clock.wait_past(LAST_NS)
+    assert scope.cancelled_caught
+
+
+@pytest.mark.anyio
+async def test_a_time_that_stands_still_blocks_nobody(told: Told) -> None:
+    """Where a page says that a tick takes no time, waiting has no end; it can be cancelled, and others go on."""
+    told.tell(replace(STANDING, counter_value=_core.counter(), time_sec=1, time_maxerror_nanosec=0))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(told.clock.wait_past, told.clock.now().latest_ns)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    with anyio.move_on_after(0.01) as scope:
+        async with told.clock.lease(1):
+            pass  # its token is never past
     assert scope.cancelled_caught
 
 

@@ -187,12 +187,14 @@ class Clock(_core.Clock, Clockwork):
 
     async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         end = anyio.current_time() + timeout
-        while (left := end - anyio.current_time()) > 0:
+        left = timeout
+        while True:  # once at least, for _next is a checkpoint: where time stands still, who waits must not block
             with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
                 return await self._next(seen)
             if fence_seen is not None and self._fence_marker() != fence_seen:
                 return None
-        return None
+            if (left := end - anyio.current_time()) <= 0:
+                return None
 
     def _interval(
         self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
