@@ -66,6 +66,10 @@ class AdjtimexStandIn:
         struct.pack_into(f"={len(_FIELDS) - 1}q", self._mapped, 8, *list(self._values.values())[1:])
         struct.pack_into("=q", self._mapped, 0, odd + 1)
 
+    def played(self, name: str) -> int:
+        """The value *name* that is given now."""
+        return self._values[name]
+
     def play_realtime(self, realtime_ns: int, *, rate_ppb: int = 0) -> None:
         """Let CLOCK_REALTIME be *realtime_ns* now, and go on faster than CLOCK_MONOTONIC_RAW by *rate_ppb*."""
         raw_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)

@@ -93,11 +93,17 @@ def timex(**changes: Any) -> Timex:
     return Timex(**{**values, **changes})
 
 
+def realtime_of(state: Timex) -> int:
+    """CLOCK_REALTIME at that reading."""
+    assert state.realtime_ns is not None
+    return state.realtime_ns
+
+
 def reading(counter: int = 1000, clock_ns: int | None = None, *, window: int = 0, **changes: Any) -> Reading:
     """A reading of that kernel, with TAI or UTC paired as the kernel has it."""
     state = timex(**changes)
     if clock_ns is None:
-        clock_ns = state.realtime_ns + state.tai_offset_s * NS
+        clock_ns = realtime_of(state) + state.tai_offset_s * NS
     return Reading(state, Pairing(counter, clock_ns, window), state)
 
 
@@ -131,7 +137,8 @@ def test_offset_in_microseconds_is_rounded_up() -> None:
         max_error_ns(reading(status=status, offset_ns=31_000), Fraction(1, 2), 0)
         for status in (SYNCHRONIZED, ClockStatusBits.PLL)
     )
-    assert micro - nano == 1000
+    assert nano is not None
+    assert micro == nano + 1000
 
 
 def test_estimated_error_is_the_kernels_and_what_is_being_slewed() -> None:
@@ -188,7 +195,7 @@ def test_true_time_is_inside(
     rate = Rate(RAW.ns_per_tick * (1 + slew_ppm * PPM), Fraction(0))
     update = time_update(measured, rate, RAW, assumed_ns=assumed_ns)
     error_ns = maxerror_ns + second_part * STEP + assumed_ns
-    true_then_ns = measured.before.realtime_ns + offset_ns + sign * error_ns
+    true_then_ns = realtime_of(measured.before) + offset_ns + sign * error_ns
     true_per_tick = RAW.ns_per_tick * (1 + drift * PPM)
     counter = measured.pairing.counter_ticks + ticks
     true_ns = true_then_ns + (ticks - window_part * window / 2) * true_per_tick
@@ -238,27 +245,77 @@ def test_update_in_utc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "chronyd_runs", "may_be_zero", "loop", "assumed"),
+    ("setting", "chronyd_runs", "may_be_zero", "may_be_nonsense", "loop", "assumed"),
     [
-        (0, True, True, False, 0),
-        (7, False, False, True, 7),
-        (None, True, True, False, 10 * MS),
-        (None, False, True, True, None),
-        (None, False, True, False, None),
-        (None, False, False, True, 0),
-        (None, False, False, False, 10 * MS),
+        (0, True, True, True, False, 0),
+        (7, False, False, False, True, 7),
+        (None, True, True, False, False, 10 * MS),
+        (None, True, False, True, False, None),
+        (None, False, False, True, True, None),
+        (None, False, True, False, True, None),
+        (None, False, True, False, False, None),
+        (None, False, False, False, True, 0),
+        (None, False, False, False, False, 10 * MS),
     ],
 )
 def test_assumed_error(
-    setting: int | None, chronyd_runs: bool, may_be_zero: bool, loop: bool, assumed: int | None
+    setting: int | None,
+    chronyd_runs: bool,
+    may_be_zero: bool,
+    may_be_nonsense: bool,
+    loop: bool,
+    assumed: int | None,
 ) -> None:
     """The setting counts; else 10 ms for what slews the clock unseen, none for the kernel's own loop, and no
-    assumption makes a bound of a written zero."""
+    assumption makes a bound of a written zero, nor of nonsense."""
     state = timex(status=SYNCHRONIZED if loop else ClockStatusBits.NANO)
-    assert assumed_error_ns(setting, state, may_be_zero=may_be_zero, chronyd_runs=chronyd_runs) == assumed
+    found = assumed_error_ns(
+        setting, state, may_be_zero=may_be_zero, may_be_nonsense=may_be_nonsense, chronyd_runs=chronyd_runs
+    )
+    assert found == assumed
+
+
+@pytest.mark.parametrize("esterror_ns", [5 * MS, 0])
+def test_bound_is_no_less_than_the_estimated_error(esterror_ns: int) -> None:
+    """A daemon that writes a smaller maxerror than esterror has told no bound by that: the larger one counts."""
+    update = time_update(reading(maxerror_ns=50 * US, esterror_ns=esterror_ns), RAW, RAW, assumed_ns=0)
+    assert update.time_maxerror_nanosec is not None
+    assert update.time_esterror_nanosec is not None
+    assert update.time_maxerror_nanosec >= max(550 * US, update.time_esterror_nanosec)
+    assert update.time_maxerror_nanosec < max(550 * US, update.time_esterror_nanosec) + 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_bound", "has_estimate"),
+    [
+        ({"maxerror_ns": None}, True, True),
+        ({"esterror_ns": None}, True, False),
+        ({"offset_ns": None}, False, False),
+        ({"frequency_ppb": None}, True, True),
+    ],
+)
+def test_nothing_is_made_of_what_is_not_known(
+    changes: dict[str, Any], has_bound: bool, has_estimate: bool
+) -> None:
+    """The time is told all the same, with the errors that can be; for maxerror it is the setting that stands."""
+    update = time_update(reading(**changes), RAW, RAW, assumed_ns=7 * MS)
+    assert update.clock_status == ClockStatus.SYNCHRONIZED
+    assert (update.time_maxerror_nanosec is not None, update.time_esterror_nanosec is not None) == (
+        has_bound,
+        has_estimate,
+    )
+    if "maxerror_ns" in changes:
+        assert update.time_maxerror_nanosec is not None
+        assert 7500 * US < update.time_maxerror_nanosec < 7501 * US
 
 
 # The rate
+
+
+def test_first_rate_where_the_correction_is_not_known() -> None:
+    """Any that the kernel can make is in its error: a tenth, and 500 ppm."""
+    rate = Steering().rate(reading(frequency_ppb=None), RAW)
+    assert rate == (RAW.ns_per_tick, RAW.ns_per_tick * Fraction(1005, 10_000))
 
 
 def test_first_rate_is_raws_with_the_kernels_correction() -> None:
@@ -333,6 +390,7 @@ def test_readings_too_close_to_tell_fall_back_on_raw() -> None:
         ({"status": SYNCHRONIZED | ClockStatusBits.UNSYNC}, 0, False),
         ({"state": ClockState.OOP}, 0, False),
         ({"tai_offset_s": 38}, 0, False),
+        ({"realtime_ns": None}, 0, False),
         ({}, NS, False),
         ({}, -NS, False),
         ({}, -1, False),
@@ -341,7 +399,7 @@ def test_readings_too_close_to_tell_fall_back_on_raw() -> None:
 def test_reading_is_of_one_state(after: dict[str, Any], clock_off_ns: int, consistent: bool) -> None:
     """State, status and TAI offset stayed as they were, and the clock is where the kernel says it is."""
     before = timex()
-    clock_ns = before.realtime_ns + 37 * NS + clock_off_ns
+    clock_ns = realtime_of(before) + 37 * NS + clock_off_ns
     measured = Reading(before, Pairing(0, clock_ns, 0), before._replace(**after))
     assert measured.is_consistent is consistent
 
@@ -349,7 +407,7 @@ def test_reading_is_of_one_state(after: dict[str, Any], clock_off_ns: int, consi
 # What the daemon wrote
 
 
-def seen(*maxerrors_ns: int, every_s: float = 1, stale: bool = False) -> WrittenMaxError:
+def seen(*maxerrors_ns: int | None, every_s: float = 1, stale: bool = False) -> WrittenMaxError:
     """What is known after these readings, one each *every_s*."""
     written = WrittenMaxError(stale=stale)
     for number, maxerror_ns in enumerate(maxerrors_ns):
@@ -419,6 +477,27 @@ def test_daemon_that_always_writes_the_same_is_found_out() -> None:
     """A zero each second (phc2sys) never falls; but it does not grow either."""
     assert seen(0, 0, stale=True).stale
     assert not seen(0, 0, 0, 0, stale=True).stale
+
+
+@pytest.mark.parametrize(
+    ("maxerrors_ns", "every_s", "may_be_nonsense"),
+    [
+        ([None], 1, True),
+        ([2 * MS, None], 1, True),
+        ([None, 50 * US, 550 * US, 1050 * US], 1, True),
+        ([None, 50 * US, 550 * US, 50 * US], 1, True),
+        ([None, 5 * MS], 1, False),
+        ([None, 50 * US, *[20 * MS] * 2], 1, False),
+        ([None, 600 * US, 500 * US], 40, False),
+        ([None, 600 * US, None, 500 * US], 40, True),
+        ([600 * US, 500 * US], 40, False),
+    ],
+)
+def test_what_grew_from_nonsense_is_no_bound(
+    maxerrors_ns: list[int | None], every_s: float, may_be_nonsense: bool
+) -> None:
+    """-450 us is 50 us a second later. Believed is what cannot have grown so, or was written a minute later."""
+    assert seen(*maxerrors_ns, every_s=every_s).may_be_nonsense is may_be_nonsense
 
 
 # Leap seconds, played through
@@ -534,7 +613,8 @@ class PlayedMachine(Machine):
 
     def monotonic_ns(self) -> int:
         self.polls += 1
-        self.play(maxerror_ns=self.state.maxerror_ns + STEP)
+        if self.state.maxerror_ns is not None:
+            self.play(maxerror_ns=self.state.maxerror_ns + STEP)
         return self.polls * NS
 
     def chronyd_runs(self, proc: Path = Path("/proc")) -> bool:
@@ -747,8 +827,39 @@ def test_probe_says_what_there_is() -> None:
     assert source.probe() == "the kernel's clock in TAI (offset -37 s), synchronized, maxerror 2.001 ms"
     machine.play(tai_offset_s=0)
     assert "UTC (no TAI offset known)" in source.probe()
-    machine.play(status=ClockStatusBits.UNSYNC)
-    assert "STA_UNSYNC" in source.probe()
+    machine.play(maxerror_ns=None, nonsense="maxerror -450")
+    assert source.probe().endswith("synchronized, without a bound (out of range: maxerror -450)")
+
+
+@fit
+@pytest.mark.parametrize(
+    ("chronyd", "frequency_ppb", "seen", "remedy"),
+    [
+        (True, 12_500, "though chronyd runs", "with rtcsync in chrony.conf"),
+        (False, 12_500, "though its rate is corrected by 12.5 ppm", "if that is chronyd, add rtcsync"),
+        (False, 0, "nor is a daemon seen", "start one"),
+        (False, None, "nor is a daemon seen", "start one"),
+    ],
+)
+@pytest.mark.anyio
+async def test_unsynchronized_clock_says_what_is_seen(
+    chronyd: bool, frequency_ppb: int | None, seen: str, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A chronyd without rtcsync keeps the clock and does not say so to the kernel: nobody is told that none does."""
+    machine, notes = PlayedMachine(status=ClockStatusBits.UNSYNC, frequency_ppb=frequency_ppb), Notes()
+    machine.chronyd = chronyd
+    caplog.set_level(logging.INFO)
+    async with running(machine, notes) as source:
+        await until(lambda: bool(notes.updates))
+        for said in (source.probe(), caplog.messages[-1]):
+            assert "STA_UNSYNC" in said
+            assert seen in said
+            assert remedy in said
+
+
+def test_chronyd_is_not_seen_where_there_is_no_proc(tmp_path: Path) -> None:
+    """In a container or chroot without /proc: not known, and no error."""
+    assert not Machine().chronyd_runs(tmp_path / "proc")
 
 
 # Settings and chronyd
@@ -944,6 +1055,80 @@ def test_timesyncds_zero_is_published_without_a_bound(
     wait_for(segment_path, lambda snapshot: 11_734_000 < snapshot.body.time_maxerror_nanosec < 12_000_000)
     played_clock.play(status=STA_PLL | STA_NANO)
     wait_for(segment_path, lambda snapshot: 1_734_000 < snapshot.body.time_maxerror_nanosec < 2_000_000)
+
+
+@fit
+def test_nonsense_of_the_kernel_ends_nothing(
+    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+) -> None:
+    """Whatever somebody wrote into the kernel's clock state, the publisher goes on with what is known, and the log
+    names the rest."""
+    process = start_script(UNBOUNDED, segment_path, environment=played_clock.environment)
+    bound, estimate = Flags.TIME_MAXERROR_VALID, Flags.TIME_ESTERROR_VALID
+    usual: dict[str, int] = {"maxerror": 2001, "esterror": 300, "offset": 0, "freq": 0, "tick": 10_000}
+    has_bound = {"esterror", "freq", "tick"}
+    for played in (
+        {"freq": 2**62},
+        {"tick": -7},
+        {"esterror": -1},
+        {"esterror": 2**62},
+        {"offset": 2**62},
+        {"maxerror": -450},
+        {"maxerror": -600},
+        {"maxerror": 2**62},
+    ):
+        played_clock.play(**{**usual, **played})
+        (name,) = played
+        flags = (bound if name in has_bound else 0) | (0 if name in ("esterror", "offset") else estimate)
+        counter = pair(time.CLOCK_MONOTONIC).counter_ticks
+        wait_for(
+            segment_path,
+            lambda snapshot: (
+                snapshot.body.counter_value > counter  # noqa: B023 - not after this turn
+                and snapshot.body.flags & (bound | estimate) == flags  # noqa: B023
+            ),
+        )
+    assert process.stdout is not None
+    assert "out of range (offset 4611686018427387904)" in process.stdout.readline()
+    assert process.poll() is None
+
+
+@fit
+def test_tai_offset_out_of_range_is_none(
+    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+) -> None:
+    """A kernel that was told 40,000 s knows no TAI: the time is in UTC."""
+    played_clock.play(tai=40_000)
+    start_script(UNBOUNDED, segment_path, environment=played_clock.environment)
+    snapshot = wait_for(segment_path, has_status(ClockStatus.SYNCHRONIZED))
+    assert snapshot.time_type == TimeType.UTC
+    assert_contains_realtime(snapshot)
+
+
+CONTRADICTED = """
+import anyio
+from vmclock_async import SourceError
+from vmclock_kernel import KernelSettings, KernelSource
+
+class Emit:
+    epoch = 0
+
+try:
+    anyio.run(KernelSource(KernelSettings()).run, Emit())
+except SourceError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@fit
+def test_kernel_that_contradicts_itself_is_unavailable(
+    run_script: Callable[..., str], played_clock: AdjtimexStandIn
+) -> None:
+    """A time that adjtimex cannot mean: an error that shows both clocks, instead of silence for ever."""
+    played_clock.play_realtime(-500 * NS)
+    said = run_script(CONTRADICTED, environment=played_clock.environment)
+    assert said.startswith("SourceUnavailableError kernel: adjtimex and CLOCK_REALTIME contradict each other")
+    assert "adjtimex says time -49" in said or "adjtimex says time -500" in said
 
 
 REFUSED = """

@@ -3,10 +3,12 @@
 import json
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,7 @@ from vmclock_async.timebase import (
     timescale,
 )
 
+NS = 10**9
 DURATIONS_NS = st.integers(1, 10**6) | st.integers(1, 2**64) | st.integers(0, 63).map(lambda bit: 2**bit)
 TICKS = DURATIONS_NS
 
@@ -221,7 +224,14 @@ def test_slope_of_too_little(samples: list[Pairing]) -> None:
 
 def timex(**changes: int) -> Timex:
     """A synchronised kernel that knows TAI."""
-    values = {"state": 0, "offset_ns": 0, "frequency_ppb": 0, "maxerror_ns": 0, "esterror_ns": 0, "realtime_ns": 0}
+    values: dict[str, Any] = {
+        "state": 0,
+        "offset_ns": 0,
+        "frequency_ppb": 0,
+        "maxerror_ns": 0,
+        "esterror_ns": 0,
+        "realtime_ns": 0,
+    }
     status = ClockStatusBits(changes.pop("status", 0))
     return Timex(**{"tai_offset_s": 37, **values, **changes}, status=status)
 
@@ -296,6 +306,7 @@ def test_adjtimex_reads_what_the_kernel_wrote(
         "esterror_ns": 8000,
         "tai_offset_s": 36,
         "realtime_ns": realtime_ns,
+        "nonsense": "",
         "unsynchronized": False,
     }
     assert seen(STA_NANO | STA_INS | STA_PLL, 3 << 15) == expected
@@ -308,6 +319,87 @@ def test_adjtimex_reads_what_the_kernel_wrote(
         "realtime_ns": realtime_ns // 1000 * 1000,
         "unsynchronized": True,
     }
+
+
+READINGS = """
+import json, sys
+from vmclock_async.timebase import adjtimex
+for _ in sys.stdin:
+    print(json.dumps(adjtimex()._asdict()), flush=True)
+"""
+
+IN_RANGE: list[tuple[dict[str, int], dict[str, object]]] = [
+    ({"maxerror": 16_000_000}, {"maxerror_ns": 16 * NS}),
+    ({"maxerror": 0}, {"maxerror_ns": 0}),
+    ({"esterror": 16_000_000}, {"esterror_ns": 16 * NS}),
+    ({"tai": 100}, {"tai_offset_s": 100}),
+    ({"tai": -2}, {"tai_offset_s": -2}),
+    ({"offset": -500_000_000}, {"offset_ns": -NS // 2}),
+    ({"status": STA_PLL, "offset": -500_000}, {"offset_ns": -NS // 2}),
+    ({"status": STA_PLL, "offset": (2**32 - 31_000) // 1000}, {"offset_ns": -31_296}),
+    ({"freq": -500 << 16}, {"frequency_ppb": -500_000}),
+    ({"tick": 9000}, {"frequency_ppb": -(10**8)}),
+    ({"status": STA_PLL | STA_NANO | 1 << 20}, {"status": STA_PLL | STA_NANO}),
+]
+OUT_OF_RANGE: list[tuple[dict[str, int], dict[str, object], str]] = [
+    ({"maxerror": -450}, {"maxerror_ns": None}, "maxerror -450"),
+    ({"maxerror": 16_000_001}, {"maxerror_ns": None}, "maxerror 16000001"),
+    ({"maxerror": 2**62}, {"maxerror_ns": None}, f"maxerror {2**62}"),
+    ({"maxerror": -(2**63)}, {"maxerror_ns": None}, f"maxerror {-(2**63)}"),
+    ({"esterror": -1}, {"esterror_ns": None}, "esterror -1"),
+    ({"esterror": 2**62}, {"esterror_ns": None}, f"esterror {2**62}"),
+    ({"tai": 101}, {"tai_offset_s": 0}, "tai 101"),
+    ({"tai": 40_000}, {"tai_offset_s": 0}, "tai 40000"),
+    ({"offset": 500_002_000}, {"offset_ns": None}, "offset 500002000"),
+    ({"offset": -(2**63)}, {"offset_ns": None}, f"offset {-(2**63)}"),
+    ({"status": STA_PLL, "offset": 600_000}, {"offset_ns": None}, "offset 600000"),
+    ({"freq": (500 << 16) + 1}, {"frequency_ppb": None}, f"freq {(500 << 16) + 1}"),
+    ({"freq": 2**62}, {"frequency_ppb": None}, f"freq {2**62}"),
+    ({"tick": 0}, {"frequency_ppb": None}, "tick 0"),
+    ({"tick": 11_001}, {"frequency_ppb": None}, "tick 11001"),
+    ({"base_ns": -5 * NS}, {"realtime_ns": None}, "time -5, fraction 0"),
+    ({"maxerror": -1, "esterror": -2}, {"maxerror_ns": None, "esterror_ns": None}, "maxerror -1, esterror -2"),
+]
+
+
+def test_adjtimex_believes_only_what_a_kernel_can_say(
+    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn
+) -> None:
+    """A value at the end of its range counts; one beyond it is not known, is named, and spoils no other field."""
+    played_clock.play_realtime(10**9 * NS, rate_ppb=-(10**9))  # stands still
+    usual = {
+        name: played_clock.played(name) for name in ("status", "offset", "freq", "maxerror", "esterror", "tick")
+    }
+    usual |= {"tai": 37, "base_ns": 10**9 * NS}
+    process = start_script(READINGS, environment=played_clock.environment)
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def seen(**played: int) -> dict[str, Any]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        played_clock.play(**{**usual, **played})
+        process.stdin.write("\n")
+        process.stdin.flush()
+        read: dict[str, Any] = json.loads(process.stdout.readline())
+        return read
+
+    ordinary = seen()
+    assert ordinary["nonsense"] == ""
+    for played, expected in IN_RANGE:
+        assert seen(**played) == {**ordinary, "status": played.get("status", ordinary["status"]), **expected}, (
+            played
+        )
+    for played, expected_out, nonsense in OUT_OF_RANGE:
+        status = {"status": played.get("status", ordinary["status"])}
+        assert seen(**played) == {**ordinary, **status, **expected_out, "nonsense": nonsense}, played
+
+
+def test_counter_that_stands_still_has_no_rate() -> None:
+    """A tick that takes a second or more fits no page: it is an answer that there is no rate, as for one set back."""
+    slope = slope_of([Pairing(0, 0, 0), Pairing(8, 8 * NS, 0)])
+    with pytest.raises(ValueError, match="stands still"):
+        slope.rate()
 
 
 def test_adjtimex_needs_no_privilege(run_script: Callable[..., str]) -> None:

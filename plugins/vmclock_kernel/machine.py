@@ -51,8 +51,8 @@ class Machine:
         """
         try:
             entries = os.listdir(proc)
-        except OSError:
-            return True
+        except OSError:  # no /proc in this container: what cannot be seen is not known
+            return False
         for entry in entries:
             if entry.isdecimal():
                 try:

@@ -10,6 +10,9 @@ much is yet to be added. 500 ppm is the kernel's own limit (MAXFREQ) on how far 
 nominal rate. The second term of R is small while the clock runs evenly. While a daemon slews it (chronyd: by up to
 8 %), the clock's rate is not that of true time: that keeps to RAW's, within the limit.
 
+What the kernel says out of range is not known, and nothing is made of it: without an offset there is neither bound
+nor estimated error, without maxerror no bound but the one that ``assumed_error`` gives.
+
 Sources: adjtimex(2), ``include/linux/timex.h``, ``kernel/time/ntp.c``.
 """
 
@@ -21,6 +24,7 @@ from vmclock_async.abi import ClockStatus
 from vmclock_async.models import BodyUpdate
 from vmclock_async.timebase import (
     COUNTER_ID,
+    LARGEST_CORRECTION_PPB,
     ClockStatusBits,
     Pairing,
     Rate,
@@ -33,7 +37,16 @@ from vmclock_async.timebase import (
 )
 from vmclock_kernel.written import STEP_NS
 
-__all__ = ("CHRONYD_ASSUMED_NS", "Reading", "Steering", "assumed_error_ns", "drift", "max_error_ns", "time_update")
+__all__ = (
+    "CHRONYD_ASSUMED_NS",
+    "Reading",
+    "Steering",
+    "assumed_error_ns",
+    "drift",
+    "est_error_ns",
+    "max_error_ns",
+    "time_update",
+)
 
 CHRONYD_ASSUMED_NS: Final = 10_000_000
 """Allowance for what chronyd is still slewing, which its maxerror leaves out."""
@@ -65,6 +78,8 @@ class Reading(NamedTuple):
         """
         before, after = self.before, self.after
         if (before.state, before.status, before.tai_offset_s) != (after.state, after.status, after.tai_offset_s):
+            return False
+        if before.realtime_ns is None or after.realtime_ns is None:
             return False
         utc_ns = self.pairing.clock_ns + (self.timescale.tai_offset_s or 0) * 10**9
         return before.realtime_ns <= utc_ns <= after.realtime_ns + 1000  # that is cut to whole microseconds
@@ -106,13 +121,17 @@ class Steering:
         return ticks > 0 and abs(passed_ns - expected_ns) <= allowed_ns
 
 
-def _steered(raw: Rate, frequency_ppb: int) -> Rate:
+def _steered(raw: Rate, frequency_ppb: int | None) -> Rate:
+    if frequency_ppb is None:
+        return raw._replace(error=raw.error + raw.ns_per_tick * LARGEST_CORRECTION_PPB / 10**9)
     faster = 1 + Fraction(frequency_ppb, 10**9)
     # A part in 10**9 for the rounding of the frequency.
     return Rate(raw.ns_per_tick * faster, raw.error * faster + raw.ns_per_tick / 10**9)
 
 
-def assumed_error_ns(setting_ns: int | None, timex: Timex, *, may_be_zero: bool, chronyd_runs: bool) -> int | None:
+def assumed_error_ns(
+    setting_ns: int | None, timex: Timex, *, may_be_zero: bool, may_be_nonsense: bool, chronyd_runs: bool
+) -> int | None:
     """What to add to the bound for what maxerror leaves out; None: there is no bound to add it to.
 
     Where the kernel's own loop does not steer the clock (STA_PLL is clear), a daemon does it by the clock's rate,
@@ -120,6 +139,8 @@ def assumed_error_ns(setting_ns: int | None, timex: Timex, *, may_be_zero: bool,
     """
     if setting_ns is not None:
         return setting_ns
+    if may_be_nonsense:
+        return None
     if chronyd_runs:
         return CHRONYD_ASSUMED_NS
     if may_be_zero:
@@ -132,16 +153,31 @@ def drift(rate: Rate, raw: Rate) -> Fraction:
     return rate.ns_per_tick * _DRIFT + abs(rate.ns_per_tick - raw.ns_per_tick) + rate.error
 
 
-def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int:
-    """The bound on the error of *reading*, rounded up, where a tick takes *longest_tick_ns* at most."""
-    return (
-        max(reading.before.maxerror_ns, reading.after.maxerror_ns)
+def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int | None:
+    """The bound on the error of *reading*, rounded up, where a tick takes *longest_tick_ns* at most.
+
+    None where it is not known what is being slewed. Where maxerror is not known, *assumed_ns* is all there is.
+    """
+    offset_ns = _offset_ns(reading)
+    if offset_ns is None:
+        return None
+    bound_ns = (
+        max(reading.before.maxerror_ns or 0, reading.after.maxerror_ns or 0)
         + STEP_NS
-        + _offset_ns(reading)
+        + offset_ns
         + _half_window_ns(reading, longest_tick_ns)
         + assumed_ns
         + 2  # the clock's own last nanosecond, and the rounding of time_frac_sec
     )
+    return max(bound_ns, est_error_ns(reading, longest_tick_ns) or 0)
+
+
+def est_error_ns(reading: Reading, longest_tick_ns: Fraction) -> int | None:
+    """The estimated error of *reading*; None where it is not known."""
+    offset_ns = _offset_ns(reading)
+    if offset_ns is None or reading.after.esterror_ns is None:
+        return None
+    return reading.after.esterror_ns + offset_ns + _half_window_ns(reading, longest_tick_ns)
 
 
 def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> BodyUpdate:
@@ -163,15 +199,18 @@ def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | No
         counter_period_maxerror_rate_frac_sec=period.error_frac_sec(off),
         time_sec=clock // 10**9,
         time_frac_sec=(clock % 10**9 << 64) // 10**9,
-        time_esterror_nanosec=timex.esterror_ns + _offset_ns(reading) + _half_window_ns(reading, longest_tick_ns),
+        time_esterror_nanosec=est_error_ns(reading, longest_tick_ns),
         time_maxerror_nanosec=None if assumed_ns is None else max_error_ns(reading, longest_tick_ns, assumed_ns),
     )
 
 
-def _offset_ns(reading: Reading) -> int:
-    """The larger |offset|, rounded up."""
+def _offset_ns(reading: Reading) -> int | None:
+    """The larger |offset|, rounded up; None where it is not known."""
+    before_ns, after_ns = reading.before.offset_ns, reading.after.offset_ns
+    if before_ns is None or after_ns is None:
+        return None
     cut_ns = 0 if reading.after.status & ClockStatusBits.NANO else 1000
-    return max(abs(reading.before.offset_ns), abs(reading.after.offset_ns)) + cut_ns
+    return max(abs(before_ns), abs(after_ns)) + cut_ns
 
 
 def _half_window_ns(reading: Reading, longest_tick_ns: Fraction) -> int:

@@ -24,7 +24,7 @@ from vmclock_async.abi import ClockStatus, CounterId
 from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import BodyUpdate
 from vmclock_async.sources import Emit
-from vmclock_async.timebase import Calibration, timescale
+from vmclock_async.timebase import Calibration, ClockStatusBits, Timex, timescale
 from vmclock_kernel.machine import Machine
 from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, time_update
 from vmclock_kernel.written import WrittenMaxError
@@ -34,6 +34,8 @@ __all__ = ("KernelSettings", "KernelSource")
 _CALIBRATION_S: Final = 0.1
 _ASK_AGAIN_S: Final = 0.01
 """Longer than a tick of the kernel's, with which its clock catches up with its state."""
+_ASK_AT_MOST: Final = 100
+"""Times in a row: longer than any step or leap second takes."""
 _LOOK_FOR_CHRONYD_EVERY_S: Final = 60.0
 
 _log: Final = logging.getLogger("vmclock_async.kernel")
@@ -105,15 +107,18 @@ class KernelSource:
             raise SourceUnavailableError("kernel", reason)
         timex = self._machine.timex()
         if timex.unsynchronized:
-            return "the kernel's clock, which no daemon synchronizes now (STA_UNSYNC); start one"
+            return _unsynchronized(timex, chronyd_runs=self._machine.chronyd_runs())
         offset_s = timescale(timex).tai_offset_s
         scale = "UTC (no TAI offset known)" if offset_s is None else f"TAI (offset {offset_s} s)"
+        if timex.maxerror_ns is None:
+            return f"the kernel's clock in {scale}, synchronized, without a bound (out of range: {timex.nonsense})"
         return f"the kernel's clock in {scale}, synchronized, maxerror {timex.maxerror_ns / 1e6:g} ms"
 
     async def run(self, emit: Emit) -> None:
         """Measure once a ``poll_interval``, for ever."""
         self._unsynchronized = False
         look_at = -math.inf
+        asked = 0
         while True:
             if anyio.current_time() >= look_at:
                 self._chronyd_runs = await anyio.to_thread.run_sync(self._machine.chronyd_runs)
@@ -125,15 +130,20 @@ class KernelSource:
                 continue  # the epoch may have ended meanwhile
             reading = self._read()
             if not reading.is_consistent:
+                asked += 1
+                if asked == _ASK_AT_MOST:
+                    raise SourceUnavailableError("kernel", _contradiction(reading))
                 await anyio.sleep(_ASK_AGAIN_S)
                 continue
+            asked = 0
             epoch.written.seen(reading.after.maxerror_ns, self._machine.monotonic_ns())
             if not reading.after.unsynchronized:
                 await self._tell_time(epoch, reading, emit)
             elif not self._unsynchronized:
                 self._unsynchronized = True
                 _log.info(
-                    "no daemon synchronizes the kernel's clock (STA_UNSYNC): there is no time until one does"
+                    "%s: until it is, there is no time",
+                    _unsynchronized(reading.after, chronyd_runs=self._chronyd_runs),
                 )
                 epoch.steering = Steering()
                 # No measurement: it holds in whatever epoch.
@@ -170,13 +180,54 @@ class KernelSource:
             self._settings.assumed_error_ns,
             reading.after,
             may_be_zero=epoch.written.may_be_zero,
+            may_be_nonsense=epoch.written.may_be_nonsense or reading.before.maxerror_ns is None,
             chronyd_runs=self._chronyd_runs,
         )
-        if assumed_ns is None and not self._unbounded:
+        update = time_update(reading, rate, raw, assumed_ns=assumed_ns)
+        has_bound = update.time_maxerror_nanosec is not None
+        if not has_bound and not self._unbounded:
             _log.warning(
-                "the daemon that keeps the clock writes maxerror 0 into the kernel, as systemd-timesyncd does: no "
-                "bound; the time is published without one. Run chronyd and use the source chrony, or say with "
-                "kernel.assumed_error how many seconds the clock may be off"
+                "%s: no bound; the time is published without one. Run chronyd and use the source chrony, or say with "
+                "kernel.assumed_error how many seconds the clock may be off",
+                _unbounded_because(reading, epoch.written),
             )
-        self._unbounded = assumed_ns is None
-        await emit(time_update(reading, rate, raw, assumed_ns=assumed_ns), epoch=epoch.number)
+        self._unbounded = not has_bound
+        await emit(update, epoch=epoch.number)
+
+
+def _unbounded_because(reading: Reading, written: WrittenMaxError) -> str:
+    if nonsense := reading.after.nonsense or reading.before.nonsense:
+        return f"what programs wrote into the kernel's clock state is out of range ({nonsense})"
+    if written.may_be_nonsense:
+        return "the kernel's maxerror was out of range, and may have grown from that"
+    return "the daemon that keeps the clock writes maxerror 0 into the kernel, as systemd-timesyncd does"
+
+
+def _unsynchronized(timex: Timex, *, chronyd_runs: bool) -> str:
+    """What is seen of a clock that the kernel calls unsynchronized, and what to do."""
+    bits = ClockStatusBits.UNSYNC | ClockStatusBits.CLOCKERR
+    said = f"the kernel's clock, which is not synchronized by what the kernel says ({_names(timex.status & bits)})"
+    if chronyd_runs:
+        return (
+            f"{said}, though chronyd runs: it says so to the kernel once it has synchronized, and with rtcsync in "
+            "chrony.conf alone; add that, or use the source chrony"
+        )
+    if timex.frequency_ppb:
+        return (
+            f"{said}, though its rate is corrected by {timex.frequency_ppb / 1000:g} ppm: some program steers it, or "
+            "did; if that is chronyd, add rtcsync to chrony.conf, or use the source chrony"
+        )
+    return f"{said}, nor is a daemon seen that does it; start one"
+
+
+def _names(status: ClockStatusBits) -> str:
+    return " and ".join(f"STA_{bit.name}" for bit in ClockStatusBits if bit & status)
+
+
+def _contradiction(reading: Reading) -> str:
+    utc_ns = reading.pairing.clock_ns + (reading.timescale.tai_offset_s or 0) * 10**9
+    said = (timex.nonsense or f"{timex.realtime_ns} ns" for timex in (reading.before, reading.after))
+    return (
+        f"adjtimex and CLOCK_REALTIME contradict each other: the clock is at {utc_ns} ns since 1970, adjtimex says "
+        f"{' before and '.join(said)} after that; does something stand in for the system call? Use the source chrony"
+    )

@@ -10,7 +10,26 @@ import os
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
-__all__ = ("ClockState", "ClockStatusBits", "Timex", "adjtimex")
+__all__ = ("LARGEST_CORRECTION_PPB", "ClockState", "ClockStatusBits", "Timex", "adjtimex")
+
+
+LARGEST_CORRECTION_PPB: Final = 100_500_000
+"""How much faster or slower the kernel's clock may be made to run: ``tick`` by a tenth (``timekeeping_validate_timex``,
+kernel/time/timekeeping.c), ``freq`` by 500 ppm (``MAXFREQ``, include/linux/timex.h)."""
+_MAX_PHASE_NS: Final = 500_000_000
+"""Largest offset that the kernel's own loop takes: ``MAXPHASE``, include/linux/timex.h."""
+_MAX_ERROR_US: Final = 16_000_000
+"""Where the kernel stops to count either error: ``NTP_PHASE_LIMIT``, include/linux/timex.h. From 6.11 on it clamps to 0
+and this what is written, too."""
+_MAX_FREQ: Final = 500 << 16
+"""``MAXFREQ_SCALED`` in the unit of ``freq``; what is written is clamped to it (``process_adjtimex_modes``)."""
+_MAX_TAI_OFFSET_S: Final = 100
+"""TAI minus UTC is 37 since 2017, and has grown by 27 in the 45 years before. The kernel takes up to 100,000
+(``MAX_TAI_OFFSET``), and the ABI's field holds 32,767."""
+_END_S: Final = 2**63 // 10**9
+"""The last second that the kernel's clock can show (``KTIME_MAX``), in 2262."""
+_KERNEL_STATUS_BITS: Final = 0xFFFF
+"""Every STA_ bit that there is."""
 
 
 class ClockState(IntEnum):
@@ -45,18 +64,22 @@ class Timex(NamedTuple):
     state: int
     """A ``ClockState``, or a number that it does not name."""
     status: ClockStatusBits
-    offset_ns: int
-    """What the kernel's own loop is still slewing; positive: to be added to the clock. Cut to whole microseconds
-    without STA_NANO."""
-    frequency_ppb: int
+    offset_ns: int | None
+    """What the kernel's own loop is still slewing, up to 0.5 s; positive: to be added to the clock. Cut to whole
+    microseconds without STA_NANO."""
+    frequency_ppb: int | None
     """Correction of the clock's rate, parts in 10**9, rounded down; positive: the clock is made to run faster."""
-    maxerror_ns: int
-    esterror_ns: int
+    maxerror_ns: int | None
+    """0 to 16 s."""
+    esterror_ns: int | None
+    """0 to 16 s."""
     tai_offset_s: int
-    """TAI minus UTC, 37 since 2017; 0 where the kernel was not told."""
-    realtime_ns: int
+    """TAI minus UTC, 37 since 2017; 0 where the kernel was not told, or was told more than 100 s."""
+    realtime_ns: int | None
     """CLOCK_REALTIME at this reading. Around a leap second this is right at once, and CLOCK_REALTIME itself only
     from the kernel's next tick on."""
+    nonsense: str = ""
+    """Names and values of what is not known because it is out of range, for people; empty where all is in range."""
 
     @property
     def unsynchronized(self) -> bool:
@@ -105,15 +128,43 @@ def adjtimex() -> Timex:
     if state < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"adjtimex: {os.strerror(number)}")
-    unit_ns = 1 if timex.status & ClockStatusBits.NANO else 1000
+    return _believed(timex, state)
+
+
+def _believed(timex: _timex, state: int) -> Timex:
+    """What of *timex* is in range."""
+    nonsense: list[str] = []
+
+    def known(is_known: bool, **fields: int) -> bool:
+        if not is_known:
+            nonsense.extend(f"{name} {value}" for name, value in fields.items())
+        return is_known
+
+    status = ClockStatusBits(timex.status & _KERNEL_STATUS_BITS)
+    unit_ns = 1 if status & ClockStatusBits.NANO else 1000
+    offset_ns = timex.offset * unit_ns
+    if unit_ns == 1000 and offset_ns > _MAX_PHASE_NS:
+        offset_ns -= 2**32  # older kernels cut a negative offset to 32 bits before they divide it by 1000
     seconds, fraction = timex.time
+    nominal = _NOMINAL_TICK_US
+    frequency_ppb = (timex.freq * 1000 >> 16) + (timex.tick - nominal) * 10**9 // nominal
+    has_frequency = known(abs(timex.freq) <= _MAX_FREQ, freq=timex.freq)
+    has_frequency &= known(10 * abs(timex.tick - nominal) <= nominal, tick=timex.tick)
+    has_time = 0 <= seconds <= _END_S and 0 <= fraction < 10**9 // unit_ns
     return Timex(
         state=state,
-        status=ClockStatusBits(timex.status),
-        offset_ns=timex.offset * unit_ns,
-        frequency_ppb=(timex.freq * 1000 >> 16) + (timex.tick - _NOMINAL_TICK_US) * 10**9 // _NOMINAL_TICK_US,
-        maxerror_ns=timex.maxerror * 1000,
-        esterror_ns=timex.esterror * 1000,
-        tai_offset_s=timex.tai,
-        realtime_ns=seconds * 10**9 + fraction * unit_ns,
+        status=status,
+        offset_ns=offset_ns if known(abs(offset_ns) < _MAX_PHASE_NS + 1000, offset=timex.offset) else None,
+        frequency_ppb=frequency_ppb if has_frequency else None,
+        maxerror_ns=timex.maxerror * 1000 if known(_is_error(timex.maxerror), maxerror=timex.maxerror) else None,
+        esterror_ns=timex.esterror * 1000 if known(_is_error(timex.esterror), esterror=timex.esterror) else None,
+        tai_offset_s=timex.tai if known(timex.tai <= _MAX_TAI_OFFSET_S, tai=timex.tai) else 0,
+        realtime_ns=seconds * 10**9 + fraction * unit_ns
+        if known(has_time, time=seconds, fraction=fraction)
+        else None,
+        nonsense=", ".join(nonsense),
     )
+
+
+def _is_error(us: int) -> bool:
+    return 0 <= us <= _MAX_ERROR_US

@@ -14,12 +14,13 @@ from fractions import Fraction
 from typing import Final, NamedTuple, final
 
 from vmclock_async import _core
-from vmclock_async._adjtimex import ClockState, ClockStatusBits, Timex, adjtimex
+from vmclock_async._adjtimex import LARGEST_CORRECTION_PPB, ClockState, ClockStatusBits, Timex, adjtimex
 from vmclock_async._continuity import Continuity, counter_unfit_because
 from vmclock_async.abi import CounterId, LeapIndicator, TimeType
 
 __all__ = (
     "COUNTER_ID",
+    "LARGEST_CORRECTION_PPB",
     "Calibration",
     "ClockState",
     "ClockStatusBits",
@@ -127,6 +128,8 @@ def _rate(ns_per_tick: Fraction, ticks: int, ticks_off: Fraction, ns_off: Fracti
     at the true rate, which is not known: hence they are taken from the baseline, too.
     """
     ticks_off += 2
+    if ns_per_tick >= 10**9:  # nor could the ABI hold its period
+        raise ValueError(f"a counter of {ticks} ticks makes less than one a second: it stands still")
     if ticks <= ticks_off:
         raise ValueError(f"a rate needs more ticks than the {float(ticks_off)} that may be wrong, not {ticks}")
     return Rate(ns_per_tick, (ticks_off * ns_per_tick + ns_off + 2) / (ticks - ticks_off))
