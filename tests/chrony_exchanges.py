@@ -19,6 +19,7 @@ def tracking(**changes: Any) -> Tracking:
     """A report without any error, of a reference just now."""
     values: dict[str, Any] = dict.fromkeys(Tracking._fields, Fraction(0))
     values |= {"reference_id": 0x7F000001, "stratum": 2, "leap": 0, "ref_time_ns": Fraction(NOW_NS)}
+    values |= {"is_of_reference_clock": False, "reference_name": "127.0.0.1"}
     return Tracking(**{**values, **changes})
 
 
@@ -40,5 +41,9 @@ def exchange(
     return Exchange(kernel or timex(), before, tracking(**said), after)
 
 
-def estimator(drift_ppm: str = "50", chrony_ppm: str = "1") -> Estimator:
-    return Estimator(max_clock_error_ppm=Decimal(drift_ppm), chrony_maxclockerror_ppm=Decimal(chrony_ppm))
+def estimator(drift_ppm: str = "50", chrony_ppm: str = "1", reference_error_ns: int = 0) -> Estimator:
+    return Estimator(
+        max_clock_error_ppm=Decimal(drift_ppm),
+        chrony_maxclockerror_ppm=Decimal(chrony_ppm),
+        reference_error_ns=Fraction(reference_error_ns),
+    )

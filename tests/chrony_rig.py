@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -24,6 +25,31 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+_SOCK_SAMPLE: Final = struct.Struct("@lldiiii")
+_SOCK_MAGIC: Final = 0x534F434B
+
+
+class ReferenceClock:
+    """A clock that is ahead of CLOCK_REALTIME by *ahead_ns*, told to a ``refclock SOCK`` at *path*."""
+
+    def __init__(self, path: Path, *, ahead_ns: int) -> None:
+        self._path = path
+        self._ahead_ns = ahead_ns
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def tell(self) -> None:
+        """Send a sample of now."""
+        seconds, ns = divmod(time.time_ns(), 10**9)
+        sample = _SOCK_SAMPLE.pack(seconds, ns // 1000, self._ahead_ns / 1e9, 0, 0, 0, _SOCK_MAGIC)
+        self._socket.sendto(sample, str(self._path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
 
 class Chronyd:
@@ -50,6 +76,19 @@ class Chronyd:
         """One that follows the server at *port*, eight times a second."""
         server = f"server 127.0.0.1 port {port} iburst minpoll -3 maxpoll -3"
         return cls(server, "port 0", f"cmdport {command_port}", "bindcmdaddress 127.0.0.1", *more)
+
+    @classmethod
+    def of_reference_clock(cls) -> Self:
+        """One that follows the reference clock PHC0, whose samples are sent to ``reference_socket``."""
+        made = cls("port 0", "cmdport 0")
+        with made._config.open("a") as config:
+            config.write(f"refclock SOCK {made.reference_socket} refid PHC0 poll -2 filter 1\n")
+        return made
+
+    @property
+    def reference_socket(self) -> Path:
+        """Where a reference clock of type SOCK is listened to."""
+        return self.directory / "reference.sock"
 
     def start(self) -> None:
         """Start it, and return when its socket is there."""

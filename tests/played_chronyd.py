@@ -18,6 +18,8 @@ _SUCCESS: Final = 0
 _N_SOURCES, _SOURCE_DATA, _TRACKING, _SOURCESTATS = 14, 15, 33, 34
 _REPLIES: Final = {_N_SOURCES: 2, _SOURCE_DATA: 3, _TRACKING: 5, _SOURCESTATS: 6}
 _LOOPBACK: Final = bytes([127, 0, 0, 1, *[0] * 12, 0, 1, 0, 0])
+_NO_ADDRESS: Final = bytes(20)
+"""As of a reference clock."""
 
 
 def _float(value: float) -> bytes:
@@ -58,26 +60,33 @@ class PlayedChronyd:
         return f"127.0.0.1:{self._socket.getsockname()[1]}"
 
     def say(self, **fields: Any) -> None:
-        """Say so from now on, in seconds and ppm; ``age_s`` stands for the reference time."""
+        """Say so from now on, in seconds and ppm; ``age_s`` stands for the reference time.
+
+        Bytes stand for a float as the wire has it.
+        """
         self._said = {**self._said, **fields}
+
+    def follow_reference_clock(self, name: bytes) -> None:
+        """Say from now on that it follows a ``refclock`` called *name*."""
+        self.say(reference_id=int.from_bytes(name.ljust(4, b"\0"), "big"), stratum=1, address=_NO_ADDRESS)
 
     def _tracking(self) -> bytes:
         said: dict[str, Any] = {
-            "reference_id": 0x7F000001, "stratum": 2, "leap": 0, "age_s": 0.0, "offset": 0.0, "rms_offset": 1e-6,
-            "frequency": 0.0, "residual_freq": 0.0, "skew": 0.1, "root_delay": 1e-4, "root_dispersion": 1e-4,
-            "update_interval": 1.0, "ref_time": None, **self._said,
+            "reference_id": 0x7F000001, "address": _LOOPBACK, "stratum": 2, "leap": 0, "age_s": 0.0, "ref_time": None,
+            "offset": 0.0, "last_offset": 0.0, "rms_offset": 1e-6, "frequency": 0.0, "residual_freq": 0.0,
+            "skew": 0.1, "root_delay": 1e-4, "root_dispersion": 1e-4, "update_interval": 1.0, **self._said,
         }  # fmt: skip
         ref_ns = said["ref_time"] or time.time_ns() - round(said["age_s"] * 10**9)
         names = (
-            "offset", "offset", "rms_offset", "frequency", "residual_freq", "skew", "root_delay",
+            "offset", "last_offset", "rms_offset", "frequency", "residual_freq", "skew", "root_delay",
             "root_dispersion", "update_interval",
         )  # fmt: skip
         seconds, nanoseconds = divmod(ref_ns, 10**9)
         return b"".join(
             (
-                struct.pack("!I", said["reference_id"]), _LOOPBACK,
+                struct.pack("!I", said["reference_id"]), said["address"],
                 struct.pack("!HHIII", said["stratum"], said["leap"], seconds >> 32, seconds % 2**32, nanoseconds),
-                *(_float(said[name]) for name in names),
+                *(said[name] if isinstance(said[name], bytes) else _float(said[name]) for name in names),
             )
         )  # fmt: skip
 

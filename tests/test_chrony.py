@@ -28,7 +28,7 @@ from vmclock_async.testing import check_source
 from vmclock_async.timebase import Pairing, counter_unfit_because, pair
 from vmclock_chrony import ChronySource
 from vmclock_chrony.connection import Connection
-from vmclock_chrony.source import _Run, _Trust
+from vmclock_chrony.source import _Run, _Trust, _Warnings
 
 pychrony = pytest.importorskip("pychrony")
 pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
@@ -151,7 +151,7 @@ def test_counter_that_nobody_saw_jump_is_calibrated_anew(played: PlayedChronyd) 
     async def script(jump: int) -> None:
         notes = Notes()
         with Connection(played.address) as connection:
-            run = _Run(settings(played.address), connection, notes)
+            run = _Run(settings(played.address), connection, notes, _Warnings(settings(played.address)))
             first = pair(time.CLOCK_MONOTONIC_RAW)
             run._calibration._first = Pairing(first.counter_ticks - jump, first.clock_ns - NS // 10, 0)
             trust = _Trust(0, None)

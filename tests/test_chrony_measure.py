@@ -22,9 +22,9 @@ from vmclock_chrony.measure import Exchange
 WIRE = Fraction(1, 2**24)
 
 
-def max_error(measured: Exchange, **drift: str) -> int:
+def max_error(measured: Exchange, **settings: Any) -> int:
     """The bound of *measured* alone."""
-    bound = estimator(**drift).measure(measured, RAW).time_maxerror_nanosec
+    bound = estimator(**settings).measure(measured, RAW).time_maxerror_nanosec
     assert bound is not None
     return bound
 
@@ -117,8 +117,11 @@ def test_reference_is_true_time_at_the_first_pairing(offset_ns: Fraction) -> Non
 
 
 def test_estimated_error_is_rms_offset() -> None:
-    """Rounded up."""
-    assert estimator().measure(exchange(rms_offset_ns=Fraction(25, 2)), RAW).time_esterror_nanosec == 13
+    """Rounded up; and never beyond the bound, because for hours after a step rms_offset tells of what is corrected."""
+    update = estimator().measure(exchange(rms_offset_ns=Fraction(25, 2), root_dispersion_ns=Fraction(NS)), RAW)
+    assert update.time_esterror_nanosec == 13
+    update = estimator().measure(exchange(rms_offset_ns=Fraction(5 * NS), root_dispersion_ns=Fraction(NS)), RAW)
+    assert update.time_esterror_nanosec == update.time_maxerror_nanosec
 
 
 # The rates

@@ -34,7 +34,7 @@ def test_report_in_seconds_becomes_nanoseconds() -> None:
     """Exactly, as the floats have it; parts per million and the interval stay as they are."""
     made = pytest.importorskip("pychrony.testing").make_tracking
     report = made(
-        offset=-0.5, ref_time=3.25, rms_offset=0.125, root_delay=2.0**-10, root_dispersion=2.0**-20,
+        offset=-0.5, last_offset=0.75, ref_time=3.25, rms_offset=0.125, root_delay=2.0**-10, root_dispersion=2.0**-20,
         frequency=-1.5, residual_freq=0.5, skew=0.25, update_interval=64.5, reference_id=9, stratum=3,
     )  # fmt: skip
     assert Tracking.of(report) == Tracking(
@@ -43,6 +43,7 @@ def test_report_in_seconds_becomes_nanoseconds() -> None:
         leap=0,
         ref_time_ns=Fraction(3_250_000_000),
         offset_ns=Fraction(-500_000_000),
+        last_offset_ns=Fraction(750_000_000),
         rms_offset_ns=Fraction(125_000_000),
         frequency_ppm=Fraction(-3, 2),
         residual_freq_ppm=Fraction(1, 2),
@@ -50,6 +51,8 @@ def test_report_in_seconds_becomes_nanoseconds() -> None:
         root_delay_ns=Fraction(NS, 2**10),
         root_dispersion_ns=Fraction(NS, 2**20),
         update_interval_s=Fraction(129, 2),
+        is_of_reference_clock=False,
+        reference_name="127.0.0.1",
     )
 
 

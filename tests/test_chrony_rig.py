@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from chrony_rig import Chronyd, free_port, needs_chronyd
+from chrony_rig import Chronyd, ReferenceClock, free_port, needs_chronyd
 from ntp_responder import NtpResponder, Truth
 from vmclock_async import ClockStatus, Publisher, SegmentReader, Snapshot
 from vmclock_async.errors import ClockError
@@ -48,8 +48,8 @@ class Look(NamedTuple):
 class Watch:
     """A publisher of one chronyd, and all that a reader of its segment has seen."""
 
-    def __init__(self, path: Path, chronyd: Chronyd, truth: Truth, *, poll_interval: float = 1.0) -> None:
-        settings = ChronySettings(address=str(chronyd.socket), poll_interval=poll_interval)
+    def __init__(self, path: Path, chronyd: Chronyd, truth: Truth, **options: Any) -> None:
+        settings = ChronySettings(address=str(chronyd.socket), **options)
         sources: dict[str, Source] = {"chrony": ChronySource(settings)}
         self.publisher = Publisher(path, sources)
         self.truth = truth
@@ -222,3 +222,84 @@ def test_servers_of_another_time(segment_path: Path) -> None:
         else:
             assert wrong == [], name
             assert {look.snapshot.body.disruption_marker for look in given} == {0}, name
+
+
+def test_chronyd_that_cannot_step_forgets_nothing_unseen(segment_path: Path) -> None:
+    """Told by makestep to step a clock that it may not touch, a chronyd before 4.7 forgets 5 s: true time is in every
+    interval all the same, from the first report on and for a source that comes later; and the bound is small again
+    once chronyd has made up for it."""
+    start = {
+        "always": "makestep 1 -1",
+        "thrice": "makestep 1 3",
+        "late": "makestep 1 -1",
+        "by hand": "",
+    }
+    with ExitStack() as stack:
+        server = stack.enter_context(NtpResponder(lambda ns: ns + 5 * 10**9))
+        clients = {name: stack.enter_context(Chronyd.client(server.port, line)) for name, line in start.items()}
+        watches = {
+            name: Watch(segment_path.with_name(name), client, server.truth, poll_interval=0.05)
+            for name, client in clients.items()
+        }
+        late, by_hand = watches.pop("late"), watches["by hand"]
+
+        async def come_later() -> None:
+            await anyio.sleep(3)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(late.publisher.run)
+                tasks.start_soon(late.follow)
+                await late.until(ClockStatus.SYNCHRONIZED)
+                await anyio.sleep(3)
+                tasks.cancel_scope.cancel()
+
+        async def step_by_hand() -> None:
+            await by_hand.until(ClockStatus.SYNCHRONIZED)
+            await anyio.sleep(3)
+            assert [look for look in by_hand.looks if (look.error_ns or 0) < 10**8]
+            await anyio.run_process(["chronyc", "-h", str(clients["by hand"].socket), "makestep"], check=False)
+            await anyio.sleep(3)
+
+        anyio.run(run, list(watches.values()), come_later, step_by_hand)
+    for name, watch in {**watches, "late": late}.items():
+        given = [look for look in watch.looks if look.error_ns is not None]
+        assert len(given) > 100, name
+        assert [look for look in given if not look.is_right] == [], name
+        if name != "by hand":  # there, the step and chronyd's next update may come between two reports
+            assert {look.snapshot.body.disruption_marker for look in given} == {0}, name
+        if name in ("thrice", "by hand"):
+            assert (given[-1].error_ns or 0) < 10**8, name
+
+
+def test_reference_clock_that_is_off(segment_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """chronyd takes a hypervisor's clock for the truth: with what that may be off in the settings, true time is in
+    every interval; without it, it is not, and the log says what is missing."""
+    with (
+        Chronyd.of_reference_clock() as chronyd,
+        ReferenceClock(chronyd.reference_socket, ahead_ns=2_000_000) as clock,
+    ):
+        unset = Watch(segment_path.with_name("unset"), chronyd, realtime, poll_interval=0.1)
+        told = Watch(segment_path.with_name("set"), chronyd, realtime, poll_interval=0.1, reference_error="0.0021")
+
+        async def tell() -> None:
+            with anyio.CancelScope() as telling:
+                async with anyio.create_task_group() as tasks:
+
+                    async def end() -> None:
+                        for watch in (unset, told):
+                            await watch.until(ClockStatus.SYNCHRONIZED)
+                        await anyio.sleep(2)
+                        telling.cancel()
+
+                    tasks.start_soon(end)
+                    while True:
+                        clock.tell()
+                        await anyio.sleep(0.05)
+
+        anyio.run(run, [unset, told], tell)
+    bounded, believed = ([look for look in watch.looks if look.error_ns is not None] for watch in (told, unset))
+    assert len(bounded) > 100
+    assert [look for look in bounded if not look.is_right] == []
+    assert 2_100_000 < statistics.median(look.error_ns or 0 for look in bounded) < 3_000_000
+    assert [look for look in believed if not look.is_right], "chronyd knows what its reference is off"
+    (message,) = (message for message in caplog.messages if "reference clock" in message)
+    assert "reference clock (PHC0)" in message

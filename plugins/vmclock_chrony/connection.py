@@ -15,6 +15,7 @@ closing.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -36,6 +37,15 @@ __all__ = ("TIMEOUT_S", "Connection", "ask")
 TIMEOUT_S: Final = 1
 """Longest wait for one datagram; a report is two."""
 _USUAL_SOCKET: Final = "/run/chrony/chronyd.sock"
+
+_SUPPORTED: Final = "pychrony>=2.0.3,<3"
+_MAX_S: Final = 2**32
+"""chronyd refuses to correct its clock by more (``MAX_OFFSET``, local.c)."""
+_MAX_PPM: Final = 500_000
+"""Nor does it correct its rate by more (``MAX_FREQ``, local.c)."""
+_IN_SECONDS: Final = ("offset", "last_offset", "rms_offset", "root_delay", "root_dispersion")
+_NOT_NEGATIVE: Final = ("ref_time", "rms_offset", "skew", "root_delay", "root_dispersion", "update_interval")
+_FINITE: Final = {"ref_time", "frequency", "residual_freq", "skew", "update_interval", *_IN_SECONDS}
 
 _TIMEVAL: Final = struct.pack("@ll", TIMEOUT_S, 0)
 _T = TypeVar("_T")
@@ -79,7 +89,7 @@ class Connection:
             SourceUnavailableError: there is no answer, or none that makes sense; says what to do.
             SourceError: pychrony is missing, or is not what it was.
         """
-        return self._translated(lambda chrony: chrony.get_tracking())
+        return self._translated(lambda chrony: _believed(chrony.get_tracking()))
 
     def sources(self) -> list[tuple[Source, SourceStats]]:
         """chronyd's time sources, each with its statistics; some datagrams a source.
@@ -131,8 +141,9 @@ class Connection:
             if not isinstance(descriptor, int):
                 raise SourceError(
                     "chrony",
-                    f"pychrony {pychrony.__version__} keeps no descriptor in _fd, without which its requests have "
-                    "no time-out; install another version of it",
+                    f"pychrony {getattr(pychrony, '__version__', 'of an unknown version')} keeps no descriptor in _fd, "
+                    f"without which its requests have no time-out; supported is {_SUPPORTED}: "
+                    f"pip install '{_SUPPORTED}'",
                 )
             duplicate = socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_DGRAM)
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -149,7 +160,13 @@ class Connection:
             return request(self._open())
         except pychrony.ChronyLibraryError as exc:
             raise SourceError("chrony", f"pychrony is not usable: {exc}") from exc
-        except (pychrony.ChronyError, OSError, ValueError) as exc:
+        except (getattr(pychrony, "ChronyDataError", ValueError), ValueError) as exc:
+            raise SourceUnavailableError(
+                "chrony",
+                f"chronyd at {self.address or where} answered, and what it said makes no sense ({_in_short(exc)}); "
+                "does something else listen there, or a chronyd that is too new for this pychrony?",
+            ) from exc
+        except (pychrony.ChronyError, OSError) as exc:
             if refused := _refused_socket(self.address or self._address):
                 raise SourceUnavailableError(
                     "chrony",
@@ -162,6 +179,24 @@ class Connection:
                 f"no answer from chronyd at {self.address or where} within {TIMEOUT_S} s; is it running, and is this "
                 f"its address? ({_in_short(exc)})",
             ) from exc
+
+
+def _believed(status: TrackingStatus) -> TrackingStatus:
+    """*status*, if a chronyd may say it.
+
+    Raises:
+        ValueError: a value is none that a chronyd has.
+    """
+    for name in sorted(_FINITE):
+        value = getattr(status, name)
+        if (
+            not math.isfinite(value)
+            or (value < 0 and name in _NOT_NEGATIVE)
+            or (abs(value) > _MAX_S and name in _IN_SECONDS)
+            or (abs(value) > _MAX_PPM and name == "frequency")
+        ):
+            raise ValueError(f"{name} {value:g}")
+    return status
 
 
 def _in_short(error: Exception) -> str:

@@ -3,13 +3,14 @@
 Before the request the counter is paired with the system clock (c_b, r_b), and after it (c_a, r_a); P and R are the
 period and its maximum error, with the names of chrony's ``tracking`` report (chronyc(1)):
 
-    T at c_b  = r_b + offset                     chronyd's own estimate of true time; offset is true minus system
+    T at c_b  = r_b + offset - forgotten         chronyd's own estimate of true time; offset is true minus system
     age       = |(r_b + offset) - ref_time|
     max error = root_delay / 2 + root_dispersion
               + max(0, max_clock_error_ppm - chrony_maxclockerror_ppm) * 1e-6 * age
               + R * (c_a - c_b) + half a pairing's window + disagreement + 2 ns
               + 2**-24 * (|offset| + root_delay + root_dispersion)
-    est error = rms_offset
+              + reference_error + missing
+    est error = rms_offset, the max error at most
     P         = the slope of (counter, r_b + offset) over the last measurements, once there are 4; before that
                 P_raw * (1 - frequency * 1e-6)
     R         = P * (max_clock_error_ppm + skew + |residual_freq|) * 1e-6 + P's own uncertainty
@@ -18,7 +19,11 @@ period and its maximum error, with the names of chrony's ``tracking`` report (ch
 root_delay and root_dispersion are extrapolated by chronyd to the moment it answers, at its own maxclockerror (1
 ppm), which is an estimate: an oscillator holds 50. The second term makes up the difference, since ref_time (which
 chronyd fuzzes by up to a second into the past). One that lies ahead is of a clock that somebody set back: that far
-it is from fresh. The wire's floats have 25 bits, hence the last term.
+it is from fresh. The wire's floats have 25 bits, hence the term after that. reference_error is a setting: what a
+reference clock may itself be off, of which chronyd knows nothing. missing is what chronyd measured and may have
+forgotten, and forgotten what it was seen to forget, where that is beyond the rest of the bound (``doubt``).
+
+rms_offset is of the last updates, corrected since: for hours after a step it is larger than any error there is.
 
 frequency: positive means that the clock runs fast of true time. Where chronyd steers the kernel's clock, RAW is
 that clock; under ``chronyd -x`` it is not, and the kernel's own correction is unknown to chronyd. So before there
@@ -36,9 +41,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from vmclock_async import BodyUpdate, ClockStatus, LeapIndicator
+from vmclock_async import BodyUpdate, ClockStatus, LeapIndicator, SourceUnavailableError
 from vmclock_async.timebase import (
     COUNTER_ID,
+    LARGEST_CORRECTION_PPB,
     ClockState,
     ClockStatusBits,
     Pairing,
@@ -56,6 +62,8 @@ if TYPE_CHECKING:
 __all__ = ("UNKNOWN_TIMEX", "Estimator", "Exchange", "Tracking", "leap_of")
 
 PPM: Final = Fraction(1, 10**6)
+MAX_KERNEL_PPM: Final = 500
+"""How fast the kernel's clock may go unslewed, off its nominal rate: MAXFREQ, ``include/linux/timex.h``."""
 STEP: Final = Fraction(1, 10)
 STEP_NS: Final = 1000
 CUT_NS: Final = 1000
@@ -68,6 +76,8 @@ LOCAL: Final = 0x7F7F0101
 MANUAL: Final = int.from_bytes(b"MANU", "big")
 """Reference id of ``manual``."""
 _U64: Final = 2**64
+END_NS: Final = 2**63
+"""In 2262, where the kernel's own clock ends."""
 STALE_INTERVALS: Final = 8
 STALE_S: Final = 10
 FUZZ_S: Final = 1
@@ -78,13 +88,13 @@ UNKNOWN_TIMEX: Final = Timex(
     state=ClockState.ERROR,
     status=ClockStatusBits.UNSYNC,
     offset_ns=0,
-    frequency_ppb=100_500_000,
-    maxerror_ns=0,
-    esterror_ns=0,
+    frequency_ppb=None,
+    maxerror_ns=None,
+    esterror_ns=None,
     tai_offset_s=0,
-    realtime_ns=0,
+    realtime_ns=None,
 )
-"""Of a kernel that does not tell: UTC, and the clock's rate corrected by the most there is (a tenth, 500 ppm)."""
+"""Of a kernel that does not tell: UTC, and a clock whose rate may be corrected by the most there is."""
 
 
 class Tracking(NamedTuple):
@@ -97,6 +107,8 @@ class Tracking(NamedTuple):
     """UTC, since 1970."""
     offset_ns: Fraction
     """True time minus the system clock."""
+    last_offset_ns: Fraction
+    """What the last update found: positive where the system clock, as chronyd had corrected it, was ahead."""
     rms_offset_ns: Fraction
     frequency_ppm: Fraction
     residual_freq_ppm: Fraction
@@ -104,6 +116,10 @@ class Tracking(NamedTuple):
     root_delay_ns: Fraction
     root_dispersion_ns: Fraction
     update_interval_s: Fraction
+    is_of_reference_clock: bool
+    """Whether chronyd follows a reference clock of this machine's (``refclock``): that has no address."""
+    reference_name: str
+    """The name of that clock (``refid`` in chrony.conf), or an address."""
 
     @classmethod
     def of(cls, status: "TrackingStatus") -> "Tracking":
@@ -114,6 +130,7 @@ class Tracking(NamedTuple):
             leap=status.leap_status.value,
             ref_time_ns=Fraction(status.ref_time) * 10**9,
             offset_ns=Fraction(status.offset) * 10**9,
+            last_offset_ns=Fraction(status.last_offset) * 10**9,
             rms_offset_ns=Fraction(status.rms_offset) * 10**9,
             frequency_ppm=Fraction(status.frequency),
             residual_freq_ppm=Fraction(status.residual_freq),
@@ -121,6 +138,8 @@ class Tracking(NamedTuple):
             root_delay_ns=Fraction(status.root_delay) * 10**9,
             root_dispersion_ns=Fraction(status.root_dispersion) * 10**9,
             update_interval_s=Fraction(status.update_interval),
+            is_of_reference_clock=not status.reference_ip,
+            reference_name=status.reference_ip or status.reference_id_name,
         )
 
     @property
@@ -159,6 +178,11 @@ class Exchange(NamedTuple):
         return timescale(self.timex)
 
     @property
+    def true_ns(self) -> Fraction:
+        """True time at the first pairing, as chronyd estimates it."""
+        return self.before.clock_ns + self.tracking.offset_ns
+
+    @property
     def round_trip_ticks(self) -> int:
         """Ticks between the pairings."""
         return ticks_between(self.before.counter_ticks, self.after.counter_ticks)
@@ -180,8 +204,8 @@ class Exchange(NamedTuple):
         The clock is to be between what the kernel said before and after. Where it is not, it was stepped, or a
         leap second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
         """
-        if UNKNOWN_TIMEX in (self.timex, later):
-            return self.timex == later
+        if self.timex.realtime_ns is None or later.realtime_ns is None:
+            return self.timex.realtime_ns == later.realtime_ns
         if timescale(later) != self.timescale:
             return False
         earliest_ns, latest_ns = self._utc_ns(self.before), self._utc_ns(self.after)
@@ -206,18 +230,34 @@ class Estimator:
     Args:
         max_clock_error_ppm: how far any oscillator may be off, parts per million.
         chrony_maxclockerror_ppm: what chronyd takes for that (chrony.conf: maxclockerror).
+        reference_error_ns: how far chronyd's own reference may be off.
     """
 
-    def __init__(self, *, max_clock_error_ppm: Decimal, chrony_maxclockerror_ppm: Decimal) -> None:
+    def __init__(
+        self, *, max_clock_error_ppm: Decimal, chrony_maxclockerror_ppm: Decimal, reference_error_ns: Fraction
+    ) -> None:
         self._drift: Final = Fraction(max_clock_error_ppm) * PPM
         self._understated: Final = max(Fraction(0), self._drift - Fraction(chrony_maxclockerror_ppm) * PPM)
+        self._reference_error_ns: Final = reference_error_ns
         self._slope = Slope()
         self._last: _Estimate | None = None
 
-    def measure(self, exchange: Exchange, raw: Rate) -> BodyUpdate:
-        """The update that *exchange* makes, with *raw* the counter's rate against CLOCK_MONOTONIC_RAW."""
+    def measure(
+        self,
+        exchange: Exchange,
+        raw: Rate,
+        *,
+        missing_ns: Fraction = Fraction(0),
+        forgotten_ns: Fraction = Fraction(0),
+    ) -> BodyUpdate:
+        """The update that *exchange* makes, with *raw* the counter's rate against CLOCK_MONOTONIC_RAW.
+
+        *missing_ns* and *forgotten_ns* are those of ``Doubt``.
+
+        Raises:
+            SourceUnavailableError: what chronyd says is no time from 1970 to 2262.
+        """
         tracking = exchange.tracking
-        true_ns = exchange.before.clock_ns + tracking.offset_ns
         rate = self._rate(exchange, raw)
         maxerror = rate.ns_per_tick * (self._drift + (tracking.skew_ppm + abs(tracking.residual_freq_ppm)) * PPM)
         maxerror += rate.error
@@ -231,7 +271,16 @@ class Estimator:
             + exchange.disagreement_ns(raw)
             + 2
             + WIRE * (abs(tracking.offset_ns) + tracking.root_delay_ns + tracking.root_dispersion_ns)
+            + self._reference_error_ns
         )
+        true_ns = exchange.true_ns - (forgotten_ns if abs(forgotten_ns) > max_error_ns else 0)
+        if not 0 <= true_ns < END_NS:
+            raise SourceUnavailableError(
+                "chrony",
+                f"chronyd says that the system clock, {exchange.before.clock_ns} ns since 1970, is off by "
+                f"{float(exchange.true_ns - exchange.before.clock_ns) / 1e9:g} s: that is no time from 1970 to 2262",
+            )
+        max_error_ns += missing_ns
         estimate = _Estimate(exchange.before.counter_ticks, true_ns, max_error_ns, rate.ns_per_tick, maxerror)
         self._remember(estimate, exchange)
         return _update(exchange, estimate)
@@ -246,7 +295,8 @@ class Estimator:
                 self._slope = Slope()  # the estimates went backward
             else:
                 return slope._replace(error=slope.error + abs(slope.ns_per_tick - by_frequency))
-        kernel_ppm = Fraction(exchange.timex.frequency_ppb, 1000)
+        kernel_ppb = exchange.timex.frequency_ppb
+        kernel_ppm = Fraction(LARGEST_CORRECTION_PPB if kernel_ppb is None else kernel_ppb, 1000)
         unknown = max(abs(kernel_ppm), abs(kernel_ppm + frequency_ppm)) * PPM
         return Rate(by_frequency, raw.error + by_frequency * unknown)
 
@@ -274,6 +324,7 @@ class _Estimate(NamedTuple):
 
 def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
     period = Rate(estimate.ns_per_tick, estimate.maxerror).period()
+    max_error_ns = math.ceil(estimate.max_error_ns)
     reference = math.floor(estimate.true_ns * 2**64 / 10**9)
     scale = exchange.timescale
     update = BodyUpdate(
@@ -288,8 +339,8 @@ def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
         counter_period_maxerror_rate_frac_sec=period.error_frac_sec(estimate.maxerror),
         time_sec=reference >> 64,
         time_frac_sec=reference & 2**64 - 1,
-        time_esterror_nanosec=math.ceil(exchange.tracking.rms_offset_ns),
-        time_maxerror_nanosec=math.ceil(estimate.max_error_ns),
+        time_esterror_nanosec=min(math.ceil(exchange.tracking.rms_offset_ns), max_error_ns, _U64 - 1),
+        time_maxerror_nanosec=max_error_ns if max_error_ns < _U64 else None,
     )
     if scale.tai_offset_s is None:
         return update  # which does not speak for the offset

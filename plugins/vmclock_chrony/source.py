@@ -11,6 +11,7 @@ The measurement is made in a worker thread, pairings and all, so that the loop's
 import logging
 from collections.abc import Callable
 from decimal import Decimal
+from fractions import Fraction
 from typing import ClassVar, Final, final
 
 import anyio
@@ -34,6 +35,7 @@ from vmclock_async.timebase import (
     timescale,
 )
 from vmclock_chrony.connection import Connection, ask
+from vmclock_chrony.doubt import Doubt
 from vmclock_chrony.measure import UNKNOWN_TIMEX, Estimator, Exchange, Tracking, leap_of
 from vmclock_chrony.recovery import Recovery
 from vmclock_chrony.smear import is_near_leap
@@ -44,6 +46,7 @@ CALIBRATE_S: Final = 0.1
 SLOW_S: Final = 0.1
 """A reply that takes longer is dropped."""
 SLOW_IN_A_ROW: Final = 5
+UNMEASURED_IN_A_ROW: Final = 5
 TRIES: Final = 3
 """How often chronyd is asked again at once after a step."""
 
@@ -69,6 +72,14 @@ class ChronySettings(BaseModel):
     )
     chrony_maxclockerror_ppm: Decimal = Field(
         Decimal(1), ge=0, le=100_000, description="maxclockerror in chrony.conf, parts per million"
+    )
+    reference_error: Decimal | None = Field(
+        None,
+        ge=0,
+        le=10**6,
+        allow_inf_nan=False,
+        description="seconds that chronyd's own reference may be off beyond what chronyd says, such as a hypervisor's "
+        "clock behind refclock PHC; added to the bound; by default 0, with a warning where there is a refclock",
     )
     reset_on_disruption: bool = Field(
         True,
@@ -108,6 +119,7 @@ class ChronySource:
         self._counter_unfit_because = counter_unfit_because
         # A publisher's first epoch is 0: of another the beginning is a disruption, though nobody saw it here.
         self._trust = _Trust(0, None)
+        self._warnings = _Warnings(settings)
 
     def probe(self) -> str:
         """Where chronyd answers, and whether it is synchronised; blocks for two seconds at most.
@@ -130,7 +142,7 @@ class ChronySource:
         """Ask and emit, until it is cancelled."""
         await self._require_fit_counter(emit)
         with Connection(self._settings.address) as connection:
-            run = _Run(self._settings, connection, emit)
+            run = _Run(self._settings, connection, emit, self._warnings)
             await anyio.sleep(CALIBRATE_S)
             due = anyio.current_time()
             while True:
@@ -149,22 +161,54 @@ class ChronySource:
             raise SourceUnavailableError("chrony", reason)
 
 
+@final
+class _Warnings:
+    """What the log is told once of a chronyd; it outlasts a run, as chronyd does."""
+
+    def __init__(self, settings: ChronySettings) -> None:
+        self._warned_of_reference = settings.reference_error is not None
+        self._warned_of_missing = False
+
+    def hear(self, tracking: Tracking, doubt: Doubt, max_error_ns: int | None) -> None:
+        """Warn of what *tracking* shows, and of a *doubt* that is most of *max_error_ns*."""
+        if tracking.is_of_reference_clock and not self._warned_of_reference:
+            self._warned_of_reference = True
+            _log.warning(
+                "chronyd follows a reference clock (%s), and does not know how far that clock itself may be off: say "
+                "it with chrony.reference_error, in seconds (0 if there is nothing to add), or give the refclock in "
+                "chrony.conf twice as much as its delay",
+                tracking.reference_name,
+            )
+        is_large = max_error_ns is None or 2 * abs(doubt.forgotten_ns) > max_error_ns
+        if is_large and not self._warned_of_missing:
+            self._warned_of_missing = True
+            _log.warning(
+                "chronyd's time is %.6f s away from what chronyd measured last: until its next measurement the bound "
+                "is larger by that. A chronyd before 4.7 that cannot step its clock (-x) forgets what makestep tells "
+                "it to step: remove makestep from chrony.conf, or install chronyd 4.7",
+                doubt.forgotten_ns / 10**9,
+            )
+
+
 def _timex() -> Timex:
     try:
-        return adjtimex()
+        timex = adjtimex()
     except OSError:  # a seccomp filter: chronyd tells the time all the same
         return UNKNOWN_TIMEX
+    return UNKNOWN_TIMEX if timex.realtime_ns is None else timex
 
 
 @final
 class _Run:
     """What is known in one run of the source, over one connection."""
 
-    def __init__(self, settings: ChronySettings, connection: Connection, emit: Emit) -> None:
+    def __init__(self, settings: ChronySettings, connection: Connection, emit: Emit, warnings: _Warnings) -> None:
         self._settings = settings
+        self._warnings = warnings
         self._connection = connection
         self._emit = emit
         self._slow = 0
+        self._unmeasured = 0
         self._told: ClockStatus | None = None
         self._begin()
 
@@ -174,7 +218,9 @@ class _Run:
         self._estimator = Estimator(
             max_clock_error_ppm=self._settings.max_clock_error_ppm,
             chrony_maxclockerror_ppm=self._settings.chrony_maxclockerror_ppm,
+            reference_error_ns=Fraction(self._settings.reference_error or 0) * 10**9,
         )
+        self._doubt = Doubt()
 
     async def poll(self, trust: _Trust) -> None:
         """Ask once, and emit what there is to say in the epoch of *trust*."""
@@ -182,6 +228,7 @@ class _Run:
         if measured is None:
             return
         exchange, raw = measured
+        self._doubt.hear(exchange, raw)
         if not (exchange.tracking.has_reference and exchange.is_fresh):
             await self._tell_status(trust)
             return
@@ -189,7 +236,11 @@ class _Run:
             if not await trust.recovery.is_over(self._connection, exchange.tracking):
                 return
             trust.recovery = None
-        update = self._estimator.measure(exchange, raw)
+        doubt = self._doubt
+        update = self._estimator.measure(
+            exchange, raw, missing_ns=doubt.missing_ns, forgotten_ns=doubt.forgotten_ns
+        )
+        self._warnings.hear(exchange.tracking, doubt, update.time_maxerror_nanosec)
         await self._emit(self._smeared(update, exchange), epoch=trust.epoch)
         self._told = ClockStatus.SYNCHRONIZED
         trust.was_synchronised = True
@@ -231,10 +282,18 @@ class _Run:
                 return None
             self._slow = 0
             if not exchange.is_stepped(raw):
+                self._unmeasured = 0
                 return exchange, raw
             jumps += 1
         # A clock is not stepped so often. It is the counter that jumped, since the calibration began; where the
         # publisher has not seen that, nobody else tells.
+        self._unmeasured += 1
+        if self._unmeasured >= UNMEASURED_IN_A_ROW:
+            raise SourceUnavailableError(
+                "chrony",
+                f"the system clock was stepped, or adjtimex and CLOCK_REALTIME contradict each other, at each of the "
+                f"last {TRIES * self._unmeasured} requests to chronyd; does something stand in for the system call?",
+            )
         await self._begin_anew()
         return None
 

@@ -1,0 +1,88 @@
+"""How much of the offset that chronyd measured last may be missing from its time.
+
+A chronyd before 4.7 that cannot step its clock (started with -x, or without the capability) and is told by makestep
+to step it forgets the offset: it reports a current correction of zero and a small dispersion, while its time is as
+far off as before. Two things give it away: ``last offset`` is what it measured, and the counter shows by how much
+its time moved.
+
+    T       = system clock + current correction
+    moved   = T - (T of the report before + the ticks between * P_raw * (1 - frequency * 1e-6))
+    missing = |moved + last offset|     after an update that came between two reports
+              |last offset|             after an update that came before the first report, so that nobody saw it
+              and |moved| on top        where T moved without an update (``chronyc makestep``, somebody else's step)
+
+Chronyd says that true time is T, and the bound holds for that and for what is missing. Where T stood still while
+chronyd measured an offset, or moved while it measured nothing, it was seen to forget that much: true time is rather
+T less ``forgotten``. Where more than one update came between two reports, nobody knows.
+
+A positive last offset means that the clock is ahead: true time moves back by that much where chronyd takes it into
+account. Whether it slews, corrects in its head (-x) or steps CLOCK_REALTIME, T moves alike; so a step counts where
+the clock was seen to make it. The next update measures afresh whatever is missing, so no doubt outlasts it.
+
+A report without a source counts as well: a source that was there before chronyd's first update sees what became of
+it. Nothing here waits or looks at a clock.
+"""
+
+from fractions import Fraction
+from typing import NamedTuple, final
+
+from vmclock_async import LeapIndicator
+from vmclock_async.timebase import Rate
+from vmclock_chrony.measure import MAX_KERNEL_PPM, PPM, WIRE, Exchange, leap_of
+
+__all__ = ("Doubt",)
+
+
+class _Report(NamedTuple):
+    exchange: Exchange
+    raw: Rate
+
+    @property
+    def ns_per_tick(self) -> Fraction:
+        """How fast chronyd's time goes by the counter."""
+        return self.raw.ns_per_tick * (1 - self.exchange.tracking.frequency_ppm * PPM)
+
+    def noise_ns(self) -> Fraction:
+        """How far T may be off for reasons that are no step."""
+        exchange = self.exchange
+        windows_ns = max(exchange.before.window_ticks, exchange.after.window_ticks) * self.raw.ns_per_tick
+        return exchange.disagreement_ns(self.raw) + windows_ns + WIRE * abs(exchange.tracking.offset_ns) + 2
+
+
+@final
+class Doubt:
+    """What follows from chronyd's reports, one after the other, while the counter goes on undisturbed."""
+
+    def __init__(self) -> None:
+        self._last: _Report | None = None
+        self._missing_ns = Fraction(0)
+        self._forgotten_ns = Fraction(0)
+
+    @property
+    def missing_ns(self) -> Fraction:
+        """The most that may be missing from chronyd's time, 0 or more."""
+        return self._missing_ns
+
+    @property
+    def forgotten_ns(self) -> Fraction:
+        """How far ahead of what chronyd measured its time was seen to stay or to go; 0 while nothing was seen."""
+        return self._forgotten_ns
+
+    def hear(self, exchange: Exchange, raw: Rate) -> None:
+        """Take the next report; *raw* is the counter's rate against CLOCK_MONOTONIC_RAW."""
+        last, now = self._last, _Report(exchange, raw)
+        self._last = now
+        offset_ns = exchange.tracking.last_offset_ns
+        if last is None or last.exchange.timescale != exchange.timescale:
+            self._missing_ns, self._forgotten_ns = abs(offset_ns), Fraction(0)
+            return
+        ticks = exchange.before.counter_ticks - last.exchange.before.counter_ticks
+        moved_ns = exchange.true_ns - last.exchange.true_ns - ticks * last.ns_per_tick
+        if offset_ns != last.exchange.tracking.last_offset_ns:  # which has 25 bits: no update finds the same again
+            self._missing_ns = abs(moved_ns + offset_ns)
+            self._forgotten_ns = moved_ns + offset_ns if 2 * abs(moved_ns) < abs(offset_ns) else Fraction(0)
+        elif abs(moved_ns) > last.noise_ns() + now.noise_ns() + ticks * raw.ns_per_tick * MAX_KERNEL_PPM * PPM:
+            if leap_of(last.exchange.tracking) != LeapIndicator.NONE:
+                return  # it may be the leap that was announced
+            self._forgotten_ns += moved_ns
+            self._missing_ns += abs(moved_ns)
