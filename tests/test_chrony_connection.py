@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -149,6 +150,90 @@ def test_socket_that_is_not_there_is_no_refusal(tmp_path: Path) -> None:
         ChronySource(settings(tmp_path / "chronyd.sock")).probe()
 
 
+FLOATS = (
+    "offset", "last_offset", "rms_offset", "frequency", "residual_freq", "skew", "root_delay", "root_dispersion",
+    "update_interval",
+)  # fmt: skip
+EXTREMES = tuple(bytes.fromhex(wire) for wire in ("7effffff", "7f000000", "7fffffff", "80ffffff", "81000000"))
+"""The largest float of the wire, the least, one in between, and the smallest of either sign."""
+ODD_REPORTS: list[dict[str, Any]] = [
+    *({name: wire} for name in FLOATS for wire in EXTREMES),
+    *(dict.fromkeys(FLOATS, wire) for wire in EXTREMES),
+    *({"ref_time": ns} for ns in (1, 2**62, 2**92, 2**63 * NS, (2**64 - 1) * NS)),
+    {"ref_time": 1, "offset": -time.time()},
+    {"frequency": 1e6},
+    {"frequency": -499_999.0},
+    {"stratum": 99},
+    {"leap": 7},
+    {"reference_id": 0},
+]
+
+
+def test_no_report_of_chronyds_is_an_error_of_the_source(played: PlayedChronyd) -> None:
+    """Whatever the wire can carry: updates that are valid, or a chronyd that is unavailable for now."""
+
+    async def outcome() -> None:
+        notes, asked = Notes(), played.asked
+        async with anyio.create_task_group() as tasks:
+
+            async def end() -> None:
+                await until(lambda: played.asked > asked + 1)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(end)
+            try:
+                await ChronySource(settings(played.address)).run(notes)
+            except SourceUnavailableError:
+                tasks.cancel_scope.cancel()
+
+    for odd in ODD_REPORTS:
+        played.say(
+            **{"leap": 0, "stratum": 2, "reference_id": 1, "ref_time": None, **dict.fromkeys(FLOATS, 1e-6), **odd}
+        )
+        anyio.run(outcome)
+
+
+@pytest.mark.parametrize(
+    ("odd", "seen"),
+    [
+        ({"offset": 1e10}, "offset 1e+10"),
+        ({"frequency": -1e6}, "frequency -1e+06"),
+        ({"root_delay": -1.0}, "root_delay must be non-negative: -1"),
+        ({"stratum": 99}, "Invalid stratum: 99"),
+    ],
+)
+def test_nonsense_is_not_called_silence(played: PlayedChronyd, odd: dict[str, object], seen: str) -> None:
+    """A chronyd that answered is not asked whether it is running: what it said is named."""
+    played.say(**odd)
+    with pytest.raises(SourceUnavailableError) as caught:
+        ChronySource(settings(played.address)).probe()
+    said = str(caught.value)
+    assert said.startswith(
+        f"chrony: chronyd at {played.address} answered, and what it said makes no sense ({seen}"
+    )
+    assert "is it running" not in said
+
+
+def test_another_program_behind_the_port_is_named() -> None:
+    """An answer that is no chronyd's: it is not asked whether chronyd is running, either."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            request, client = other.recvfrom(1024)
+            reply = bytearray(request.ljust(132, b"\0"))  # of the version and to the command that was asked for
+            reply[1:6] = bytes([2, 0, 0, *request[4:6]])
+            reply[6:10] = bytes([0, 99, 0, 0])
+            reply[16:20] = request[8:12]
+            other.sendto(reply, client)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(SourceUnavailableError, match="does something else listen there"):
+            ChronySource(settings(f"127.0.0.1:{other.getsockname()[1]}")).probe()
+        answering.join()
+
+
 MISSING = """
 import sys
 sys.modules["pychrony"] = None
@@ -186,4 +271,5 @@ def test_pychrony_of_another_make_is_named(
     monkeypatch.delitem(sys.modules, "pychrony")
     with pytest.raises(SourceError, match=r"pychrony 99\.0 keeps no descriptor in _fd") as caught:
         ChronySource(settings(played.address)).probe()
+    assert "supported is pychrony>=2.0.3,<3: pip install 'pychrony>=2.0.3,<3'" in str(caught.value)
     assert not isinstance(caught.value, SourceUnavailableError)

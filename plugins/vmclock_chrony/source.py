@@ -179,7 +179,7 @@ class _Warnings:
                 "chrony.conf twice as much as its delay",
                 tracking.reference_name,
             )
-        is_large = max_error_ns is None or 2 * abs(doubt.forgotten_ns) > max_error_ns
+        is_large = max_error_ns is not None and 2 * abs(doubt.forgotten_ns) > max_error_ns
         if is_large and not self._warned_of_missing:
             self._warned_of_missing = True
             _log.warning(
