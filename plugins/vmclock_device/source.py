@@ -21,7 +21,6 @@ from vmclock_async import (
     SegmentReader,
     SegmentUnstableError,
     Snapshot,
-    SourceError,
     SourceUnavailableError,
 )
 from vmclock_async.abi import name_of
@@ -48,9 +47,8 @@ class DeviceSource:
     """Follows one page.
 
     Raises from ``run``:
-        SourceUnavailableError: nothing is there, nothing is committed there yet, or an update does not end.
-        SourceError: it may not be read.
-        SegmentMalformedError, SegmentVersionNotSupportedError: what is there is no page that could be read.
+        SourceUnavailableError: nothing is there, nothing is committed there yet, an update does not end, it may not
+            be read, or what is there is no page that could be read: none of that ends what other sources say.
     """
 
     settings_type: ClassVar[type[BaseModel]] = DeviceSettings
@@ -74,42 +72,34 @@ class DeviceSource:
         """
         path = self._settings.path
         try:
-            with self._open() as reader:
+            with SegmentReader(path) as reader:
                 body = reader.snapshot().body
-        except (SourceUnavailableError, SegmentNotInitializedError, SegmentUnstableError):
+        except (SegmentNotInitializedError, SegmentUnstableError) as exc:
             if not path.exists():
-                raise
+                raise self._unavailable(exc) from exc
             return f"{path}, not readable at this moment"  # as it is in the middle of an update: it is tried again
+        except (SegmentError, OSError) as exc:
+            raise self._unavailable(exc) from exc
         time = f"time {name_of(body.clock_status)}" if body.counter_period_frac_sec else "no time"
         return f"{path}, marker {body.disruption_marker}, {time}"
 
     async def run(self, emit: Emit) -> None:
         """Emit the page, and then each change of it, until it is cancelled."""
-        with await anyio.to_thread.run_sync(self._open) as reader:
-            self._reader = reader
-            try:
+        try:
+            with await anyio.to_thread.run_sync(SegmentReader, self._settings.path) as reader:
+                self._reader = reader
                 snapshot = await anyio.to_thread.run_sync(reader.snapshot)  # up to 100 ms
                 while True:
                     await emit(_update(snapshot))
                     snapshot = await reader.wait_changed(snapshot, poll_interval=self._settings.poll_interval)
-            except (SegmentNotInitializedError, SegmentUnstableError) as exc:
-                raise self._unavailable(exc) from exc
-            finally:
-                self._reader = None
-
-    def _open(self) -> SegmentReader:
-        path = self._settings.path
-        try:
-            return SegmentReader(path)
-        except (SegmentNotInitializedError, SegmentUnstableError) as exc:
+        except (SegmentError, OSError) as exc:  # OSError: what reads a page runs out of descriptors or memory
             raise self._unavailable(exc) from exc
-        except SegmentError as exc:
-            if isinstance(exc.__cause__, PermissionError):
-                raise SourceError("device", _forbidden(path)) from exc
-            raise
+        finally:
+            self._reader = None
 
-    def _unavailable(self, error: SegmentError) -> SourceUnavailableError:
-        return SourceUnavailableError("device", str(error))
+    def _unavailable(self, error: SegmentError | OSError) -> SourceUnavailableError:
+        is_forbidden = isinstance(error.__cause__, PermissionError)
+        return SourceUnavailableError("device", _forbidden(self._settings.path) if is_forbidden else str(error))
 
 
 def _update(snapshot: Snapshot) -> BodyUpdate:
