@@ -47,7 +47,7 @@ class Machine:
         """Whether a chronyd in sight may steer the clock; reads some hundred files of *proc*.
 
         One that was started with -x does not, and one that has ended and was not waited for has no arguments. Where
-        *proc* cannot be read, one may.
+        *proc* cannot be read, none is in sight.
         """
         try:
             entries = os.listdir(proc)
