@@ -23,6 +23,7 @@ from typing import Final, Self, final
 import anyio
 
 from vmclock_async.abi import ClockStatus, CounterId, TimeType
+from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
 from vmclock_async.recording import Record, RecordingHeader
@@ -56,7 +57,11 @@ class Anchor:
         return cls(header, before, pair(time.CLOCK_MONOTONIC))
 
     def update(self, record: Record) -> BodyUpdate:
-        """The update that says now what *record* said then."""
+        """The update that says now what *record* said then.
+
+        Raises:
+            SourceUnavailableError: this machine's counter went back since the replay began.
+        """
         body = record.body
         if body.disruption_marker != self._marker:
             self._marker, self._shift = body.disruption_marker, None
@@ -82,7 +87,12 @@ class Anchor:
         now = pair(time.CLOCK_MONOTONIC)
         elapsed_ns = now.clock_ns - self._before.clock_ns
         ticks = ticks_between(self._before.counter_ticks, now.counter_ticks)
-        period = fixed_point_period(elapsed_ns, ticks)
+        try:
+            period = fixed_point_period(elapsed_ns, ticks)
+        except ValueError as exc:
+            raise SourceUnavailableError(
+                "replay", f"this machine's counter was disrupted ({exc}): the replay begins again"
+            ) from exc
         # Where the record's own time falls on our counter, however late it is published.
         counter = self._start.counter_ticks + record.t_ns * ticks // elapsed_ns
         seen = reckon(body, body.counter_value if record.counter is None else record.counter)

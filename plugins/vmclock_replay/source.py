@@ -55,6 +55,7 @@ class ReplaySource:
 
     Raises from ``run``:
         RecordingError: the recording cannot be used, or a record is bad; all records before that one are emitted.
+        SourceUnavailableError: in live mode, this machine's counter went back; the replay begins again.
     """
 
     settings_type: ClassVar[type[BaseModel]] = ReplaySettings
