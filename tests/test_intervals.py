@@ -109,10 +109,10 @@ def test_what_is_no_time_has_no_order(other: Any) -> None:
         lambda one, other: max(one, other),
     ],
 )
-@pytest.mark.parametrize("other", [TimeInterval(1, 2), 5])
+@pytest.mark.parametrize("other", [TimeInterval(1, 2), TimeInterval(3, 3), TimeInterval(5, 6), 5])
 def test_comparison_signs_are_refused_with_the_remedy(ask: Callable[[Any, Any], object], other: Any) -> None:
-    """``<`` cannot say that there is no order, so it says what can."""
-    with pytest.raises(TypeError, match=r"have no order: use before\(\), after\(\) or compare\(\)"):
+    """``<`` cannot say that there is no order, so it says what can; of intervals that have one as well."""
+    with pytest.raises(TypeError, match=r"may overlap: use before\(\), after\(\) or compare\(\)"):
         ask(TimeInterval(3, 4), other)
 
 

@@ -144,7 +144,7 @@ class Page:
 class TimeInterval:
     """An interval of UTC that contains true time, to the nanosecond; frozen and hashable.
 
-    Intervals that overlap have no order, so ``<`` and the like raise ``TypeError``: use ``before``, ``after``,
+    Intervals may overlap, and then have no order, so ``<`` and the like raise ``TypeError``: use ``before``, ``after``,
     ``compare``, and ``intervals.sorted_groups`` for a sort. Equal are those of equal times and status. Pickles, and
     is a field of pydantic models: ``{"earliest_ns": .., "latest_ns": .., "status": ..}``.
 

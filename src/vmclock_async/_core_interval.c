@@ -139,7 +139,8 @@ static PyObject *interval_after(TimeInterval *self, PyObject *other)
 static PyObject *interval_richcompare(PyObject *self, PyObject *other, int op)
 {
     if (op != Py_EQ && op != Py_NE) {
-        PyErr_SetString(PyExc_TypeError, "intervals that overlap have no order: use before(), after() or compare()");
+        PyErr_SetString(PyExc_TypeError, "intervals have no <, <=, > and >=, because they may overlap: use before(), "
+                                         "after() or compare(), and intervals.sorted_groups() for a sort");
         return NULL;
     }
     if (Py_TYPE(other) != Py_TYPE(self))
