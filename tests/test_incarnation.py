@@ -2,7 +2,10 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import anyio
@@ -111,6 +114,59 @@ async def test_what_a_callback_asks_of_another_clock_ends_the_block(segment: Pla
         async with open_clock(segment.path, fence=segment.device, on_restore=[fail]):
             segment.restore()
             await anyio.sleep_forever()
+
+
+class Callbacks:
+    """Ways to give an async function, and some that are none."""
+
+    async def method(self, _: Snapshot) -> None:
+        """An async method."""
+
+    async def __call__(self, _: Snapshot, *more: object) -> None:
+        """An object that is called."""
+
+    @staticmethod
+    async def static(_: Snapshot) -> None:
+        """A static one."""
+
+    def plain(self, _: Snapshot) -> None:
+        """Not async: it would be called, and what it returns awaited."""
+
+
+ASYNC: list[Any] = [
+    Callbacks().method,
+    Callbacks(),
+    Callbacks.static,
+    partial(Callbacks.method, Callbacks()),
+    partial(partial(Callbacks()), more=1),
+    AsyncMock(),
+]
+PLAIN: list[tuple[Any, str]] = [
+    (Callbacks().plain, r"Callbacks\.plain"),
+    (partial(Callbacks().plain), r"Callbacks\.plain"),
+    (lambda snapshot: Callbacks().method(snapshot), "<lambda>"),
+    (print, "print"),
+    (Callbacks, "Callbacks"),
+    (7, "7"),
+]
+
+
+@pytest.mark.anyio
+async def test_async_callbacks_of_every_kind_are_taken(segment: PlayedSegment) -> None:
+    """Methods, objects and partial functions are, too."""
+    async with open_clock(segment.path, fence=segment.device, on_restore=ASYNC) as clock:
+        assert clock.fenced
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("callback", "name"), PLAIN, ids=[name for _, name in PLAIN])
+async def test_a_callback_that_is_not_async_is_refused_by_name(
+    segment: PlayedSegment, callback: Any, name: str
+) -> None:
+    """When the clock is opened, and not at the first restore; that it returns an awaitable cannot be seen."""
+    with pytest.raises(TypeError, match=f"on_restore takes async functions, and .*{name}.* is none"):
+        async with open_clock(segment.path, fence=segment.device, on_restore=[Callbacks(), callback]):
+            pass
 
 
 @pytest.mark.anyio

@@ -10,13 +10,14 @@ wakes it, 0.1 s later where it polls, and without limit while it is stopped.
 """
 
 import errno
+import inspect
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, final
 
 import anyio
 import anyio.to_thread
@@ -278,6 +279,22 @@ def _open_fence(fence: Fence, reader: SegmentReader) -> SegmentReader | None:
         return None
 
 
+def _require_async(callbacks: Iterable[OnRestore]) -> tuple[OnRestore, ...]:
+    """*callbacks*; whoever is no async function is found here, and not at the first restore."""
+    callbacks = tuple(callbacks)
+    for callback in callbacks:
+        function: Any = callback
+        while isinstance(function, partial):
+            function = function.func
+        called = getattr(type(function), "__call__", None)  # noqa: B004  not whether, but what
+        if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
+            name = getattr(function, "__qualname__", None) or repr(function)
+            raise TypeError(
+                f"on_restore takes async functions, and {name} is none; write it as async def, or wrap it in one"
+            )
+    return callbacks
+
+
 @asynccontextmanager
 async def open_clock(
     path: PathLike | None = None,
@@ -291,14 +308,16 @@ async def open_clock(
 
     Args:
         path, max_age, fence, max_drift_ppm: as for ``Clock``.
-        on_restore: async functions of a snapshot, awaited one after the other when the machine was restored from a
-            snapshot, before ``Clock.incarnation`` shows a new one; to them it does. What they raise ends the block.
+        on_restore: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too),
+            awaited one after the other when the machine was restored from a snapshot, before ``Clock.incarnation``
+            shows a new one; to them it does. What they raise ends the block.
 
     Raises:
         As ``Clock``.
+        TypeError: one of *on_restore* is no async function; it is named.
     """
+    callbacks = _require_async(on_restore)
     opened = partial(Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm)
-    callbacks = tuple(on_restore)
     with await anyio.to_thread.run_sync(opened) as clock:
         async with AsyncExitStack() as stack:
             if callbacks:
