@@ -1,7 +1,7 @@
 """A log of transactions that is externally consistent: its timestamps agree with what anybody could see happen.
 
     python examples/transaction_log.py append LOG [SEGMENT] [--fence DEVICE] [--count 20] [--no-wait]
-    python examples/transaction_log.py verify LOG
+    python examples/transaction_log.py verify LOG [SEGMENT] [--fence DEVICE]
 
 Run two or more ``append`` at once, then ``verify``. The promise: where one transaction was acknowledged before another
 began, its timestamp is the smaller, whichever processes made them and however their clocks differ within their bounds.
@@ -11,8 +11,9 @@ certain: whoever begins after that has a clock whose latest is later still. Ther
 be above the last one in the file: it would order no more than what goes through this file, and would hide whether the
 clocks do it. So lines come in the order of writing, and a reader sorts them by timestamp, then id.
 
-``verify`` compares with CLOCK_MONOTONIC, which all processes of one machine have in common. To see it find something,
-append with ``--no-wait`` and segments that have different bounds.
+``verify`` needs the log alone, and takes the arguments of ``append``: it compares with CLOCK_MONOTONIC, which all
+processes of one machine have in common. To see it find something, append with ``--no-wait`` and segments that have
+different bounds.
 """
 
 import argparse
@@ -105,15 +106,15 @@ def verify(log: Path) -> None:
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description="A log with commit-wait.")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("log", type=Path)
+    shared.add_argument("segment", nargs="?", help="default: where the publisher puts it")
+    shared.add_argument("--fence", default="auto", help="the device; default: /dev/vmclock0 where there is one")
     commands = parser.add_subparsers(dest="command", required=True)
-    appending = commands.add_parser("append", help="commit transactions")
-    appending.add_argument("log", type=Path)
-    appending.add_argument("segment", nargs="?", help="default: where the publisher puts it")
-    appending.add_argument("--fence", default="auto", help="the device; default: /dev/vmclock0 where there is one")
+    appending = commands.add_parser("append", parents=[shared], help="commit transactions")
     appending.add_argument("--count", type=int, default=20, help="so many")
     appending.add_argument("--no-wait", action="store_true", help="acknowledge at once, which is wrong")
-    verifying = commands.add_parser("verify", help="look whether they are in order")
-    verifying.add_argument("log", type=Path)
+    commands.add_parser("verify", parents=[shared], help="look whether they are in order; SEGMENT is not read")
     arguments = parser.parse_args()
     try:
         if arguments.command == "verify":

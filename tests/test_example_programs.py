@@ -198,6 +198,7 @@ def test_transactions_of_two_processes_are_consistent(
     assert len(read(log)) == 220
     status, output, _ = ended(start("transaction_log.py", "verify", log))
     assert status == 0
+    assert ended(start("transaction_log.py", "verify", log, *on(near))) == (0, output, "")
     found = re.fullmatch(r"in order: 220 transactions, (\d+) pairs of different processes\n", output)
     assert found is not None
     assert int(found[1]) > 100

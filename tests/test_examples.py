@@ -298,9 +298,14 @@ def test_follower_ends_in_time(tmp_path: Path) -> None:
     assert lines == ["seq_count=2 marker=0 status=UNKNOWN", "0.1 s are over"]
 
 
-def test_example_of_a_test() -> None:
-    """A program's own test, as a user would run it: ten minutes of leases in less than a second or so."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_step_down.py")]
+@pytest.mark.parametrize("without", [(), ("timeout", "asyncio")], ids=["as-here", "with-pytest-alone"])
+def test_example_of_a_test(without: tuple[str, ...]) -> None:
+    """A program's own test, as a user would run it: ten minutes of leases in less than a second or so.
+
+    The plugins that this project's own tests need are not asked of whoever tries an example.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", str(EXAMPLES / "test_step_down.py")]
+    command += [option for plugin in ("cacheprovider", *without) for option in ("-p", f"no:{plugin}")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
