@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 try:
     from vmclock_async import _core as _core
 except ImportError as exc:
+    if "subinterpreters" in str(exc):  # it is there, and Python does not load it here
+        raise ImportError(
+            f"vmclock-async does not work in a sub-interpreter with a GIL of its own ({exc}): its compiled core needs "
+            "the main interpreter's GIL, and that of pydantic works in one interpreter a process. Use it in the main "
+            "interpreter, in threads of that, or in processes of their own"
+        ) from exc
     # No fallback in Python: it can order neither loads nor stores, so what would be lost is correctness.
     raise ImportError(
         f"the compiled core of vmclock-async is missing ({exc}); build it with a C compiler and Python's headers: "
