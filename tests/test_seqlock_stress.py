@@ -22,16 +22,14 @@ MakePage = Callable[..., bytes]
 StartScript = Callable[..., "subprocess.Popen[str]"]
 
 FULL_SPEED_WRITER = """
-import os, sys, time
+import os, select, sys
 from vmclock_async import _core
 
-path, seconds = sys.argv[1], float(sys.argv[2])
-page = _core.Page(os.open(path, os.O_RDWR), writable=True)
+page = _core.Page(os.open(sys.argv[1], os.O_RDWR), writable=True)
 print("ready", flush=True)
 sys.stdin.readline()
-deadline = time.monotonic() + seconds
 number = 1
-while time.monotonic() < deadline:
+while not select.select([sys.stdin], [], [], 0)[0]:  # until its end
     for _ in range(1000):
         number += 1
         page.commit(number.to_bytes(8, "little") * 11, number & 255, number >> 8 & 255)
@@ -84,7 +82,8 @@ with SegmentReader(path) as reader:
     print("ready", flush=True)
     sys.stdin.readline()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    # A reader that saw little proves little.
+    while time.monotonic() < deadline or seen["read"] < 1000 or seen["changes"] < 10:
         for _ in range(100):
             look()
 print(json.dumps(seen))
@@ -104,23 +103,19 @@ def test_readers_beside_a_writer_at_full_speed_see_whole_bodies(
     """Four readers and a writer that never rests, across the wrap of seq_count: nothing torn, nothing backward."""
     segment_path.write_bytes(make_page(seq_count=0xFFFFF000))
     readers = [start_script(FULL_SPEED_READER, segment_path, SECONDS, how) for how in ("bytes", "snapshot") * 2]
-    writer = start_script(FULL_SPEED_WRITER, segment_path, SECONDS)
+    writer = start_script(FULL_SPEED_WRITER, segment_path)
     processes = [*readers, writer]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     for process in processes:
         go(process)
-    outputs = [process.communicate(timeout=30 + 2 * SECONDS)[0] for process in processes]
+    outputs = [process.communicate()[0] for process in processes]  # the writer last: it goes on for the readers
     assert [process.returncode for process in processes] == [0] * len(processes)
-    assert int(outputs[-1]) > 10_000
     for output in outputs[:-1]:
         seen = json.loads(output)
         assert seen["torn"] == 0, seen
         assert seen["backward"] == 0, seen
-        # A reader that saw little proves little.
-        assert seen["read"] > 1000, seen
-        assert seen["changes"] > 10, seen
 
 
 # Readers that live through everything that can happen to a segment.
@@ -161,6 +156,8 @@ def judge(snapshot):
         if ahead >= 2**31:
             seen["problems"].append(f"seq_count went from {last} to {snapshot.seq_count}")
     numbers[snapshot.inode] = snapshot.seq_count
+    if seen["read"] > 100 and seen["changes"] > 10:
+        open(f"{path}.{how}", "w").close()  # enough: a reader that saw little proves little
 
 def look(reader):
     try:
@@ -311,7 +308,8 @@ rows = [
 ]
 done = {}
 deadline = time.monotonic() + seconds
-while time.monotonic() < deadline or len(done) < len(rows):
+readers = sys.argv[4:]
+while time.monotonic() < deadline or len(done) < len(rows) or not all(map(os.path.exists, readers)):
     chance.shuffle(rows)
     for before, size in rows:
         settle()
@@ -324,18 +322,18 @@ print(json.dumps(done))
 
 def test_readers_live_through_every_start_of_a_writer(start_script: StartScript, segment_path: Path) -> None:
     """Writers killed at any moment, every row of starting one: readers neither die nor see a false body."""
-    readers = [start_script(LONG_LIVED_READER, segment_path, how) for how in ("stay", "open-again", "wait")]
+    ways = ("stay", "open-again", "wait")
+    readers = [start_script(LONG_LIVED_READER, segment_path, how) for how in ways]
     for reader in readers:
         assert reader.stdout is not None
         assert reader.stdout.readline() == "ready\n"
-    upheaval = start_script(UPHEAVAL, segment_path, SECONDS, os.getpid())
-    output, _ = upheaval.communicate(timeout=30 + 4 * SECONDS)
+    enough = [f"{segment_path}.{how}" for how in ways]
+    upheaval = start_script(UPHEAVAL, segment_path, SECONDS, os.getpid(), *enough)
+    output, _ = upheaval.communicate()
     assert upheaval.returncode == 0, f"seed {os.getpid()}: {output}"
     assert len(json.loads(output)) == 22
-    outputs = [reader.communicate(timeout=30)[0] for reader in readers]
+    outputs = [reader.communicate()[0] for reader in readers]
     assert [reader.returncode for reader in readers] == [0] * len(readers)
     for found in outputs:
         seen = json.loads(found)
         assert seen["problems"] == [], seen
-        assert seen["read"] > 100, seen
-        assert seen["changes"] > 10, seen
