@@ -248,8 +248,8 @@ def test_demo() -> None:
 
 
 def test_programs(segment_path: Path) -> None:
-    """follow_segment.py tells of what publish_in_process.py does in another process; both end well."""
-    program = [str(EXAMPLES / "publish_in_process.py"), str(segment_path), "--seconds", "5"]
+    """follow_segment.py prints what publish_in_process.py does in another process, and ends well."""
+    program = [str(EXAMPLES / "publish_in_process.py"), str(segment_path), "--seconds", "3600"]
     publishing = subprocess.Popen(
         [sys.executable, "-u", "-W", "error", *program],
         stdout=subprocess.PIPE,
@@ -258,16 +258,14 @@ def test_programs(segment_path: Path) -> None:
     )
     try:
         assert publishing.stdout is not None
-        assert publishing.stdout.readline() == f"publishing to {segment_path} for 5 s\n"
+        assert publishing.stdout.readline() == f"publishing to {segment_path} for 3600 s\n"
         assert publishing.stdout.readline().endswith("commits so far\n")
-        lines = run("follow_segment.py", segment_path, "--changes", 4, "--seconds", 20).splitlines()
-        rest, errors = publishing.communicate(timeout=30)
+        lines = run("follow_segment.py", segment_path, "--changes", 6, "--seconds", 3600).splitlines()
     finally:
         publishing.kill()
-        publishing.communicate()
-    assert (publishing.returncode, errors) == (0, "")
-    assert rest.splitlines()[-1] == "stopped"
-    assert len(lines) == 5
+        _, errors = publishing.communicate()
+    assert errors == ""
+    assert len(lines) == 7
     counts = [int(line.split()[0].removeprefix("seq_count=")) for line in lines]
     assert counts == sorted(set(counts))
     text = "\n".join(lines)
