@@ -22,7 +22,7 @@ last for 20 seconds: the price of intervals that agree with each other.)
 
 from typing import Final, NamedTuple
 
-from vmclock_async.abi import TimeType
+from vmclock_async.abi import LeapIndicator, TimeType
 from vmclock_async.errors import ClockError
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import UNITS_PER_SECOND, Bounds, bounds_at, reckon
@@ -32,7 +32,6 @@ __all__ = ("Nested", "nested")
 
 TOLERANCE_NS: Final = 2
 _FOREVER_S: Final = 2**33
-_U64_MAX: Final = 2**64 - 1
 
 
 class Nested(NamedTuple):
@@ -71,12 +70,13 @@ def _is_inside(f: Bounds, c: Bounds) -> bool:
 
 def _promise(contents: Contents, counter: int, *, max_age_s: int = 1000) -> _Promise | None:
     try:
-        return _Promise(
-            bounds_at(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s),
-            bounds_at(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False),
-        )
+        bounds = bounds_at(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s)
+        if contents.body.leap_indicator == LeapIndicator.NONE:
+            return _Promise(bounds, bounds)
+        plain = bounds_at(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False)
     except ClockError:
         return None
+    return _Promise(bounds, plain)
 
 
 def _intersection(fresh: Contents, f: Bounds, c: Bounds, counter: int) -> Contents:
@@ -86,14 +86,10 @@ def _intersection(fresh: Contents, f: Bounds, c: Bounds, counter: int) -> Conten
     # Rounded down by less than a unit, of which now() makes a nanosecond outward.
     reference = (both.midpoint_ns - offset_s * 10**9) * UNITS_PER_SECOND // 10**9
     shifted_ns = abs(both.midpoint_ns - f.midpoint_ns)
-    return fresh._replace(
-        body=body.model_copy(
-            update={
-                "counter_value": counter,
-                "time_sec": reference // UNITS_PER_SECOND,
-                "time_frac_sec": reference % UNITS_PER_SECOND,
-                "time_maxerror_nanosec": both.error_ns,
-                "time_esterror_nanosec": min(reckon(body, counter).esterror_ns + shifted_ns, _U64_MAX),
-            }
-        )
+    return fresh.with_values(
+        counter_value=counter,
+        time_sec=reference // UNITS_PER_SECOND,
+        time_frac_sec=reference % UNITS_PER_SECOND,
+        time_maxerror_nanosec=both.error_ns,
+        time_esterror_nanosec=min(reckon(body, counter).esterror_ns + shifted_ns, both.error_ns),
     )

@@ -19,7 +19,7 @@ from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
 from vmclock_async.timebase import COUNTER_ID
 
-__all__ = ("BOUND_FLAGS", "GRACE_S", "aged", "closed", "is_ahead", "is_quiet", "void")
+__all__ = ("BOUND_FLAGS", "GRACE_S", "VOID_AFTER_S", "aged", "closed", "is_ahead", "is_quiet", "void")
 
 GRACE_S: Final = 5
 VOID_AFTER_S: Final = 1000
@@ -55,14 +55,12 @@ def closed(contents: Contents) -> Contents:
     """*contents* of which nobody says any more that they are synchronised."""
     if contents.body.clock_status != ClockStatus.SYNCHRONIZED:
         return contents
-    return contents._replace(body=contents.body.model_copy(update={"clock_status": ClockStatus.FREERUNNING}))
+    return contents.with_values(clock_status=ClockStatus.FREERUNNING)
 
 
 def void(contents: Contents) -> Contents:
     """*contents* with a time that promises nothing."""
-    body = contents.body
-    flags = Flags(body.flags & ~BOUND_FLAGS.value)
-    return contents._replace(body=body.model_copy(update={"clock_status": ClockStatus.UNKNOWN, "flags": flags}))
+    return contents.with_flags(VMClockBody(), BOUND_FLAGS).with_values(clock_status=ClockStatus.UNKNOWN)
 
 
 def _older_than(age_s: int, measured: Contents, counter: int) -> bool:

@@ -10,7 +10,7 @@ segment there is room for one, and readers would take what is there for it; so t
 """
 
 from vmclock_async.abi import Flags
-from vmclock_async.models import BodyUpdate, Contents
+from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 
 __all__ = ("is_relayed", "relayed")
 
@@ -25,6 +25,5 @@ def relayed(contents: Contents, update: BodyUpdate) -> Contents:
     contents = contents.updated(update)
     body = contents.body
     if body.vm_generation_counter is None and body.flags & Flags.VM_GEN_COUNTER_PRESENT:
-        flags = Flags(body.flags & ~Flags.VM_GEN_COUNTER_PRESENT.value)
-        contents = contents._replace(body=body.model_copy(update={"flags": flags}))
+        contents = contents.with_flags(VMClockBody(), Flags.VM_GEN_COUNTER_PRESENT)
     return contents

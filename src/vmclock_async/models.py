@@ -306,6 +306,16 @@ class Contents(NamedTuple):
             self.time_type if update.time_type is None else update.time_type,
         )
 
+    def with_values(self, **values: int | None) -> "Contents":
+        """These contents with *values* of the body, each of its field's own type and in range."""
+        return self._replace(body=_trusted(VMClockBody, self.body.__dict__ | values, _BODY_FIELDS))
+
+    def with_flags(self, body: VMClockBody, mask: Flags) -> "Contents":
+        """These contents with the flags *mask* as *body* has them."""
+        before = int(self.body.flags)
+        flags = before & ~mask.value | int(body.flags) & mask.value
+        return self if flags == before else self.with_values(flags=_flags(flags))
+
 
 @final
 class Snapshot(BaseModel):

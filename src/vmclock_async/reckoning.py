@@ -13,11 +13,13 @@ Source of the formulas: ``include/uapi/linux/vmclock-abi.h``, UAPI.13 "VMClock".
 import datetime
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType, name_of
 from vmclock_async.errors import (
     ClockDisruptedError,
+    ClockError,
     ClockNotSynchronizedError,
     ClockStaleError,
     ClockUnboundedError,
@@ -33,6 +35,7 @@ __all__ = (
     "Reckoned",
     "bounds_at",
     "bounds_in_range",
+    "gives_interval",
     "maxerror_rate",
     "reckon",
     "ticks_between",
@@ -172,12 +175,22 @@ def bounds_in_range(earliest_ns: int, latest_ns: int) -> Bounds:
     return Bounds(earliest_ns, latest_ns)
 
 
+def gives_interval(page: Snapshot | Contents, counter: int, *, counter_id: CounterId) -> bool:
+    """Whether readers get an interval from *page* at *counter*, by the rules of ``bounds_at``."""
+    try:
+        bounds_at(page, counter, counter_id=counter_id)
+    except ClockError:
+        return False
+    return True
+
+
 def reference_month_ns(page: Snapshot | Contents) -> int:
     """The beginning of the UTC month in which the reference of *page* lies, nanoseconds since 1970."""
     offset_s = page.body.tai_offset_sec if page.time_type == TimeType.TAI else 0
     return _month_start_ns(page.body.time_sec + offset_s)
 
 
+@lru_cache(maxsize=64)  # of a few limits, at each commit
 def units(seconds: float | Fraction) -> int:
     """*seconds* in units of 2**-64 s, rounded down."""
     return math.floor(Fraction(seconds) * UNITS_PER_SECOND)
