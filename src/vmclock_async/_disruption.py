@@ -9,12 +9,15 @@ marker is the one that sets clock_status UNKNOWN and clears the error bounds. A 
 before it measures, and an update from an earlier epoch is dropped. A promise that proved wrong (see nesting) is a
 new marker, but ends no epoch: the counter went on, and measurements stay good.
 
-* A change of the device's marker is a disruption. A maintenance notice is none, and neither is a change of the
-  generation counter alone (UAPI.13 calls the two orthogonal).
-* A device's marker that goes back is a disruption too, and n goes up with it: what is published never repeats.
+* A change of the device's marker is a disruption, by all of its 64 bits. A maintenance notice is none, and neither is a
+  change of the generation counter alone (UAPI.13 calls the two orthogonal).
+* What is published goes up from disruption to disruption, so that it never repeats, although a device's marker may: n
+  is the least that makes it so.
 * Cold start: the first marker is no disruption, whatever it is.
 * Warm start: if the segment's marker differs from the device's by a multiple of 2**32, that multiple is n. If not,
-  the machine was disrupted while nobody looked.
+  the machine was disrupted while nobody looked. It was, too, if that multiple is negative, which n cannot be, or if
+  the run before in this process saw another marker of the device. A marker that went back by a multiple of 2**32
+  while no publisher ran looks like disruptions of the publisher's own, and is missed: the page cannot tell.
 """
 
 from typing import Final, final
@@ -38,13 +41,17 @@ class Disruptions:
         marker: that of the segment.
         cold: whether nobody can have read it yet.
         epoch: number of the first epoch.
+        device_marker: the device's marker that was last seen; None: it is not known.
     """
 
-    def __init__(self, marker: int, *, cold: bool, epoch: int = 0) -> None:
+    def __init__(self, marker: int, *, cold: bool, epoch: int = 0, device_marker: int | None = None) -> None:
         self.epoch = epoch
         self.cold = cold
         """Cleared by the first commit."""
-        self._device: int | None = None
+        self.device_marker = device_marker
+        """The device's marker that was last seen; None: it is not known."""
+        self._is_first = True
+        """Whether the device has yet to say its marker to this publisher."""
         self._base = marker
         self._own = 0
 
@@ -55,21 +62,17 @@ class Disruptions:
 
     def device_says(self, marker: int) -> bool:
         """Take the device's *marker*; whether that tells of a disruption."""
-        if marker == self._device:
+        first, self._is_first = self._is_first, False
+        published, seen, self.device_marker = self.marker, self.device_marker, marker
+        if not first and marker == seen:
             return False
-        first = self._device is None
-        if self._device is not None and marker < self._device:
-            self._own += 1  # QEMU repeats markers, and readers must see a new one
-        published, self._device = self.marker, marker
         self._base = marker
         if first and self.cold:
             return False
-        if first and (published - marker) % _OWN == 0:
-            self._own = (published - marker) % _U64 // _OWN
+        if first and seen in (None, marker) and published >= marker and (published - marker) % _OWN == 0:
+            self._own = (published - marker) // _OWN
             return False
-        if first:
-            # n is not known; but what was published is, and the next is to be greater.
-            self._own = published // _OWN + (marker < published % _OWN) if marker < _OWN else 0
+        self._own = max(0, (published - marker) // _OWN + 1)
         self.epoch += 1
         return True
 
@@ -86,5 +89,6 @@ class Disruptions:
         """*marker* was published verbatim."""
         if marker != self.marker and not self.cold:
             self.epoch += 1
-        self._device = self._base = marker
+        self.device_marker = self._base = marker
+        self._is_first = False
         self._own = 0
