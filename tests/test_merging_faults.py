@@ -193,19 +193,101 @@ def test_time_brings_its_own_leap_announcement() -> None:
 # Times that nobody here can use
 
 
-@pytest.mark.parametrize(
-    "useless",
-    [
-        {"counter_period_frac_sec": 0},
-        {"counter_id": CounterId.INVALID - 1},
-    ],
-)
-def test_time_that_no_reader_can_use_hides_none(useless: dict[str, int]) -> None:
-    """One without a rate, or by another machine's counter, gives way to a lower-listed source's."""
+OTHER_COUNTER = CounterId.ARM_VCNT if COUNTER_ID == CounterId.X86_TSC else CounterId.X86_TSC
+USELESS: dict[str, dict[str, int | None]] = {
+    "no rate": {"counter_period_frac_sec": 0},
+    "no bound": {"time_maxerror_nanosec": None},
+    "no bound of the rate": {"counter_period_maxerror_rate_frac_sec": None},
+    "a bound beyond the years": {"time_maxerror_nanosec": 2**63},
+    "an estimated error beyond the years": {"time_esterror_nanosec": 2**64 - 1},
+    "another counter": {"counter_id": OTHER_COUNTER},
+    "a counter without a name": {"counter_id": CounterId.INVALID - 1},
+    "shift beyond 63": {"counter_period_shift": 64},
+    "MONOTONIC": {"time_type": TimeType.MONOTONIC},
+    "smeared": {"time_type": TimeType.INVALID_SMEARED},
+    "maybe smeared": {"time_type": TimeType.INVALID_MAYBE_SMEARED},
+    "a timescale without a name": {"time_type": 77},
+    "TAI without its offset": {"time_type": TimeType.TAI, "tai_offset_sec": None},
+    "TAI with the old sign": {"time_type": TimeType.TAI, "tai_offset_sec": 37},
+    "UNKNOWN": {"clock_status": ClockStatus.UNKNOWN},
+    "INITIALIZING": {"clock_status": ClockStatus.INITIALIZING},
+    "UNRELIABLE": {"clock_status": ClockStatus.UNRELIABLE},
+    "a status without a name": {"clock_status": 200},
+    "after 2262": {"time_sec": 2**34},
+    "the last second of all": {"time_sec": 2**64 - 1},
+    "older than any reader takes": {"counter_value": -1001 * SECOND % 2**64},
+    "ahead of the counter": {"counter_value": 2 * SECOND},
+}
+
+
+def useless(kind: str, at: int) -> BodyUpdate:
+    """A time at *at* that no reader on this machine can use."""
+    return BodyUpdate.model_validate(measurement(at).model_dump(exclude_unset=True) | USELESS[kind])
+
+
+@pytest.mark.parametrize("first", ["strange", "chrony"])
+@pytest.mark.parametrize("kind", USELESS)
+@pytest.mark.parametrize("as_page", [False, True], ids=["update", "page"])
+def test_time_that_no_reader_can_use_hides_none(kind: str, as_page: bool, first: str) -> None:
+    """Whatever keeps readers from using a time, it gives way to a lower-listed source's, which was or comes there."""
     merged = merger("strange", "chrony")
-    told(merged, "strange", measurement(0, **useless), 0)
-    told(merged, "chrony", measurement(0), 0)
+    update = useless(kind, 0)
+    if as_page:
+        body = update.applied_to(VMClockBody(disruption_marker=7))
+        update = BodyUpdate.from_body(body, counter_id=update.counter_id, time_type=update.time_type)
+    updates = {"strange": update, "chrony": measurement(0)}
+    told(merged, "strange", page(disruption_marker=7), 0)
+    for name in (first, *(updates.keys() - {first})):
+        told(merged, name, updates[name], 0)
     assert merged.groups["time"] == "chrony"
+    assert_given(merged.compose(1), 1, -99, 101)
+
+
+@pytest.mark.parametrize("kind", USELESS)
+def test_time_that_no_reader_can_use_displaces_none_that_is_held(kind: str) -> None:
+    """Neither what a source that has gone quiet told, nor what the publisher before left, as long as it holds."""
+    merged = merger("strange", "chrony")
+    told(merged, "chrony", measurement(0), 0)
+    at = 20 * SECOND
+    told(merged, "strange", useless(kind, at), at)
+    assert_given(merged.compose(at), at, at - 100 - 1_000_000, at + 100 + 1_000_000)
+    after = merger("strange", contents=merged.contents)
+    told(after, "strange", useless(kind, at), at)
+    assert_given(after.compose(at), at, at - 100 - 1_000_000, at + 100 + 1_000_000)
+
+
+def test_time_without_a_bound_is_shown_where_there_is_no_other() -> None:
+    """Readers that state a drift can use it, and the others are told what it lacks."""
+    merged = merger("strange", "kernel")
+    told(merged, "strange", measurement(0, counter_id=OTHER_COUNTER), 0)
+    contents = told(merged, "kernel", measurement(0, time_maxerror_nanosec=None), 0)
+    assert merged.groups["time"] == "kernel"
+    assert (contents.counter_id, contents.body.clock_status) == (COUNTER_ID, ClockStatus.SYNCHRONIZED)
+
+
+@pytest.mark.parametrize("as_page", [False, True], ids=["update", "page"])
+def test_bound_is_at_least_the_estimated_error(as_page: bool) -> None:
+    """A bound below the estimate of the same body is raised to it, now and as both grow; so is that of an overlap."""
+    merged = merger("own", "other")
+    error = {"time_esterror_nanosec": 300_000, "counter_period_esterror_rate_frac_sec": 2**62}
+    update = measurement(0, error_ns=50_000, **error)
+    body = told(merged, "own", time_page(update) if as_page else update, 0).body
+    assert body.time_maxerror_nanosec == body.time_esterror_nanosec == 300_000
+    assert body.counter_period_maxerror_rate_frac_sec == body.counter_period_esterror_rate_frac_sec == 2**62
+    merged = merger("own")
+    told(merged, "own", measurement(0, error_ns=1000, time_esterror_nanosec=1000), 0)
+    body = told(merged, "own", measurement(0, error_ns=1000, off_ns=900, time_esterror_nanosec=1000), 0).body
+    assert body.time_maxerror_nanosec < 1000
+    assert body.time_esterror_nanosec <= body.time_maxerror_nanosec
+
+
+def test_bound_that_is_not_there_is_not_raised() -> None:
+    """An estimated error alone makes no bound, and an estimate that is not valid raises none."""
+    body = told(merger("own"), "own", measurement(0, time_maxerror_nanosec=None), 0).body
+    assert not body.flags & Flags.TIME_MAXERROR_VALID
+    update = measurement(0, time_esterror_nanosec=2**60)
+    body = told(merger("own"), "own", update.model_copy(update={"time_esterror_nanosec": None}), 0).body
+    assert body.time_maxerror_nanosec == 100
 
 
 def test_update_without_a_counter_is_of_this_machines() -> None:

@@ -11,132 +11,51 @@ fields fall into three groups, each taken from the first listed source that has 
   one: the offset is that of the reference time, and another's would be a second off around a leap.
 
 Disruption and calendar are held when their source is gone. The time is that of the first source whose measurement
-is not quiet; where all are, the last one is held, and ages. A source that has nothing measured yet (INITIALIZING:
-a chronyd that has just started) displaces nothing that still holds, its own included; so a restart is no outage.
+is not quiet, and gives readers on this machine an interval; where there is none, the last one is held, and ages. What
+nobody here can use (no bound, another counter, a timescale that is not the segment's and cannot be turned into it)
+displaces nothing that gives an interval, and is published only where nothing does. A source that has nothing measured
+yet (INITIALIZING: a chronyd that has just started) displaces nothing that still holds, its own included; so a restart
+is no outage.
+
+In every body the bound is at least the estimated error: a source that states less has no bound to state.
 
 A new measurement is nested into what was published; between measurements only status and flags change. What was
 published before this publisher began is held like any other time. If there were disruptions that the device does
 not know of, the page that is read first may be from before them, and waits for its next change.
 
-The rules for disruptions, nesting and quiet sources are in the modules of these names. Nothing here waits or looks
-at a clock: the counter is an argument.
+The rules for disruptions, nesting, quiet sources and the segment's constants are in the modules of these names. Nothing
+here waits or looks at a clock: the counter is an argument. Whatever values a valid update has, nothing here raises.
 """
 
 import logging
 from collections.abc import Iterable
 from typing import Final, final
 
-from vmclock_async._disruption import Disruptions, is_own
+from vmclock_async._complaints import Complaints
+from vmclock_async._constants import Constants
+from vmclock_async._disruption import Disruptions
 from vmclock_async._nesting import nested
 from vmclock_async._quiet import BOUND_FLAGS, aged, closed, is_ahead, is_quiet, void
 from vmclock_async._relaying import relayed
-from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType
+from vmclock_async._testimony import CALENDAR, NOTICES, TIME, USABLE, Testimony
+from vmclock_async.abi import ClockStatus, CounterId, Flags, TimeType
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
-from vmclock_async.reckoning import went_back
+from vmclock_async.reckoning import gives_interval, went_back
 from vmclock_async.timebase import COUNTER_ID
 
 __all__ = ("Merger",)
 
-_TIME: Final = BodyUpdate.MEASURED_FIELDS | {"clock_status"}
-_TIME_GROUP: Final = _TIME | {"counter_id", "time_type"}
-_CALENDAR: Final = frozenset({"tai_offset_sec", "leap_indicator", "leap_second_smearing_hint"})
 _TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC
-_NOTICES: Final = Flags(BodyUpdate.SPOKEN_FLAGS & ~Flags.TIME_MONOTONIC.value)
-"""DISRUPTION_SOON, DISRUPTION_IMMINENT, and bits without a name."""
-_USABLE: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
+_HELD: Final = (*USABLE, ClockStatus.INITIALIZING)
+"""Statuses of a source that takes nothing back of what it measured."""
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
-
-
-@final
-class _Told:
-    """What one source has told so far."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.contents = Contents(VMClockBody(), CounterId.INVALID, TimeType.UTC)
-        self.has_marker = self.has_generation = self.has_notices = self.has_calendar = False
-        self.has_time = False
-        """Whether it has said anything of the time, if only a status."""
-        self.measured = False
-        """Whether it has a measurement of this epoch."""
-        self.void = False
-        """Whether it had one of an epoch that has ended, and none since."""
-        self.unpublished = False
-        """Whether that measurement is yet to be published."""
-        self._void_measured: tuple[int, ...] = ()
-        self._heard = False
-        """Whether it has told anything before."""
-
-    def hear(self, update: BodyUpdate, header: Contents) -> bool:
-        """Take *update*; constants that this source never spoke of are those of *header*. Whether it measured."""
-        spoken = update.model_fields_set
-        if self.contents.counter_id == CounterId.INVALID:
-            self.contents = self.contents._replace(counter_id=header.counter_id, time_type=header.time_type)
-        self.contents = self.contents.updated(update)
-        body = self.contents.body
-        measured = False
-        if update.counter_id == CounterId.INVALID:
-            self.has_time = self.measured = self.unpublished = False
-        elif spoken & _TIME_GROUP:
-            self.has_time = True
-            if update.verbatim and self._is_said_again(header):
-                self._become_void()
-            elif measured := update.measures:
-                self.measured = self.unpublished = True
-                self.void = False
-        if update.verbatim:
-            self.has_marker = self.has_notices = True
-            self.has_generation = body.vm_generation_counter is not None
-            self.has_calendar = _tells_calendar(body)
-        else:
-            self.has_marker |= "disruption_marker" in spoken
-            self.has_generation |= "vm_generation_counter" in spoken
-            self.has_notices |= bool(body.flags & _NOTICES)
-            self.has_calendar |= bool(spoken & _CALENDAR)
-        self._heard = True
-        return measured
-
-    def _is_said_again(self, published: Contents) -> bool:
-        """Whether this page tells what is void, or may be: at first where *published* has more to its marker."""
-        body = self.contents.body
-        if self._heard:
-            return self.void and _measured(body) == self._void_measured
-        return is_own(published.body.disruption_marker - body.disruption_marker)
-
-    def end_epoch(self) -> None:
-        """What it measured is void."""
-        if self.measured:
-            self._become_void()
-        self.measured = self.unpublished = False
-
-    def _become_void(self) -> None:
-        self.void = True
-        self._void_measured = _measured(self.contents.body)
-
-    def is_usable(self) -> bool:
-        """Whether it has a time that holds, of whatever age."""
-        return self.measured and self.contents.body.clock_status in _USABLE
-
-    def is_readable(self) -> bool:
-        """Whether that time is one that readers on this machine can make use of."""
-        body = self.contents.body
-        return self.contents.counter_id == COUNTER_ID and body.counter_period_frac_sec > 0
-
-
-def _measured(body: VMClockBody) -> tuple[int, ...]:
-    return tuple(getattr(body, name) for name in sorted(BodyUpdate.MEASURED_FIELDS))
 
 
 def _is_promise(contents: Contents) -> bool:
     body = contents.body
     bounds = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
-    return body.clock_status in _USABLE and body.flags & bounds == bounds
-
-
-def _tells_calendar(body: VMClockBody) -> bool:
-    tells_time = body.clock_status in _USABLE and body.counter_period_frac_sec != 0
-    return tells_time or bool(body.flags & Flags.TAI_OFFSET_VALID) or body.leap_indicator != LeapIndicator.NONE
+    return body.clock_status in USABLE and body.flags & bounds == bounds
 
 
 @final
@@ -148,18 +67,32 @@ class Merger:
         contents: those of the segment.
         cold: whether nobody can have read them.
         epoch: number of the first epoch.
+        device_marker: the device's marker that was last seen; None: it is not known.
     """
 
-    def __init__(self, names: Iterable[str], contents: Contents, *, cold: bool, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        contents: Contents,
+        *,
+        cold: bool,
+        epoch: int = 0,
+        device_marker: int | None = None,
+    ) -> None:
         self.contents = contents._replace(counter_id=COUNTER_ID) if cold else contents
         """Last composed."""
+        self.complaints: Final = Complaints(_log)
+        """What to say of the sources in the log."""
         self._promise: Contents | None = None
         """The last contents that gave readers a bounded time, unless a disruption has ended it."""
         self._looked: tuple[int, int] | None = None
         """The counter and the epoch at the last look."""
-        self.disruptions: Final = Disruptions(contents.body.disruption_marker, cold=cold, epoch=epoch)
-        self._told: Final = {name: _Told(name) for name in names}
-        self._time: _Told | None = None
+        self.disruptions: Final = Disruptions(
+            contents.body.disruption_marker, cold=cold, epoch=epoch, device_marker=device_marker
+        )
+        self._constants: Final = Constants(contents, cold=cold)
+        self._told: Final = {name: Testimony(name) for name in names}
+        self._time: Testimony | None = None
         """Whose time is published; None: what was there before, or none."""
 
     @property
@@ -207,7 +140,9 @@ class Merger:
         told = self._told[name]
         measured = told.hear(update, self.contents)
         if update.counter_id == CounterId.INVALID and (told is self._time or not self._holds_time()):
-            self.contents = void(self.contents)._replace(counter_id=CounterId.INVALID)
+            self.contents = void(self.contents)
+            if not update.verbatim:  # a page that tells no time says nothing of this machine's counter
+                self.contents = self.contents._replace(counter_id=CounterId.INVALID)
             self._time = None
         if "disruption_marker" not in update.model_fields_set or told is not self._first("has_marker"):
             return
@@ -231,6 +166,7 @@ class Merger:
     def relay(self, update: BodyUpdate) -> Contents:
         """The contents to publish where *update* is copied verbatim."""
         self.contents = relayed(self.contents, update)
+        self._constants.found(self.contents)
         (told,) = self._told.values()
         told.hear(update, self.contents)
         told.unpublished = False
@@ -248,10 +184,14 @@ class Merger:
         if told is None:
             contents = aged(self._with_calendar(earlier), earlier, counter)
         elif not told.measured:
-            contents = _unmeasured(self._with_calendar(earlier), told)
+            contents = self._unmeasured(self._with_calendar(earlier), told)
+        elif (time := self._expressed(told, counter)) is None:
+            contents = void(earlier)
+            told.unpublished = True
+            self.complaints.add(told.name, "time in other constants", self._constants.refusal(told.contents))
         else:
             if told.unpublished or told is not before:
-                contents = self._nested(told, earlier, counter)
+                contents = self._nested(told, time, earlier, counter)
             else:
                 contents = _with_status(self._with_calendar(earlier), told.contents.body)
             contents = aged(contents, told.contents, counter)
@@ -264,71 +204,133 @@ class Merger:
             self.contents = closed(self.contents)
         return self.contents
 
-    def _first(self, has: str) -> _Told | None:
+    def _first(self, has: str) -> Testimony | None:
         return next((told for told in self._told.values() if getattr(told, has)), None)
 
     def _holds_time(self) -> bool:
         """Whether a time is published that readers would lose."""
         body = self.contents.body
-        return body.clock_status in _USABLE and bool(body.flags & BOUND_FLAGS)
+        return body.clock_status in USABLE and bool(body.flags & BOUND_FLAGS)
 
-    def _choose(self, counter: int) -> _Told | None:
+    def _choose(self, counter: int) -> Testimony | None:
         """Whose time to publish; None for what was there before."""
-        fresh = [t for t in self._told.values() if t.is_usable() and not is_quiet(t.contents, counter)]
+        usable = [told for told in self._told.values() if told.is_usable()]
+        quiet = [told for told in usable if is_quiet(told.contents, counter)]
+        fresh = [told for told in usable if told not in quiet]
+        if readable := next((told for told in fresh if self._is_readable(told, counter)), None):
+            return readable
+        if self._is_still_readable(counter):
+            return self._time
+        if readable := next((told for told in quiet if self._is_readable(told, counter)), None):
+            return readable
         if fresh:
-            return next((told for told in fresh if told.is_readable()), fresh[0])
+            return next((told for told in fresh if self._counts_here(told, counter)), fresh[0])
         return self._time if self._time or self._holds_time() else self._first("has_time")
 
-    def _nested(self, told: _Told, earlier: Contents, counter: int) -> Contents:
-        told.unpublished = False
-        body = told.contents.body
-        fresh = _with(earlier, **{name: getattr(body, name) for name in _TIME})
-        fresh = _with_flags(fresh, body, _TIME_FLAGS)._replace(
-            counter_id=told.contents.counter_id, time_type=told.contents.time_type
+    def _is_readable(self, told: Testimony, counter: int) -> bool:
+        """Whether readers on this machine would get an interval from what *told* measured."""
+        time = self._expressed(told, counter)
+        return time is not None and gives_interval(time, counter, counter_id=COUNTER_ID)
+
+    def _counts_here(self, told: Testimony, counter: int) -> bool:
+        """Whether what *told* measured is at least a time in this machine's counter, if without a bound."""
+        time = self._expressed(told, counter)
+        return time is not None and time.counter_id == COUNTER_ID and time.body.counter_period_frac_sec > 0
+
+    def _is_still_readable(self, counter: int) -> bool:
+        """Whether readers get an interval from what is published, and its source takes nothing of it back."""
+        told = self._time
+        if told is not None and (told.unpublished or told.contents.body.clock_status not in _HELD):
+            return False
+        return gives_interval(self.contents, counter, counter_id=COUNTER_ID)
+
+    def _expressed(self, told: Testimony, counter: int) -> Contents | None:
+        """What *told* measured, with the calendar that goes with it, in the segment's constants; None: it cannot be."""
+        source = told if told.has_calendar else self._first("has_calendar")
+        calendar = source.contents.body if source else self.contents.body
+        dated = (
+            calendar.tai_offset_sec,
+            calendar.leap_indicator,
+            calendar.leap_second_smearing_hint,
+            calendar.flags,
         )
-        contents, contradiction = nested(self._with_calendar(fresh), self._promise or earlier, counter)
+        made_from = (told.contents, dated, self._constants.time_type)
+        if told.expressed is None or told.expressed_from != made_from:
+            time = told.contents
+            if source is not told:
+                time = time.with_values(**{name: getattr(calendar, name) for name in CALENDAR})
+                time = time.with_flags(calendar, Flags.TAI_OFFSET_VALID)
+            told.expressed = self._constants.expressed(time, self.contents, counter)
+            told.expressed_from = made_from
+        return told.expressed
+
+    def _nested(self, told: Testimony, time: Contents, earlier: Contents, counter: int) -> Contents:
+        """*time*, which *told* measured, nested into *earlier*."""
+        told.unpublished = False
+        fresh = earlier.with_values(**{name: getattr(time.body, name) for name in TIME | CALENDAR})
+        fresh = fresh.with_flags(time.body, _TIME_FLAGS | Flags.TAI_OFFSET_VALID)
+        fresh = fresh._replace(counter_id=time.counter_id, time_type=time.time_type)
+        contents, contradiction = nested(fresh, self._promise or earlier, counter)
         if contradiction:
             # Whose fault it was cannot be told: perhaps the counter jumped, and others measured before.
             self.disruptions.promise_broken()
             self._void_all_but(told)
-            _log.warning(
-                "%s contradicts what was published: %s; it is published under a new disruption marker",
+            self.complaints.add(
                 told.name,
-                contradiction,
+                "contradiction",
+                f"contradicts what was published: {contradiction}; it is published under a new disruption marker",
             )
+        if self._constants.time_type is None and gives_interval(contents, counter, counter_id=COUNTER_ID):
+            self._constants.keep(contents)
         return contents
 
-    def _calendar_source(self) -> _Told | None:
+    def _unmeasured(self, contents: Contents, told: Testimony) -> Contents:
+        """*contents* where *told*, without a measurement, has but a status to tell."""
+        contents = void(contents)._replace(counter_id=told.contents.counter_id)
+        if self._constants.time_type is None:
+            contents = contents._replace(time_type=told.contents.time_type)
+        elif told.contents.counter_id != CounterId.INVALID:
+            contents = contents._replace(counter_id=COUNTER_ID)
+        status = told.contents.body.clock_status
+        # A void time must not keep the status SYNCHRONIZED.
+        return contents if told.void and status in USABLE else contents.with_values(clock_status=status)
+
+    def _calendar_source(self) -> Testimony | None:
         if self._time is not None and self._time.has_calendar:
             return self._time
         return self._first("has_calendar")
 
     def _with_calendar(self, contents: Contents) -> Contents:
+        """*contents*, measured before, with the calendar as it is now."""
         told = self._calendar_source()
         if told is None or (self._time is None and self._holds_time()):
             return contents
         body = told.contents.body
-        contents = _with(contents, **{name: getattr(body, name) for name in _CALENDAR})
-        return _with_flags(contents, body, Flags.TAI_OFFSET_VALID)
+        names = CALENDAR
+        if contents.time_type == TimeType.TAI and told.contents.time_type != TimeType.TAI:
+            names = CALENDAR - {"tai_offset_sec"}  # with another the time would be another
+        else:
+            contents = contents.with_flags(body, Flags.TAI_OFFSET_VALID)
+        return contents.with_values(**{name: getattr(body, name) for name in names})
 
     def _with_disruption(self, contents: Contents) -> Contents:
-        contents = _with(contents, disruption_marker=self.disruptions.marker)
+        contents = contents.with_values(disruption_marker=self.disruptions.marker)
         if told := self._first("has_generation"):
             generation = told.contents.body.vm_generation_counter
-            contents = _with(contents, vm_generation_counter=generation)
-            contents = _with_flags(contents, told.contents.body, Flags.VM_GEN_COUNTER_PRESENT)
+            contents = contents.with_values(vm_generation_counter=generation)
+            contents = contents.with_flags(told.contents.body, Flags.VM_GEN_COUNTER_PRESENT)
         if told := self._first("has_notices"):
-            contents = _with_flags(contents, told.contents.body, _NOTICES)
+            contents = contents.with_flags(told.contents.body, NOTICES)
         # Of a device's page: there is no descriptor of this one that could be waited on.
-        return _with_flags(contents, VMClockBody(), Flags.NOTIFICATION_PRESENT)
+        return contents.with_flags(VMClockBody(), Flags.NOTIFICATION_PRESENT)
 
     def _end_epoch(self, reason: str) -> None:
-        _log.info("%s: the time is void until it is measured anew", reason)
+        _log.info("%s: the time is void until it is measured again", reason)
         self._void_all_but(None)
         self.contents = void(self.contents)
         self._promise = self._time = None
 
-    def _void_all_but(self, measuring: _Told | None) -> None:
+    def _void_all_but(self, measuring: Testimony | None) -> None:
         for told in self._told.values():
             if told is not measuring:
                 told.end_epoch()
@@ -336,23 +338,6 @@ class Merger:
 
 def _with_status(contents: Contents, body: VMClockBody) -> Contents:
     """*contents*, measured before, with the status and the flags of the time that *body* has now."""
-    if body.clock_status == ClockStatus.INITIALIZING and contents.body.clock_status in _USABLE:
+    if body.clock_status == ClockStatus.INITIALIZING and contents.body.clock_status in USABLE:
         return closed(contents)  # its source begins again: what it measured before holds, and runs free
-    return _with(_with_flags(contents, body, _TIME_FLAGS), clock_status=body.clock_status)
-
-
-def _unmeasured(contents: Contents, told: _Told) -> Contents:
-    """*contents* where *told*, without a measurement, has but a status to tell."""
-    contents = void(contents)._replace(counter_id=told.contents.counter_id, time_type=told.contents.time_type)
-    status = told.contents.body.clock_status
-    # Of a time that is void it does not count that it was synchronised.
-    return contents if told.void and status in _USABLE else _with(contents, clock_status=status)
-
-
-def _with(contents: Contents, **values: int | None) -> Contents:
-    return contents._replace(body=contents.body.model_copy(update=values))
-
-
-def _with_flags(contents: Contents, body: VMClockBody, mask: Flags) -> Contents:
-    """*contents* with the flags *mask* as *body* has them."""
-    return _with(contents, flags=Flags(contents.body.flags & ~mask.value | body.flags & mask))
+    return contents.with_flags(body, _TIME_FLAGS).with_values(clock_status=body.clock_status)
