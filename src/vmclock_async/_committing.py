@@ -12,6 +12,7 @@ from typing import Final, final
 from pydantic import ValidationError
 
 from vmclock_async._merging import Merger
+from vmclock_async._plausibility import Plausibility, without_time
 from vmclock_async._relaying import is_relayed
 from vmclock_async._validation import validation_reason
 from vmclock_async.errors import InvalidUpdateError, SourceError
@@ -48,8 +49,14 @@ class Committer:
         if writer.interrupted:
             # A half-done body: readers cannot read it, and need not wait for the next whole one.
             contents = contents._replace(body=VMClockBody(disruption_marker=contents.body.disruption_marker))
-        epoch = previous.epoch if previous else 0
-        self._merger: Final = Merger(sources, contents, cold=writer.cold, epoch=epoch)
+        self._plausible: Final = {name: Plausibility() for name in sources}
+        self._merger: Final[Merger] = Merger(
+            sources,
+            contents,
+            cold=writer.cold,
+            epoch=previous.epoch if previous else 0,
+            device_marker=previous._merger.disruptions.device_marker if previous else None,
+        )
         if writer.interrupted:
             self._write(contents)
 
@@ -67,7 +74,7 @@ class Committer:
         """Commit *update* of the source *name*, measured in *epoch*; False: dropped, for that has ended.
 
         Raises:
-            InvalidUpdateError: it holds what is no value of its field.
+            InvalidUpdateError: it holds what is no value of its field, or a time in a wrong unit, or an incomplete one.
             SegmentError: the segment cannot be written.
         """
         _require_valid(name, update)
@@ -77,6 +84,7 @@ class Committer:
             self._write(self._merger.relay(update))
             return True
         self.relaying = False
+        update = self._believable(name, update)
         looked_at = self._look()
         if epoch is not None and epoch != self.epoch:
             self._commit(always=False)
@@ -110,7 +118,24 @@ class Committer:
         if marked:
             self._merger.marker_is(*marked)
         self._merger.look(counter_ticks())
+        self._merger.complaints.say_what_is_due()
         return marked
+
+    def _believable(self, name: str, update: BodyUpdate) -> BodyUpdate:
+        """*update*, without a time that readers would believe and that cannot be true.
+
+        A page is from outside, and its nonsense ends nothing. What else a source sends is its own code's.
+        """
+        objection = self._plausible[name].objection(update)
+        if objection is None:
+            return update
+        if objection.is_fault and not update.verbatim:
+            raise InvalidUpdateError(name, objection.reason)
+        if objection.is_harmless:
+            self._merger.complaints.add(name, "incomplete time", objection.reason)
+            return update
+        self._merger.complaints.add(name, "time that cannot be true", f"{objection.reason} It is not published")
+        return without_time(update)
 
     def _ask_for_marker(self) -> tuple[str, int] | None:
         for name, source in self._sources.items():

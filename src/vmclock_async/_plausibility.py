@@ -4,7 +4,8 @@ A reader cannot tell a wrong unit from a right one: nanoseconds in ``time_frac_s
 and a period of 2e-19 s is a clock that stands still; both come with a small bound. Here is what shows them:
 
 * The period is held against the counter's own rate by CLOCK_MONOTONIC_RAW, which nothing steers. It may differ by
-  ``TOLERANCE_PPM``, by the error of that measurement, and by the maximum period error that the update itself states.
+  ``TOLERANCE_PPM``, by the error of that measurement, and by the maximum period error that the update itself states:
+  the period of a clock that is being slewed is that of the clock.
 * A fraction of the second below 2**32 units is less than a quarter of a nanosecond. A source that measures right
   sends one once in four thousand million measurements; a source that sends nanoseconds, microseconds or NTP's 32-bit
   fractions sends nothing else. So the first fraction of a source that is not zero shows its unit.
@@ -19,11 +20,11 @@ from functools import cache
 from math import ldexp
 from typing import Final, NamedTuple, final
 
-from vmclock_async.abi import ClockStatus, CounterId
-from vmclock_async.models import BodyUpdate
+from vmclock_async.abi import BODY_FIELDS, ClockStatus, CounterId
+from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.timebase import COUNTER_ID, Calibration
 
-__all__ = ("TOLERANCE_PPM", "CounterRate", "Objection", "Plausibility")
+__all__ = ("TOLERANCE_PPM", "CounterRate", "Objection", "Plausibility", "without_time")
 
 TOLERANCE_PPM: Final = 1000
 """The kernel lets nobody correct its clock by more than 500 ppm, so that RAW is as good as that."""
@@ -43,6 +44,8 @@ _USABLE: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
 _SMALLEST_FRACTION: Final = 2**32
 _WRONG_UNIT: Final = 2.0
 """A period that is wrong by this factor was computed wrongly. By less, the machine may have moved to another host."""
+_MOST_STATED: Final = 0.2
+"""The largest error that a period is believed to state, as a part of it: no clock is slewed by more than a tenth."""
 _BASELINE_NS: Final = 1_000_000
 _SETTLED: Final = 1e-4
 """Relative error of the counter's rate that needs no longer baseline."""
@@ -56,6 +59,8 @@ class Objection(NamedTuple):
     """What was sent, and what was expected, for people."""
     is_fault: bool
     """Whether only the source's own code can be the cause; if not, it may be the world."""
+    is_harmless: bool = False
+    """Whether readers get no time from it as it stands."""
 
 
 @final
@@ -95,6 +100,7 @@ class Plausibility:
             f"sent a time without {' and '.join(missing)}, which no reader can use; expected counter_value, "
             "counter_period_frac_sec with its counter_period_shift, time_sec, time_frac_sec and clock_status",
             is_fault=not _CLAIMS.isdisjoint(told),
+            is_harmless=True,
         )
 
     def _wrong_fraction(self) -> Objection | None:
@@ -127,6 +133,18 @@ class Plausibility:
             f"CLOCK_MONOTONIC_RAW (to {TOLERANCE_PPM} ppm): is the unit 2**-(64 + shift) s?",
             is_fault=not expected_s / _WRONG_UNIT < period_s < expected_s * _WRONG_UNIT,
         )
+
+
+def without_time(update: BodyUpdate) -> BodyUpdate:
+    """*update* without its time: with a counter that is not fit, or as a page that tells none."""
+    if update.verbatim:
+        values = {name: update.__dict__[name] for name in BODY_FIELDS}
+        values |= dict.fromkeys(BodyUpdate.MEASURED_FIELDS, 0) | {"clock_status": ClockStatus.UNKNOWN}
+        body = VMClockBody.model_validate(values)
+        return BodyUpdate.from_body(body, counter_id=CounterId.INVALID, time_type=update.time_type)
+    spoken = update.model_fields_set - BodyUpdate.MEASURED_FIELDS - {"clock_status", "time_type"}
+    values = {name: update.__dict__[name] for name in spoken}
+    return BodyUpdate.model_validate(values | {"counter_id": CounterId.INVALID})
 
 
 @final
@@ -171,6 +189,7 @@ class CounterRate:
         return self._period_s
 
     def _agrees_with(self, period_s: float, stated_s: float) -> bool:
+        stated_s = min(stated_s, self._period_s * _MOST_STATED)
         allowed_s = self._period_s * TOLERANCE_PPM / 1e6 + self._error_s + stated_s
         return not self._period_s or abs(period_s - self._period_s) <= allowed_s
 
