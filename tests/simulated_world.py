@@ -4,6 +4,7 @@ A history is a list of ``Act``s. ``World.run`` plays it through the merging that
 commit, and checks after each act what readers are promised:
 
 * an interval that is given contains true time, unless the measurement it rests on was a bad one;
+* the segment keeps the timescale and the counter in which it gave its first interval;
 * within one disruption marker, each commit's interval lies in the one before, carried forward;
 * a new marker never comes with a time from before the disruption.
 
@@ -125,6 +126,8 @@ class World:
     with_device: bool = True
     device_tells_time: bool = False
     """Its page has a time of its own then, measured at the last migration."""
+    utc_knows_offset: bool = True
+    """Whether the source in UTC tells an offset from TAI, or the kernel has forgotten it."""
     true_ns: int = START_NS
     counter: int = 2**64 - 5 * 10**9
     """It wraps after five seconds."""
@@ -142,6 +145,8 @@ class World:
     commits: int = 0
     given: int = 0
     """Intervals that readers were given."""
+    constants: tuple[int, int] | None = None
+    """The counter_id and time_type with which the first of them was given."""
 
     def __post_init__(self) -> None:
         cold = Contents(VMClockBody(), CounterId.ARM_VCNT, TimeType.UTC)
@@ -202,7 +207,7 @@ class World:
             time_esterror_nanosec=act.bound_ns // 10,
             time_maxerror_nanosec=act.bound_ns + 2,  # the counter is whole, and the fraction rounded down
             # That of a source in UTC says nothing of its own time, and may be a leap second late.
-            tai_offset_sec=TAI_OFFSET_S + (not tai),
+            tai_offset_sec=TAI_OFFSET_S + (not tai) if tai or self.utc_knows_offset else None,
         )
 
     def _deliver(self, source: int) -> None:
@@ -332,6 +337,9 @@ class World:
         rests_on = self._published()
         assert rests_on is not None
         self.given += 1
+        constants = contents.counter_id, contents.time_type
+        self.constants = self.constants or constants
+        assert constants == self.constants, "the segment has other constants than it had"
         assert rests_on.era == self.era, "a time of another era"
         if rests_on.good:
             assert bounds.earliest_ns <= self.true_ns <= bounds.latest_ns, "true time is outside"

@@ -33,11 +33,19 @@ def _quiet_log() -> Iterator[None]:
     log.setLevel(logging.NOTSET)
 
 
-@given(history=st.lists(ACTS, max_size=40), with_device=st.booleans(), device_tells_time=st.booleans())
+@given(
+    history=st.lists(ACTS, max_size=40),
+    with_device=st.booleans(),
+    device_tells_time=st.booleans(),
+    utc_knows_offset=st.booleans(),
+)
 @settings(max_examples=400)
-def test_promises_hold_through_any_history(history: list[Act], with_device: bool, device_tells_time: bool) -> None:
-    """Intervals contain true time, bodies nest, no new marker comes with an old time."""
-    World(with_device=with_device, device_tells_time=device_tells_time).run(history)
+def test_promises_hold_through_any_history(
+    history: list[Act], with_device: bool, device_tells_time: bool, utc_knows_offset: bool
+) -> None:
+    """Intervals contain true time, bodies nest, constants stay, no new marker comes with an old time."""
+    world = World(with_device=with_device, device_tells_time=device_tells_time, utc_knows_offset=utc_knows_offset)
+    world.run(history)
 
 
 @pytest.mark.timeout(3600)
@@ -46,7 +54,7 @@ def test_promises_hold_through_many_histories() -> None:
     count = int(os.environ.get("VMCLOCK_ASYNC_HISTORIES", "500"))
     given = 0
     for seed in range(count):
-        world = World(with_device=seed % 4 > 0, device_tells_time=seed % 4 == 3)
+        world = World(with_device=seed % 4 > 0, device_tells_time=seed % 4 == 3, utc_knows_offset=seed % 8 < 4)
         try:
             world.run(random_history(random.Random(seed)))
         except AssertionError as exc:

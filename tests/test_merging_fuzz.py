@@ -1,0 +1,134 @@
+"""No value that a valid update can hold ends the publisher: what one source says never ends what others say."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from vmclock_async import BodyUpdate, CounterId, Emit, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
+from vmclock_async._committing import Committer
+from vmclock_async._merging import Merger
+from vmclock_async.models import Contents
+from vmclock_async.timebase import COUNTER_ID
+
+U64 = st.sampled_from([0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 10**9, 2**34]) | st.integers(0, 2**64 - 1)
+U8 = st.integers(0, 5) | st.integers(0, 255)
+COUNTERS = st.sampled_from([COUNTER_ID, COUNTER_ID, CounterId.INVALID, 0, 1, 7])
+I16 = st.sampled_from([-37, -36, 37, 0, -1, -0x8000, 0x7FFF])
+SECONDS = st.integers(1_790_000_000, 1_790_000_100) | st.sampled_from([1_790_812_799, 1_790_812_800]) | U64
+PERIODS = st.sampled_from([2**63, 2**63 // 5 * 7, 0, 1]) | U64
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "disruption_marker": st.integers(0, 3) | U64,
+    "flags": U64.map(Flags),
+    "clock_status": st.sampled_from([2, 2, 3]) | U8,
+    "leap_second_smearing_hint": U8,
+    "tai_offset_sec": st.none() | I16,
+    "leap_indicator": U8,
+    "counter_period_shift": st.sampled_from([30, 31, 0, 63, 64]) | U8,
+    "counter_value": st.integers(0, 10**10) | U64,
+    "counter_period_frac_sec": PERIODS,
+    "counter_period_esterror_rate_frac_sec": st.none() | U64,
+    "counter_period_maxerror_rate_frac_sec": st.none() | st.integers(0, 2**40) | U64,
+    "time_sec": SECONDS,
+    "time_frac_sec": U64,
+    "time_esterror_nanosec": st.none() | st.integers(0, 10**6) | U64,
+    "time_maxerror_nanosec": st.none() | st.integers(0, 10**6) | U64,
+    "vm_generation_counter": st.none() | U64,
+    "counter_id": COUNTERS,
+    "time_type": st.sampled_from([0, 1, 0, 1, 2, 4]) | U8,
+}
+UPDATES = st.fixed_dictionaries({}, optional=FIELDS).map(BodyUpdate.model_validate)
+WHOLE = st.fixed_dictionaries(FIELDS).map(BodyUpdate.model_validate)
+"""Those of a source that says everything at once."""
+
+
+@st.composite
+def pages(draw: st.DrawFn) -> BodyUpdate:
+    """A device's page, of any size and with any flags."""
+    body = draw(WHOLE).applied_to(VMClockBody())
+    if draw(st.booleans()):
+        body = body.model_copy(update={"vm_generation_counter": None})  # a page of 104 bytes
+    body = body.model_copy(update={"flags": Flags(draw(U64))})
+    if body.vm_generation_counter is not None:
+        body = body.model_copy(update={"flags": Flags(body.flags | Flags.VM_GEN_COUNTER_PRESENT)})
+    return BodyUpdate.from_body(body, counter_id=draw(st.none() | COUNTERS), time_type=draw(st.none() | U8))
+
+
+ANY = WHOLE | UPDATES | pages()
+STEPS = st.lists(st.tuples(st.integers(0, 2), ANY, st.integers(0, 10**10) | U64), max_size=8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet_log() -> Iterator[None]:
+    """Every update has its line."""
+    log = logging.getLogger("vmclock_async.publisher")
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(logging.NOTSET)
+
+
+@given(steps=STEPS, left=ANY, cold=st.booleans(), closes=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_no_value_raises_in_merging(
+    steps: list[tuple[int, BodyUpdate, int]], left: BodyUpdate, cold: bool, closes: bool
+) -> None:
+    """Any updates from three sources, at any counter values, on any segment, make bodies that a page can hold."""
+    contents = Contents(VMClockBody(), 0, 0) if cold else Contents(VMClockBody(), 0, 0).updated(left)
+    merger = Merger(("0", "1", "2"), contents, cold=cold)
+    for source, update, counter in steps:
+        merger.look(counter)
+        merger.hear(str(source), update)
+        found = merger.compose(counter)
+        found.body.pack()
+        VMClockBody.model_validate(found.body.__dict__)
+        merger.disruptions.cold = False
+    if closes:
+        merger.close().body.pack()
+
+
+class Silent:
+    """A source that says nothing by itself."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    async def run(self, emit: Emit) -> None:
+        """Nothing to emit."""
+
+
+class Device(Silent):
+    """A source whose marker can be asked for, whatever its page says."""
+
+    marker = 7
+
+    def disruption_marker(self) -> int | None:
+        return self.marker
+
+
+@given(
+    updates=st.lists(
+        st.tuples(st.sampled_from(["device", "strange", "other"]), ANY, st.integers(0, 2)), max_size=8
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_device_goes_on_whatever_else_is_said(
+    tmp_path_factory: pytest.TempPathFactory, updates: list[tuple[str, BodyUpdate, int]]
+) -> None:
+    """Each update is committed, or is its source's own fault, which no page is; the marker goes on being published."""
+    path = tmp_path_factory.mktemp("fuzz") / "shm0"
+    device = Device()
+    with SegmentWriter(path, size=112) as writer:
+        committer = Committer(writer, {"device": device, "strange": Silent(), "other": Silent()})
+        for name, update, disruptions in updates:
+            try:
+                committer.take(name, update, None)
+            except InvalidUpdateError:
+                assert not update.verbatim
+            device.marker += disruptions
+            committer.look()
+            assert writer.body.disruption_marker % 2**32 == device.marker
+            assert VMClockBody.unpack(writer.body.pack()) == writer.body
+        committer.close()
