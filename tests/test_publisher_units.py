@@ -21,6 +21,7 @@ from vmclock_async import (
     SegmentReader,
     SegmentWriter,
     Snapshot,
+    TimeType,
     VMClockBody,
 )
 from vmclock_async.reckoning import gives_interval
@@ -250,3 +251,22 @@ async def test_marker_that_moved_between_two_runs_is_compared_whole(segment_path
     with SegmentReader(segment_path) as reader:
         body = reader.snapshot().body
     assert (body.disruption_marker, body.clock_status) == (7 + 2**33, ClockStatus.UNKNOWN)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("offset_s", [0, -37])
+async def test_timescale_outlives_a_commit_that_was_interrupted(offset_s: int, segment_path: Path) -> None:
+    """A writer that died in mid-commit, its repair, and the publisher after that: the segment's timescale stays."""
+    fields = time_fields()
+    tai = fields | {"time_type": TimeType.TAI, "tai_offset_sec": -37, "time_sec": fields["time_sec"] + 37}
+    kinds = [BodyUpdate.model_validate(kind) for kind in (fields | {"tai_offset_sec": -37}, tai)]
+    first, other = kinds if offset_s == 0 else reversed(kinds)
+    began = await published(segment_path, {"meter": saying(first)})
+    page = bytearray(segment_path.read_bytes())
+    page[0x0C:0x10] = (began.seq_count + 1).to_bytes(4, "little")
+    segment_path.write_bytes(page)
+    await published(segment_path, {"status": saying(BodyUpdate(clock_status=ClockStatus.INITIALIZING))})
+    snapshot = await published(segment_path, {"meter": saying(other)})
+    assert snapshot.time_type == began.time_type
+    assert gives_interval(snapshot, fields["counter_value"], counter_id=COUNTER_ID)
+    assert (snapshot.body.time_sec, snapshot.body.tai_offset_sec) == (began.body.time_sec, -37)

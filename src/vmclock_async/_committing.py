@@ -48,7 +48,11 @@ class Committer:
         contents = writer.contents
         if writer.interrupted:
             # A half-done body: readers cannot read it, and need not wait for the next whole one.
-            contents = contents._replace(body=VMClockBody(disruption_marker=contents.body.disruption_marker))
+            # The period, which is one word of the page, says that it told a time, in a timescale that stays.
+            kept = {
+                name: getattr(contents.body, name) for name in ("disruption_marker", "counter_period_frac_sec")
+            }
+            contents = contents._replace(body=VMClockBody.model_validate(kept))
         self._plausible: Final = {name: Plausibility() for name in sources}
         self._merger: Final[Merger] = Merger(
             sources,
