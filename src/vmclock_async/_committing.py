@@ -136,7 +136,7 @@ class Committer:
         if objection.is_fault and not update.verbatim:
             raise InvalidUpdateError(name, objection.reason)
         if objection.is_harmless:
-            self._merger.complaints.add(name, "incomplete time", objection.reason)
+            self._merger.complaints.add(name, "time of no use", objection.reason)
             return update
         self._merger.complaints.add(name, "time that cannot be true", f"{objection.reason} It is not published")
         return without_time(update)

@@ -9,6 +9,7 @@ and a period of 2e-19 s is a clock that stands still; both come with a small bou
 * A fraction of the second below 2**32 units is less than a quarter of a nanosecond. A source that measures right
   sends one once in four thousand million measurements; a source that sends nanoseconds, microseconds or NTP's 32-bit
   fractions sends nothing else. So the first fraction of a source that is not zero shows its unit.
+* No clock goes beyond 2262, where signed 64-bit nanoseconds end.
 * A time needs counter_value, counter_period_frac_sec, time_sec and clock_status, or no reader gets a time from it.
 
 A time in another machine's counter is not held against this one's.
@@ -41,6 +42,7 @@ _WATCHED: Final = frozenset(
     }
 )
 _USABLE: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
+_LATEST_S: Final = 2**63 // 10**9
 _SMALLEST_FRACTION: Final = 2**32
 _WRONG_UNIT: Final = 2.0
 """A period that is wrong by this factor was computed wrongly. By less, the machine may have moved to another host."""
@@ -87,7 +89,7 @@ class Plausibility:
             told[name] = values[name]
         if told["counter_id"] == CounterId.INVALID or told.get("clock_status", _USABLE[0]) not in _USABLE:
             return None
-        return self._incompleteness() or self._wrong_fraction() or self._wrong_period()
+        return self._incompleteness() or self._wrong_fraction() or self._wrong_period() or self._wrong_second()
 
     def _incompleteness(self) -> Objection | None:
         told = self._told
@@ -132,6 +134,16 @@ class Plausibility:
             f"{round(ldexp(expected_s, 64 + shift))}, {expected_s:.6g} s, as this machine's counter goes by "
             f"CLOCK_MONOTONIC_RAW (to {TOLERANCE_PPM} ppm): is the unit 2**-(64 + shift) s?",
             is_fault=not expected_s / _WRONG_UNIT < period_s < expected_s * _WRONG_UNIT,
+        )
+
+    def _wrong_second(self) -> Objection | None:
+        seconds = self._told.get("time_sec")
+        if seconds is None or seconds <= _LATEST_S:
+            return None
+        return Objection(
+            f"sent time_sec {seconds}, which is after the year 2262; expected seconds since 1970",
+            is_fault=False,  # it may be what a clock says that was set to it
+            is_harmless=True,
         )
 
 
