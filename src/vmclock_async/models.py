@@ -167,7 +167,9 @@ class BodyUpdate(BaseModel):
 
     A valued field raises its validity flag (``VALIDITY_FLAGS``); an explicit None, allowed where there is such a
     flag, clears it. ``flags`` speaks for DISRUPTION_SOON, DISRUPTION_IMMINENT, TIME_MONOTONIC and bits without a
-    name alone; the rest of it is ignored. ``counter_id`` and ``time_type`` are the page's constants.
+    name alone; the rest of it is ignored. ``counter_id`` and ``time_type`` give the time its meaning; the publisher
+    turns it into what its segment has begun with. ``counter_id`` INVALID says that this machine's counter is not
+    fit; in a whole body it says only that the page tells no time.
     """
 
     __module__ = "vmclock_async"
