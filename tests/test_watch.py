@@ -3,46 +3,43 @@
 That a change of the device wakes takes a real device: see tests/guest.
 """
 
+import errno
 import os
 import socket
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
-from typing import Any
 
 import anyio
-import inotify_simple
+import anyio.to_thread
 import pytest
 
-from vmclock_async._watch import DeviceWatch, InodeWatch
+from vmclock_async import _core
+from vmclock_async._watch import DeviceWatch, InodeWatch, Watch
 
 LONG_S = 30.0
 """A wait that lasts so long has not been woken."""
 
 
-class Opened:
-    """A descriptor, counting how often it is asked for: once a wait."""
+class Opened(FileIO):
+    """An open file that counts how often its descriptor is asked for: once a wait."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        super().__init__(fd)
         self.asked = 0
 
     def fileno(self) -> int:
         self.asked += 1
-        return self._fd
+        return super().fileno()
 
 
 @pytest.fixture
 def opened() -> Iterator[Callable[[int], Opened]]:
     """Makes an ``Opened`` of a descriptor, which is closed when the test ends."""
     with ExitStack() as stack:
-
-        def own(fd: int) -> Opened:
-            stack.callback(os.close, fd)
-            return Opened(fd)
-
-        yield own
+        yield lambda fd: stack.enter_context(Opened(fd))
 
 
 async def wait_often(watch: DeviceWatch) -> None:
@@ -68,10 +65,9 @@ async def test_ready_without_a_change_is_given_up(
 ) -> None:
     """POLLHUP at once and for ever, as the driver says without notifications: three wake-ups, and then by time."""
     device = opened(make())
-    watch = DeviceWatch(device, notifies=True)
+    watch = DeviceWatch(device)
     await wait_often(watch)
     assert device.asked == 3
-    assert not watch.active
     assert watch.polling_because == "the device is ready without a change (POLLHUP)"
 
 
@@ -79,20 +75,20 @@ async def test_ready_without_a_change_is_given_up(
 async def test_descriptor_that_cannot_be_polled_is_given_up(opened: Callable[[int], Opened]) -> None:
     """Before Linux 7.0 epoll refuses the device (EPERM), as it does /dev/zero: one try, and then by time."""
     device = opened(os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC))
-    watch = DeviceWatch(device, notifies=True)
+    watch = DeviceWatch(device)
     await wait_often(watch)
     assert device.asked <= 3  # trio polls what epoll refuses by itself: ready at once, time and again
-    assert not watch.active
     assert watch.polling_because
 
 
 @pytest.mark.anyio
-async def test_page_without_notifications_is_polled_by_time(opened: Callable[[int], Opened]) -> None:
-    """The descriptor is left alone where the page says that there is nothing to wait for."""
-    device = opened(always_ready())
-    watch = DeviceWatch(device, notifies=False)
-    await wait_often(watch)
-    assert device.asked == 0
+async def test_page_without_notifications_is_polled_by_time() -> None:
+    """Each wait lasts for its time where the page says that there is nothing to wait for."""
+    watch = DeviceWatch(None)
+    begun = time.monotonic()
+    for _ in range(3):
+        await watch.wait(0.02)
+    assert time.monotonic() - begun >= 0.055  # uvloop counts in milliseconds
     assert watch.polling_because == "the device has no notifications (NOTIFICATION_PRESENT is clear)"
 
 
@@ -101,7 +97,7 @@ async def test_one_waiter_in_front_wakes_the_others(opened: Callable[[int], Open
     """Any number of tasks wait on one descriptor; when it is ready, all return."""
     fd = os.eventfd(0)
     device = opened(fd)
-    watch = DeviceWatch(device, notifies=True)
+    watch = DeviceWatch(device)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
@@ -113,10 +109,10 @@ async def test_one_waiter_in_front_wakes_the_others(opened: Callable[[int], Open
 
 @pytest.mark.anyio
 async def test_cancelled_waiter_in_front_is_replaced(opened: Callable[[int], Opened]) -> None:
-    """The others are woken when it leaves, and the next wait is on the descriptor again."""
+    """The next of the others takes its place at once, and the descriptor wakes it."""
     fd = os.eventfd(0)
     device = opened(fd)
-    watch = DeviceWatch(device, notifies=True)
+    watch = DeviceWatch(device)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             front = anyio.CancelScope()
@@ -130,64 +126,59 @@ async def test_cancelled_waiter_in_front_is_replaced(opened: Callable[[int], Ope
             tasks.start_soon(watch.wait, LONG_S)
             await anyio.wait_all_tasks_blocked()
             front.cancel()
-        os.eventfd_write(fd, 1)
-        await watch.wait(LONG_S)
+            await anyio.wait_all_tasks_blocked()
+            os.eventfd_write(fd, 1)
     assert device.asked == 2
 
 
 @pytest.mark.anyio
-async def test_closing_wakes_the_waiters(opened: Callable[[int], Opened]) -> None:
-    """A reader that is closed leaves nobody waiting."""
-    watch = DeviceWatch(opened(os.eventfd(0)), notifies=True)
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as tasks:
-
-            async def wait() -> None:
-                with pytest.raises(anyio.ClosedResourceError):
-                    await watch.wait(LONG_S)
-
-            tasks.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
-            watch.close()
+@pytest.mark.parametrize("kind", ["device", "file", "polled"])
+async def test_closing_wakes_the_waiters(kind: str, opened: Callable[[int], Opened], tmp_path: Path) -> None:
+    """A watch that is closed leaves nobody waiting, in front or not, nor any descriptor, and ends every later wait."""
+    before = len(os.listdir("/proc/self/fd"))
+    with (tmp_path / "file").open("w") as file:
+        watch: Watch = DeviceWatch(opened(os.eventfd(0)) if kind == "device" else None)
+        if kind == "file":
+            watch = InodeWatch(file.fileno())
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(watch.wait, LONG_S)
+                await anyio.wait_all_tasks_blocked()
+                watch.close()
+            if kind != "polled":
+                await watch.wait(LONG_S)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.anyio
-async def test_closing_wakes_while_the_next_file_is_being_watched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thread is at work on the watch: the waiter does not wait for it, and it gives the descriptor back."""
-    reached, go_on = threading.Event(), threading.Event()
+async def test_woken_from_another_thread_though_nothing_changed(tmp_path: Path) -> None:
+    """As a reader does that goes over to another file: every waiter looks again, in the thread of its own loop."""
+    with (tmp_path / "file").open("w") as file, anyio.fail_after(5):
+        watch = InodeWatch(file.fileno())
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(watch.wait, LONG_S)
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(watch.wake_from_anywhere)
+        watch.close()
 
-    rm_watch = inotify_simple.INotify.rm_watch
 
-    def slow_rm_watch(inotify: Any, descriptor: int) -> None:
-        reached.set()
-        go_on.wait(5)
-        rm_watch(inotify, descriptor)
-
-    monkeypatch.setattr(inotify_simple.INotify, "rm_watch", slow_rm_watch)
-    watch = InodeWatch()
-    outcomes: list[str] = []
-
-    async def wait() -> None:
-        try:
-            await watch.wait(LONG_S)
-        except anyio.ClosedResourceError:
-            outcomes.append("closed")
-
-    with (tmp_path / "first").open("w") as first, (tmp_path / "second").open("w") as second:
-        before = len(os.listdir("/proc/self/fd"))
-        await watch.follow(first.fileno(), 0)
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(wait)
-                await anyio.wait_all_tasks_blocked()
-                tasks.start_soon(watch.follow, second.fileno(), 1)
-                while not reached.is_set():
-                    await anyio.sleep(0.001)
-                watch.close()
-                while not outcomes:
-                    await anyio.sleep(0.001)
-                go_on.set()
-        assert outcomes == ["closed"]
-        assert len(os.listdir("/proc/self/fd")) == before
+@pytest.mark.parametrize("state", ["closed", "removed"])
+def test_core_says_what_is_wrong_with_a_watch(state: str, tmp_path: Path) -> None:
+    """Each error has its errno, and leaves no descriptor behind."""
+    before = len(os.listdir("/proc/self/fd"))
+    with (tmp_path / "file").open("w") as file:
+        with FileIO(_core.inotify_watch(file.fileno())[0]) as instance:
+            if state == "removed":
+                _core.inotify_unwatch(instance, 1)
+                with pytest.raises(OSError, match="inotify_rm_watch") as caught:
+                    _core.inotify_unwatch(instance, 1)
+                assert caught.value.errno == errno.EINVAL
+        if state == "closed":
+            with pytest.raises(ValueError, match="closed"):
+                _core.inotify_unwatch(instance, 1)
+            with pytest.raises(OSError, match="inotify_add_watch") as caught:
+                _core.inotify_watch(10_000)
+            assert caught.value.errno == errno.ENOENT
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -4,6 +4,7 @@
 #include "_core_clock.h"
 #include "_core_descriptor.h"
 #include "_core_counter.h"
+#include "_core_inotify.h"
 #include "_core_interval.h"
 #include "_core_page.h"
 
@@ -12,6 +13,8 @@ static PyMethodDef core_methods[] = {
     {"checked_counter", core_checked_counter, METH_NOARGS, "The same, once the kernel says that it may be read."},
     {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},
     {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
+    {"inotify_unwatch", core_inotify_unwatch, METH_VARARGS, "End a watch, which is an event of its own."},
+    {"inotify_watch", core_inotify_watch, METH_O, "A new inotify instance that watches one file, and the watch."},
     {"reckon", core_reckon, METH_VARARGS, "What now() makes of a copy of a page and a counter value."},
     {"tsc_is_invariant", core_tsc_is_invariant, METH_NOARGS, "Whether the processor says that its TSC is invariant."},
     {NULL, NULL, 0, NULL},

@@ -8,6 +8,8 @@ No function here waits for another process. One that touches the mapping counts 
 import datetime
 from typing import Any, Final, final
 
+from _typeshed import HasFileno
+
 from vmclock_async.abi import ClockStatus
 from vmclock_async.intervals import Order
 
@@ -51,6 +53,24 @@ def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
 
 def close_private(fd: int, /) -> None:
     """Close a descriptor of ``open_private()``; does nothing where it is closed, as in the child of a fork."""
+
+def inotify_watch(fd: int, /) -> tuple[int, int]:
+    """A new inotify instance (non-blocking, close-on-exec; the caller's to close), and its watch on the file at *fd*.
+
+    It becomes readable when the file's times, link count or content change by a system call, when it moves, and when it
+    is deleted; a store through a mapping changes nothing of these. Does not wait.
+
+    Raises:
+        OSError: there is no instance or watch left for this user (EMFILE, ENOSPC), or there is no /proc.
+    """
+
+def inotify_unwatch(instance: HasFileno, watch: int, /) -> None:
+    """End *watch* of *instance*, which becomes readable by that (IN_IGNORED). May be called from any thread.
+
+    Raises:
+        OSError: there is no such watch any more (EINVAL): the file was deleted.
+        ValueError: *instance* is closed.
+    """
 
 @final
 class Page:
@@ -121,12 +141,15 @@ class Page:
     def wake(self) -> None:
         """Set the file's times to now (futimens), which raises IN_ATTRIB for readers that watch it.
 
+        Where that is not permitted, to a process that gave up its privileges after opening, it writes the first byte of
+        the magic once more: that sets the times, too, and raises IN_MODIFY.
+
         The first call does so itself. Later ones leave it to a thread of the core's, which is in no list of Python's:
         for the caller they cost the same however many readers there are. ``close()`` waits for what is due, and ends
         the thread.
 
         Raises:
-            OSError: futimens failed, in this call or since the last.
+            OSError: neither could be done, in this call or since the last.
             ValueError: a read-only page.
         """
 

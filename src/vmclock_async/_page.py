@@ -94,6 +94,8 @@ class Mapped(NamedTuple):
     is_device: bool
     notifies: bool
     """Whether it has NOTIFICATION_PRESENT, which in a regular file means nothing."""
+    successor: dict[str, "Mapped"]
+    """Empty, or what the reader mapped after it, under "is"."""
     opened: int = 0
     """How many the reader had mapped before it."""
 
@@ -124,7 +126,8 @@ def map_page(path: str) -> Mapped:
             raise SegmentMalformedError(path, f"is {kind}, not a segment")
         # One pread: a second read() of the device gives nothing, and lseek() fails there.
         head = os.pread(fd, abi.MAX_SIZE, 0)
-        check_page(path, head, len(head) if kind else status.st_size)
+        # The size is asked after the bytes: a file that is being made, or grown, has by then the size that they say.
+        check_page(path, head, len(head) if kind else os.fstat(fd).st_size)
         flags = abi.unpack_body(head, abi.BODY_OFFSET)["flags"]
         return Mapped(
             page=_core.Page(fd),
@@ -132,6 +135,7 @@ def map_page(path: str) -> Mapped:
             checked=head[:CHECKED_BYTES],
             is_device=kind is not None,
             notifies=bool(flags & abi.Flags.NOTIFICATION_PRESENT),
+            successor={},
         )
     except TimeoutError as exc:  # what the device's driver says of a page that stayed odd for 100 ms
         page = _core.Page(fd)

@@ -18,6 +18,7 @@ from io import FileIO
 from typing import TYPE_CHECKING, Final, final
 
 import anyio
+import anyio.lowlevel
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, TimerHandle
@@ -34,6 +35,15 @@ def _asyncio_loop() -> "AbstractEventLoop | None":
     except RuntimeError:  # no loop of its runs here
         return None
     return task.get_loop() if task else None  # none: trio, as a guest in asyncio's loop
+
+
+def event_loop() -> object:
+    """The event loop of the task that asks, as an object that lives no longer and can be weakly referred to."""
+    loop = _asyncio_loop()
+    if loop is not None:  # asked first, because that takes half the time
+        return loop
+    token = anyio.lowlevel.current_token()
+    return getattr(token, "native_token", token)  # before anyio 4.11 it is the native one
 
 
 @final
@@ -60,8 +70,10 @@ class Readable:
         """Whether it was readable within *timeout* seconds.
 
         Raises:
-            anyio.ClosedResourceError: it was closed meanwhile.
+            anyio.ClosedResourceError: it was closed, before or meanwhile.
         """
+        if self._closing:
+            raise anyio.ClosedResourceError
         loop = _asyncio_loop()
         if loop is None:
             return await self._wait_by_anyio(timeout)
@@ -114,6 +126,8 @@ class Readable:
         try:
             with anyio.move_on_after(timeout):
                 await anyio.wait_readable(self._file)
+                if self._closing:  # in the same turn
+                    raise anyio.ClosedResourceError
                 os.read(self._file.fileno(), _BYTES)
                 self._on_readable()
                 return True
@@ -138,3 +152,8 @@ class Readable:
         self._closing = True
         if self._loop is None:
             self._file.close()
+
+    def abandon(self) -> None:
+        """Close the file though a task waits: it is the parent's of this fork, or its event loop is closed."""
+        self._closing = True
+        self._file.close()

@@ -1,9 +1,13 @@
 """The readers' side of a segment: looking, and waiting for a change. Invariants: segment.py."""
 
+import logging
 import os
+import threading
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from typing import Final, Self, final
 
 import anyio
@@ -14,11 +18,14 @@ from vmclock_async import _core, abi
 from vmclock_async._belonging import OfThisProcess
 from vmclock_async._boot import of_this_boot
 from vmclock_async._page import CHECKED_BYTES, Mapped, absolute, check_page, map_page
-from vmclock_async._watch import DeviceWatch, InodeWatch
+from vmclock_async._readable import event_loop
+from vmclock_async._watch import DeviceWatch, InodeWatch, Watch
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
 __all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_error")
+
+_log: Final = logging.getLogger("vmclock_async.segment")
 
 UNSTABLE_S: Final = 0.1
 """How long a commit is waited for that is in progress, as the Linux driver does."""
@@ -51,9 +58,38 @@ class SegmentReaderStatistics:
     reopened: int
     """Times that the path led to another file, which was opened instead."""
     watching: bool
-    """Whether inotify, or the device itself, wakes the waiters; if not, they poll."""
+    """Whether inotify, or the device itself, wakes the waiters, of every event loop; if not, they poll."""
     polling_because: str | None
     """Why nothing wakes them; None where something does, or nobody has waited."""
+
+
+class _Followed:
+    """A mapped page, and what wakes those who wait for a change of it in one event loop."""
+
+    __slots__ = ("mapped", "watch")
+
+    def __init__(self, mapped: Mapped) -> None:
+        self.mapped: Final = mapped
+        self.watch: Final[Watch] = (
+            DeviceWatch(_own_device(mapped)) if mapped.is_device else InodeWatch(mapped.page.fileno())
+        )
+
+
+def _own_device(mapped: Mapped) -> FileIO | None:
+    """An open device beside the one that is mapped, if it notifies; what was last read() is noted on the open file."""
+    if not mapped.notifies:
+        return None
+    fd = mapped.page.fileno()
+    try:
+        return FileIO(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError:  # not permitted any more: then it is shared by the event loops, and one of them polls
+        return FileIO(os.dup(fd))
+
+
+def _unfollow(reader: "SegmentReader | None", key: "weakref.ref[object]") -> None:
+    """As the method; called when an event loop is gone."""
+    if reader is not None:
+        reader._unfollow(key)
 
 
 @final
@@ -73,17 +109,16 @@ class SegmentReader(OfThisProcess):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: Final = absolute(path)
-        self._inode_watch: Final = InodeWatch()
         self._waits = 0
         self._closed = False
         self._unpacked: tuple[bytes, Snapshot] | None = None
-        self._take(map_page(self.path))
-
-    def _take(self, mapped: Mapped) -> None:
-        self._mapped = mapped
-        self._watch: InodeWatch | DeviceWatch = self._inode_watch
-        if mapped.is_device:
-            self._watch = DeviceWatch(mapped.page, notifies=mapped.notifies)
+        self._mapped = map_page(self.path)
+        self._pid = os.getpid()
+        self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
+        """By event loop."""
+        self._calls: Final[dict[int, int]] = {}
+        """By thread: how many calls of wait_changed() are in progress."""
+        self._says_polling = True
 
     def snapshot(self) -> Snapshot:
         """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
@@ -157,11 +192,13 @@ class SegmentReader(OfThisProcess):
 
         A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot
         returned whatever its number. A commit that a dead writer left half done is waited out, until another
-        writer repairs it. Any number of tasks of one event loop may wait.
+        writer repairs it. Any number of tasks may wait, of several event loops in several threads, too: each loop has a
+        watch of its own, and so has the child of a fork.
 
         Args:
-            seq_count: the number last seen, or the snapshot. A snapshot says of which file the number is; where
-                several tasks wait, one may have opened a new file while another was busy.
+            seq_count: the number last seen, or the snapshot. With a snapshot the whole page is compared: another
+                program's writer may begin again at the same number in the same file. A snapshot also says of which file
+                the number is; where several tasks wait, one may have opened a new file while another was busy.
             poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify), and
                 so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not. While there is no segment
                 at the path it looks every 50 ms at least.
@@ -173,46 +210,85 @@ class SegmentReader(OfThisProcess):
         if not poll_interval > 0:
             raise ValueError(f"poll_interval must be positive, not {poll_interval}")
         await anyio.lowlevel.checkpoint()
-        if isinstance(seq_count, Snapshot):
-            seen = seq_count.opened, seq_count.seq_count
-        else:
-            seen = self._mapped.opened, seq_count
-        while True:
-            # Watch first and look second, or a commit between the two would wake nobody.
-            if self._inode_watch.watched != self._mapped.opened:
-                await self._follow()
-            snapshot, timeout = self._changed_from(seen), poll_interval
-            if snapshot is None and self.is_replaced():
-                # What begins there wakes nobody: the watch is on the file before.
-                timeout = min(poll_interval, _AWAY_S)
-                await self._reopen()
-                # No await between opening another file and giving what is in it: a cancellation there would lose it.
-                snapshot = self._changed_from(seen)
-            if snapshot is not None:
-                return snapshot
-            self._waits += 1
-            try:
-                await self._watch.wait(timeout)
-            except anyio.ClosedResourceError as exc:
-                raise self._closed_error() from exc
+        seen = seq_count if isinstance(seq_count, Snapshot) else (self._mapped.opened, seq_count)
+        loop = event_loop()
+        self._leave_to_parent()
+        thread = threading.get_ident()
+        self._calls[thread] = self._calls.get(thread, 0) + 1
+        try:
+            while True:
+                snapshot, timeout = self._changed_from(seen), poll_interval
+                if snapshot is not None:
+                    return snapshot
+                followed = self._followed.get(weakref.ref(loop))
+                if followed is None or followed.mapped is not self._mapped:
+                    followed = self._follow(loop)
+                    # A commit before the watch was set has woken nobody.
+                    snapshot = self._changed_from(seen)
+                if snapshot is None and self.is_replaced():
+                    # What begins there wakes nobody: the watch is on the file before.
+                    timeout = min(poll_interval, _AWAY_S)
+                    await self._reopen()
+                    # No await between opening another file and giving what is in it: cancelled there, it were lost.
+                    snapshot = self._changed_from(seen)
+                if snapshot is not None:
+                    return snapshot
+                self._waits += 1
+                await followed.watch.wait(timeout)
+        finally:
+            self._calls[thread] -= 1
+            if not self._calls[thread]:
+                del self._calls[thread]
 
     def statistics(self) -> SegmentReaderStatistics:
         """How this reader has been waiting so far."""
+        self._leave_to_parent()
+        reasons = [followed.watch.polling_because for followed in list(self._followed.values())]
         return SegmentReaderStatistics(
             waits=self._waits,
             reopened=self._mapped.opened,
-            watching=self._watch.active,
-            polling_because=self._watch.polling_because,
+            watching=bool(reasons) and not any(reasons),
+            polling_because=next(filter(None, reasons), None),
         )
 
-    async def _follow(self) -> None:
-        mapped = self._mapped  # held until the watch is set: another task may open another file meanwhile
+    def _follow(self, loop: object) -> _Followed:
+        """Begin to watch the page that is mapped now, for the tasks of *loop*, which is that of the caller."""
         try:
-            fd = mapped.page.fileno()
+            followed = _Followed(self._mapped)
         except ValueError as exc:
             raise self._closed_error() from exc
-        if not mapped.is_device:
-            await self._inode_watch.follow(fd, mapped.opened)
+        reader = weakref.ref(self)
+        key = weakref.ref(loop, lambda key: _unfollow(reader(), key))
+        self._unfollow(key)
+        self._followed[key] = followed
+        reason = followed.watch.polling_because
+        if reason is not None and self._says_polling:
+            self._says_polling = False
+            level = logging.INFO if followed.mapped.is_device else logging.WARNING
+            _log.log(level, "%s: a waiting reader looks for changes at intervals (%s)", self.path, reason)
+        return followed
+
+    def _unfollow(self, key: "weakref.ref[object]") -> None:
+        """Give back what wakes the tasks of an event loop; they look again.
+
+        The loop is that of the caller, or none of its tasks waits.
+        """
+        self._leave_to_parent()
+        followed = self._followed.pop(key, None)
+        if followed is not None:
+            is_closed = getattr(key(), "is_closed", None)  # asyncio's: a task that waits there is never resumed
+            if is_closed is not None and is_closed():
+                followed.watch.abandon()
+            else:
+                followed.watch.close()
+
+    def _leave_to_parent(self) -> None:
+        """In the child of a fork: leave alone what the parent waits for, and begin without."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._calls.clear()
+            while self._followed:
+                self._followed.popitem()[1].watch.abandon()
 
     def _attempt(self) -> tuple[Snapshot, int | None] | None:
         """One bounded try at a whole copy; checked again, because whoever writes the page may change it all.
@@ -236,15 +312,19 @@ class SegmentReader(OfThisProcess):
             self._unpacked = unpacked = copy, snapshot
         return unpacked[1], counter
 
-    def _changed_from(self, seen: tuple[int, int]) -> Snapshot | None:
-        """The page, if it can be read and is not what was *seen*: `opened` and `seq_count`."""
+    def _changed_from(self, seen: "Snapshot | tuple[int, int]") -> Snapshot | None:
+        """The page, if it can be read and is not what was *seen*: a snapshot, or `opened` and `seq_count`."""
         try:
             sample = self._attempt()
         except SegmentNotInitializedError:
             return None  # a cold start in place: the first commit is still to come
-        if sample is None or (sample[0].opened, sample[0].seq_count) == seen:
+        if sample is None:
             return None
-        return sample[0]
+        snapshot = sample[0]
+        if isinstance(seen, Snapshot):
+            # All of it: another writer's cold start keeps the inode, and may begin with the number that was there.
+            return None if snapshot is seen or snapshot == seen else snapshot
+        return None if (snapshot.opened, snapshot.seq_count) == seen else snapshot
 
     @property
     def page(self) -> _core.Page:
@@ -280,11 +360,18 @@ class SegmentReader(OfThisProcess):
         return True
 
     def _go_over_to(self, mapped: Mapped) -> None:
-        if self._closed or mapped.identity == self._mapped.identity:  # or another task, or thread, was first
+        self._leave_to_parent()
+        before = self._mapped
+        if mapped.identity != before.identity:
+            # One of the threads that come here at once is the first, and all go over to what it has opened.
+            after = before.successor.setdefault("is", mapped._replace(opened=before.opened + 1))
+            if self._mapped is before:
+                # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
+                self._mapped = after
+                for followed in list(self._followed.values()):
+                    followed.watch.wake_from_anywhere()
+        if self._mapped.page is not mapped.page or self._closed:
             mapped.page.close()
-        else:
-            # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
-            self._take(mapped._replace(opened=self._mapped.opened + 1))
 
     def _closed_error(self) -> SegmentError:
         return SegmentError(self.path, "the reader is closed")
@@ -295,10 +382,13 @@ class SegmentReader(OfThisProcess):
         Raises:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
-        self._watch.close()
-        self._inode_watch.close()
+        self._leave_to_parent()
+        if any(thread != threading.get_ident() for thread in list(self._calls)):
+            raise RuntimeError("tasks are waiting in another thread; close it there")
         self._closed = True
         self._mapped.page.close()
+        for key in list(self._followed):
+            self._unfollow(key)
 
     def __enter__(self) -> Self:
         return self

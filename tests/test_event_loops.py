@@ -1,0 +1,241 @@
+"""One reader, or one clock, in several event loops: in threads side by side, one after the other, and across a fork.
+
+The poll interval is so long that only a watch of its own can have woken a loop in time.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from vmclock_async import Clock, ClockStatus, SegmentReader, SegmentWriter, VMClockBody
+from vmclock_async.errors import SegmentError
+from vmclock_async.events import StatusChanged
+
+NEVER_S = 3600.0
+BOUND_S = 20.0
+LOOPS: dict[str, dict[str, Any]] = {
+    "asyncio": {"backend": "asyncio"},
+    "debug": {"backend": "asyncio", "backend_options": {"debug": True}},
+    "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
+    "trio": {"backend": "trio"},
+}
+
+
+@pytest.fixture
+def writer(segment_path: Path) -> Iterator[SegmentWriter]:
+    """A writer that has committed once: seq_count is 2."""
+    with SegmentWriter(segment_path) as opened:
+        opened.write(VMClockBody(disruption_marker=1))
+        yield opened
+
+
+class Side:
+    """An event loop in a thread of its own, that of *how*, in which one task does *call*."""
+
+    def __init__(self, how: str, call: Callable[[], Awaitable[object]]) -> None:
+        self.result: object = None
+        self._call = call
+        self._thread = threading.Thread(target=lambda: anyio.run(self._main, **LOOPS[how]))
+        self._thread.start()
+
+    async def _main(self) -> None:
+        with anyio.move_on_after(BOUND_S):
+            try:
+                self.result = await self._call()
+            except Exception as exc:
+                self.result = exc
+
+    def ended(self) -> object:
+        """What the call returned, or raised; None where it did not end."""
+        self._thread.join()
+        return self.result
+
+
+def until(reached: Callable[[], bool]) -> None:
+    """Return once *reached*."""
+    give_up = threading.Event()
+    timer = threading.Timer(BOUND_S, give_up.set)
+    timer.start()
+    while not reached():
+        assert not give_up.wait(0.001), "it did not come"
+    timer.cancel()
+
+
+@pytest.mark.parametrize("second", LOOPS)
+@pytest.mark.parametrize("first", LOOPS)
+def test_each_loop_is_woken_by_a_watch_of_its_own(writer: SegmentWriter, first: str, second: str) -> None:
+    """Two threads wait on one reader, each in its loop: each commit wakes both, time and again."""
+
+    async def follow(reader: SegmentReader) -> list[int]:
+        numbers = [2]
+        while numbers[-1] < 8:
+            numbers.append((await reader.wait_changed(numbers[-1], poll_interval=NEVER_S)).seq_count)
+        return numbers
+
+    with SegmentReader(writer.path) as reader:
+        sides = [Side(how, partial(follow, reader)) for how in (first, second)]
+        for turn in (1, 2, 3):
+            until(lambda waits=2 * turn: reader.statistics().waits >= waits)  # type: ignore[misc]
+            assert reader.statistics().watching
+            writer.write(VMClockBody(counter_value=turn))
+        assert [side.ended() for side in sides] == [[2, 4, 6, 8]] * 2
+
+
+@pytest.mark.parametrize("second", ["debug", "trio"])
+@pytest.mark.parametrize("first", ["debug", "uvloop"])
+def test_each_loop_waits_for_a_clock(writer: SegmentWriter, first: str, second: str) -> None:
+    """Events, and a wait for a status, of one clock in two threads."""
+
+    async def events(clock: Clock) -> object:
+        async with clock.events() as events:
+            return await events.receive()
+
+    with Clock(writer.path, fence=None) as clock:
+        sides = [
+            Side(first, partial(events, clock)),
+            Side(second, partial(clock.wait_status, ClockStatus.UNRELIABLE)),
+        ]
+        until(lambda: clock._reader.statistics().waits >= 2)
+        writer.write(VMClockBody(disruption_marker=1, clock_status=ClockStatus.UNRELIABLE))
+        event, snapshot = (side.ended() for side in sides)
+    assert isinstance(event, StatusChanged)
+    assert snapshot == event.snapshot
+
+
+@pytest.mark.parametrize("second", LOOPS)
+@pytest.mark.parametrize("first", ["debug", "uvloop", "trio"])
+def test_a_replacement_that_one_loop_finds_wakes_the_other(segment_path: Path, first: str, second: str) -> None:
+    """The path leads to another file without any event of the file before, because a directory was renamed."""
+    for name, number in (("before", 1), ("after", 2)):
+        with SegmentWriter(segment_path.parent / name / "shm0") as writer:
+            writer.write(VMClockBody(counter_value=number))
+    link = segment_path.parent / "link"
+    link.symlink_to("before")
+
+    with SegmentReader(link / "shm0") as reader:
+        seen = reader.snapshot()
+        patient = Side(first, partial(reader.wait_changed, seen, poll_interval=NEVER_S))
+        until(lambda: reader.statistics().waits >= 1)
+        (segment_path.parent / "new").symlink_to("after")
+        (segment_path.parent / "new").rename(link)
+        hasty = Side(second, partial(reader.wait_changed, seen, poll_interval=0.01))
+        snapshots = [hasty.ended(), patient.ended()]
+        assert reader.statistics().reopened == 1
+    assert snapshots[0] is not None
+    assert snapshots[0] == snapshots[1]
+
+
+def test_closing_in_one_thread_while_another_loop_waits_is_refused(writer: SegmentWriter) -> None:
+    """Nothing is closed, and who waits is woken as ever; once nobody waits, any thread may close."""
+    reader = SegmentReader(writer.path)
+    before = len(os.listdir("/proc/self/fd"))
+    side = Side("debug", partial(reader.wait_changed, 2, poll_interval=NEVER_S))
+    until(lambda: reader.statistics().waits >= 1)
+    with pytest.raises(RuntimeError, match="tasks are waiting in another thread"):
+        reader.close()
+    writer.write(VMClockBody(disruption_marker=2))
+    assert getattr(side.ended(), "seq_count", None) == 4
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) < before
+    with pytest.raises(SegmentError, match="the reader is closed"):
+        reader.snapshot()
+
+
+def test_a_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
+    """A program may run one loop after another on one reader, more of them than a user has inotify instances."""
+
+    async def wait(reader: SegmentReader) -> None:
+        with anyio.move_on_after(0.001):
+            await reader.wait_changed(2, poll_interval=NEVER_S)
+
+    with SegmentReader(writer.path) as reader:
+        for _ in range(150):
+            asyncio.run(wait(reader))
+        assert reader.statistics().polling_because is None
+        watches = [
+            os.readlink(f"/proc/self/fd/{fd}")
+            for fd in os.listdir("/proc/self/fd")
+            if Path(f"/proc/self/fd/{fd}").is_symlink()
+        ]
+        assert watches.count("anon_inode:inotify") <= 1
+
+
+FORK_SCRIPT = """
+import asyncio, os, sys, warnings
+import anyio
+from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from 3.12 on
+reader, writer = SegmentReader(sys.argv[1]), SegmentWriter(sys.argv[1])
+how = sys.argv[2]
+loop = asyncio.new_event_loop() if how == "same" else None
+
+def run(call, *args):
+    if loop:
+        return loop.run_until_complete(call(*args))
+    return anyio.run(call, *args, backend="trio" if how == "trio" else "asyncio")
+
+async def follow(number, tell):
+    with anyio.fail_after(20):
+        waits = reader.statistics().waits
+        async def told():
+            while reader.statistics().waits == waits:
+                await anyio.sleep(0.001)
+            os.write(tell, b".")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(told)
+            snapshot = await reader.wait_changed(number, poll_interval=3600)
+        assert reader.statistics().watching, reader.statistics()
+        return snapshot.seq_count
+
+async def give_up():
+    with anyio.move_on_after(0.01):
+        await reader.wait_changed(2, poll_interval=3600)
+
+run(give_up)
+assert reader.statistics().watching or not loop  # a loop that is gone has no watch
+told, tell = os.pipe()
+children = []
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        assert not reader.statistics().watching  # nobody has waited in this process
+        os._exit(0 if run(follow, 2, tell) == 4 else 1)
+    children.append(child)
+    os.read(told, 1)
+writer.write(VMClockBody(counter_value=1))  # the children wait, and the parent has waited
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+child = os.fork()
+if not child:
+    reader.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+
+async def both():  # what the child closed was its own
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.wait_changed, 4)
+            await anyio.sleep(0.01)
+            writer.write(VMClockBody(counter_value=2))
+    return (await reader.wait_changed(4)).seq_count
+
+assert run(both) == 6
+if loop:
+    loop.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["same", "asyncio", "trio"])
+def test_the_child_of_a_fork_has_a_watch_of_its_own(
+    writer: SegmentWriter, run_script: Callable[..., str], how: str
+) -> None:
+    """Though the parent had waited: the child is woken by inotify, and takes nothing that the parent waits for."""
+    writer.close()
+    run_script(FORK_SCRIPT, writer.path, how)
