@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vmclock_async import SegmentReader
+
 PLAYED = """
 import ctypes, errno, os, sys, threading, time
 from pathlib import Path
@@ -127,14 +129,14 @@ def test_what_the_thread_could_not_do_the_next_commit_tells(play: Play) -> None:
     """Each failure once, with its errno; the commits are there all the same."""
     play("""
         writer.write(body)
-        played("refused_errno").value = errno.EPERM
+        played("refused_errno").value = errno.EROFS
         writer.write(body)
 
         def is_told():
             try:
                 writer.write(body)
             except SegmentError as exc:
-                told = f"committed {writer.seq_count}, but cannot wake readers (Operation not permitted)"
+                told = f"committed {writer.seq_count}, but cannot wake readers (Read-only file system)"
                 assert told in str(exc), exc
                 return True
 
@@ -231,3 +233,49 @@ def test_a_fork_leaves_the_thread_to_the_parent(play: Play) -> None:
         eventually(lambda: played("calls").value > calls)
         writer.close()
     """)
+
+
+@pytest.mark.parametrize("refusal", ["EACCES", "EPERM"])
+def test_a_writer_that_may_not_set_times_wakes_all_the_same(play: Play, refusal: str) -> None:
+    """A reader hears of each commit by inotify, the file's mtime says when that was, and no byte is another."""
+    play(f"""
+        import anyio
+        from vmclock_async import SegmentReader
+
+        writer.write(body)
+        played("refused_always_errno").value = errno.{refusal}
+
+        async def follow(reader):
+            for number in range(1, 6):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(lambda: reader.wait_changed(writer.seq_count, poll_interval=3600))
+                    while reader.statistics().waits < number:
+                        await anyio.sleep(0.001)
+                    os.utime(sys.argv[1], (1, 1))
+                    writer.write(VMClockBody(counter_value=number))
+                    eventually(lambda: os.stat(sys.argv[1]).st_mtime > 1)
+                assert Path(sys.argv[1]).read_bytes()[:8] == b"VCLK" + bytes([104, 0, 0, 0])
+                assert reader.snapshot().body.counter_value == number
+
+        with SegmentReader(sys.argv[1]) as reader:
+            anyio.run(follow, reader)
+        assert played("calls").value >= 6
+    """)
+
+
+DROPPED_SCRIPT = """
+writer = SegmentWriter(sys.argv[1])
+become_nobody()
+for number in range(1, 6):
+    writer.write(VMClockBody(counter_value=number))
+writer.close()
+"""
+
+
+def test_a_writer_may_give_up_its_privileges_after_opening(
+    run_script: Callable[..., str], segment_path: Path
+) -> None:
+    """Commits go on as a user who could not open the segment; to who has no privileges nothing changes."""
+    run_script(DROPPED_SCRIPT, segment_path, unprivileged=True)
+    with SegmentReader(segment_path) as reader:
+        assert reader.snapshot().body.counter_value == 5
