@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -193,6 +194,77 @@ def test_readers_follow_links(segment_path: Path, make_page: MakePage) -> None:
     segment_path.symlink_to(target)
     with SegmentReader(segment_path) as reader:
         assert reader.snapshot().inode == target.stat().st_ino
+
+
+def made_by_us(path: Path) -> None:
+    """A new segment, and its first commit."""
+    with SegmentWriter(path, size=112) as writer:
+        writer.write(BODY)
+
+
+def made_elsewhere(path: Path) -> None:
+    """What ClockBound's writer does where nothing usable is: cut, lay out with version 0, commit."""
+    restart_of_clockbound(path, struct.pack("<IIHBBI", 0x4B4C4356, 104, 0, 0, 0, 0), PACKED)
+
+
+def restart_of_clockbound(path: Path, header: bytes, body: bytes) -> None:
+    """Its cold start, in the same file: cut, lay out by one write, then commit as seq_count 2."""
+    with path.open("wb", buffering=0) as file:
+        file.write(header + bytes(88))
+    with path.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), body, 16)
+        os.pwrite(file.fileno(), struct.pack("<HBBI", 1, *header[10:12], 2), 8)
+
+
+CALLS_OF_OPENING = ("open", "fstat", "pread", "fstat")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("call", range(len(CALLS_OF_OPENING)))
+@pytest.mark.parametrize("made", [made_by_us, made_elsewhere])
+@pytest.mark.parametrize("begun", ["nothing", "empty", "104 bytes"])
+def test_a_segment_may_be_made_or_grown_while_it_is_opened(
+    segment_path: Path,
+    make_page: MakePage,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: str,
+    made: Callable[[Path], None],
+    call: int,
+    late: bool,
+) -> None:
+    """Whichever of the reader's system calls the writer comes before or after: it is not there yet, or it is whole."""
+    if begun != "nothing":
+        segment_path.write_bytes(make_page() if begun == "104 bytes" else b"")
+    calls: list[str] = []
+    real = {name: getattr(os, name) for name in CALLS_OF_OPENING}
+
+    def interposed(name: str, *args: object) -> object:
+        calls.append(name)
+        if len(calls) != call + 1:
+            return real[name](*args)
+        monkeypatch.undo()  # so that the writer's own calls are not counted
+        try:
+            if not late:
+                made(segment_path)
+            return real[name](*args)
+        finally:
+            if late:
+                made(segment_path)
+            for each in real:
+                monkeypatch.setattr(os, each, partial(interposed, each))
+
+    for name in real:
+        monkeypatch.setattr(os, name, partial(interposed, name))
+    try:
+        reader = SegmentReader(segment_path)
+    except SegmentNotInitializedError:
+        assert begun != "104 bytes"
+    else:
+        assert reader.snapshot().body == (BODY if len(calls) > call else VMClockBody())
+        assert len(calls) <= len(CALLS_OF_OPENING), "there are more places to come between"
+        reader.close()
+    finally:
+        monkeypatch.undo()
 
 
 # Snapshots.
@@ -439,6 +511,40 @@ async def test_another_number_returns_without_waiting(writer: SegmentWriter) -> 
         for seen in (0, 4, 3, 0xFFFFFFFE):
             assert (await reader.wait_changed(seen, poll_interval=NEVER_S)).seq_count == 2
         assert reader.statistics().waits == 0
+
+
+@pytest.mark.anyio
+async def test_what_is_there_already_needs_no_watch(writer: SegmentWriter) -> None:
+    """A commit that came before the wait is returned without a watch, a thread or a descriptor."""
+    with SegmentReader(writer.path) as reader:
+        before, threads = open_descriptors(), threading.active_count()
+        await reader.wait_changed(0, poll_interval=NEVER_S)
+        assert (open_descriptors(), threading.active_count()) == (before, threads)
+        assert not reader.statistics().watching
+
+
+NO_PROGRAM_SCRIPT = """
+import sys
+import anyio
+from vmclock_async import SegmentReader
+
+def audit(event, args):
+    assert event not in ("subprocess.Popen", "os.exec", "os.posix_spawn", "tempfile.mkstemp"), event
+
+async def main(path):
+    with SegmentReader(path) as reader:
+        sys.addaudithook(audit)
+        with anyio.move_on_after(0.01):
+            await reader.wait_changed(reader.seq_count)
+        print(reader.statistics().watching)
+
+anyio.run(main, sys.argv[1])
+"""
+
+
+def test_no_program_is_run_to_watch(run_script: RunScript, writer: SegmentWriter) -> None:
+    """inotify is the loaded C library's: a root that is read-only, without ldconfig, compiler and /tmp, is enough."""
+    assert run_script(NO_PROGRAM_SCRIPT, writer.path) == "True\n"
 
 
 @pytest.mark.anyio
@@ -845,7 +951,12 @@ async def test_closing_while_the_watch_is_set_up_ends_the_wait(writer: SegmentWr
 
 
 NO_WATCH_SCRIPT = """
-import anyio, anyio.to_thread, inotify_simple
+import anyio, anyio.to_thread, inotify_simple, logging
+
+logged = []
+handler = logging.Handler()
+handler.emit = lambda record: logged.append([record.levelname, record.getMessage()])
+logging.getLogger("vmclock_async").addHandler(handler)
 
 async def main(path):
     with SegmentWriter(path) as writer, SegmentReader(path) as reader, anyio.fail_after(10):
@@ -860,7 +971,7 @@ async def main(path):
             assert seen == []
             writer.write(VMClockBody(disruption_marker=1))
         statistics = reader.statistics()
-        print(json.dumps([seen, statistics.watching, statistics.polling_because]))
+        print(json.dumps([seen, statistics.watching, statistics.polling_because, logged]))
 
 backend, options = json.loads(sys.argv[2])
 async def load():  # what is imported late, while it may be read
@@ -883,13 +994,15 @@ for instance in taken:
 def test_without_an_inotify_instance_readers_poll(
     run_script: RunScript, segment_path: Path, make_page: MakePage, anyio_backend: tuple[str, dict[str, object]]
 ) -> None:
-    """A user whose instances are all taken waits by polling, and statistics() say why."""
+    """A user whose instances are all taken waits by polling; statistics() say why, and the log does so once."""
     segment_path.write_bytes(make_page(seq_count=2))
     segment_path.parent.chmod(0o777)
     if os.geteuid() == 0:
         os.chown(segment_path, 65534, 65534)
     printed = run_script(NO_WATCH_SCRIPT, segment_path, json.dumps(anyio_backend), unprivileged=True)
-    assert json.loads(printed) == [[4, 4], False, "no inotify watch: Too many open files"]
+    reason = "no inotify watch: Too many open files"
+    logged = ["WARNING", f"{segment_path}: a waiting reader looks for changes at intervals ({reason})"]
+    assert json.loads(printed) == [[4, 4], False, reason, [logged]]
 
 
 @pytest.mark.asyncio
@@ -921,6 +1034,107 @@ async def test_a_snapshot_says_of_which_file_the_number_is(segment_path: Path) -
         second = await reader.wait_changed(seen)
     assert first == second
     assert (first.seq_count, first.body.disruption_marker) == (seen.seq_count, 2)
+
+
+def commit_of(body: VMClockBody, **constants: int) -> Callable[[Path, bytes], None]:
+    """A new writer of ours, whatever is there."""
+
+    def commit(path: Path, page: bytes) -> None:
+        with SegmentWriter(path) as writer:
+            writer.write(body, **constants)
+
+    return commit
+
+
+def after(prepare: Callable[[Path, bytes], object]) -> Callable[[Path, bytes], None]:
+    """A new writer of ours, where *prepare* was done to the path before."""
+
+    def commit(path: Path, page: bytes) -> None:
+        prepare(path, page)
+        commit_of(VMClockBody(counter_value=1))(path, page)
+
+    return commit
+
+
+def overwrite(**header: int) -> Callable[[Path, bytes], None]:
+    """The page's header becomes another's, in place."""
+    base = {"seq_count": 2, "version": 1, "size": 104, "magic": 0x4B4C4356} | header
+
+    def write(path: Path, page: bytes) -> None:
+        head = struct.pack("<IIHxxI", base["magic"], base["size"], base["version"], base["seq_count"])
+        with path.open("r+b", buffering=0) as file:
+            file.write(head)
+
+    return write
+
+
+def clockbound(body: bytes, constants: bytes = bytes(2)) -> Callable[[Path, bytes], None]:
+    """A cold start of ClockBound's writer in the same file, with the number that was there."""
+    header = struct.pack("<IIH", 0x4B4C4356, 104, 0) + constants + bytes(4)
+    return lambda path, page: restart_of_clockbound(path, header, body)
+
+
+OTHER = VMClockBody(counter_value=1)
+ROWS = {
+    "nothing there": after(lambda path, page: path.unlink()),
+    "usable": commit_of(OTHER),
+    "usable, the same body": commit_of(VMClockBody()),
+    "usable, other constants": commit_of(VMClockBody(), counter_id=1),
+    "left odd": after(overwrite(seq_count=3)),
+    "left odd before": after(overwrite(seq_count=1)),
+    "another version": after(overwrite(version=2)),
+    "version 0": after(overwrite(version=0)),
+    "version 0, begun again": after(overwrite(version=0, seq_count=0)),
+    "an earlier boot": after(lambda path, page: os.utime(path, ns=(0, 0))),
+    "smaller than asked for": after(lambda path, page: SegmentWriter(path, size=112).close()),
+    "garbage": after(overwrite(magic=7, seq_count=2)),
+    "ClockBound's, another body": clockbound(OTHER.pack()),
+    "ClockBound's, another marker": clockbound(VMClockBody(disruption_marker=1).pack()),
+    "ClockBound's, other constants": clockbound(bytes(88), b"\1\0"),
+    "ClockBound's, another timescale": clockbound(bytes(88), b"\0\1"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("waits", [False, True], ids=["before", "during"])
+@pytest.mark.parametrize("row", ROWS)
+async def test_a_start_of_a_writer_is_a_change_whatever_its_number(
+    segment_path: Path, make_page: MakePage, row: str, waits: bool
+) -> None:
+    """However the next writer begins: who has the snapshot from before gets the first commit that differs, and soon."""
+    page = make_page(seq_count=2)
+    segment_path.write_bytes(page)
+    seen: list[Snapshot] = []
+
+    async def follow(reader: SegmentReader, snapshot: Snapshot) -> None:
+        seen.append(await reader.wait_changed(snapshot, poll_interval=0.01))
+
+    with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
+        snapshot = reader.snapshot()
+        async with anyio.create_task_group() as tasks:
+            if waits:
+                tasks.start_soon(follow, reader, snapshot)
+                await until_waiting(reader, 1)
+            ROWS[row](segment_path, page)
+            tasks.start_soon(follow, reader, snapshot)
+    with SegmentReader(segment_path) as fresh:
+        now = fresh.snapshot()
+    assert seen == [now.model_copy(update={"opened": seen[0].opened})] * (1 + waits)
+    assert seen[0] != snapshot
+
+
+@pytest.mark.anyio
+async def test_the_same_page_again_is_no_change(segment_path: Path, make_page: MakePage) -> None:
+    """A file written over with what it holds, and a snapshot that another reader took, are what was seen."""
+    segment_path.write_bytes(make_page(seq_count=2, body=PACKED))
+    with SegmentReader(segment_path) as other:
+        snapshot = other.snapshot()
+    with SegmentReader(segment_path) as reader:
+        with segment_path.open("r+b") as file:
+            file.write(make_page(seq_count=2, body=PACKED))
+        with anyio.move_on_after(0.05) as scope:
+            await reader.wait_changed(snapshot, poll_interval=0.01)
+    assert scope.cancelled_caught
 
 
 @pytest.mark.anyio

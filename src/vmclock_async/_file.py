@@ -29,7 +29,7 @@ def prepare(path: str, fd: int, size: int) -> Prepared:
         page = os.pread(fd, abi.MAX_SIZE, 0)
         marker = 0
         try:
-            header = check_page(path, page, status.st_size)
+            header = check_page(path, page, os.fstat(fd).st_size)  # asked after the bytes: it may be growing
         except SegmentError:
             pass
         else:
