@@ -1,28 +1,40 @@
 """Who a process is: that no two lives of it share an incarnation."""
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import AsyncMock
 from uuid import UUID
 
 import anyio
 import pytest
+from pydantic import BaseModel
 
 from settling import settled
 from vmclock_async import (
+    BodyUpdate,
     Clock,
     ClockDisruptedError,
+    ClockStatus,
     CounterId,
+    Emit,
+    Flags,
+    LeapIndicator,
     LeaseLostError,
+    Publisher,
     SegmentReader,
     SegmentWriter,
     Snapshot,
+    Source,
+    SourceUnavailableError,
     VMClockBody,
     open_clock,
 )
+from vmclock_async.events import StatusChanged, events_between
 from vmclock_async.incarnation import Incarnation
 from vmclock_async.testing import PlayedSegment, make_body
 from vmclock_async.timebase import COUNTER_ID
@@ -281,7 +293,7 @@ async def test_callbacks_run_once_a_restore(segment_path: Path, looks: list[Look
     async def call(snapshot: Snapshot) -> None:
         calls.append(snapshot.body.vm_generation_counter)
 
-    with anyio.fail_after(30), SegmentWriter(segment_path, size=112) as writer:
+    with anyio.fail_after(10), SegmentWriter(segment_path, size=112) as writer:
         writer.write(looking(looks[0]))
         async with open_clock(writer.path, fence=None, on_restore=[call]) as clock:
             while clock._reader.statistics().waits == 0:
@@ -304,7 +316,7 @@ async def test_a_marker_that_the_device_contradicts_says_nothing(tmp_path: Path)
     with SegmentWriter(tmp_path / "shm0", size=112) as writer, SegmentWriter(tmp_path / "vmclock0") as device:
         device.write(VMClockBody(disruption_marker=1), counter_id=CounterId.INVALID)
         writer.write(looking((None, 1)))
-        with anyio.fail_after(30):
+        with anyio.fail_after(10):
             async with open_clock(writer.path, fence=device.path, on_restore=[call]) as clock:
                 while clock._reader.statistics().waits == 0:
                     await anyio.sleep(0.001)
@@ -314,6 +326,129 @@ async def test_a_marker_that_the_device_contradicts_says_nothing(tmp_path: Path)
                 device.write(VMClockBody(disruption_marker=2), counter_id=CounterId.INVALID)
                 await told(clock, writer, looking((None, 2)))
     assert calls == [2]
+
+
+class Telling:
+    """A source that is not there until `told` is set, and then tells the whole body *body*, and no more."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(self, body: VMClockBody) -> None:
+        self._body = body
+        self._runs = 0
+        self.told = anyio.Event()
+
+    async def run(self, emit: Emit) -> None:
+        self._runs += 1
+        if self._runs == 1:
+            raise SourceUnavailableError("device", "not there yet")
+        await self.told.wait()
+        await emit(BodyUpdate.from_body(self._body))
+
+
+class TellingNoTime:
+    """A source that has no time yet, says so, and goes on."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    async def run(self, emit: Emit) -> None:
+        await emit(BodyUpdate(clock_status=ClockStatus.INITIALIZING))
+        await anyio.sleep_forever()
+
+
+def die_after(path: Path, stores: int, body: VMClockBody) -> None:
+    """As a writer leaves the page of 112 bytes that is killed after *stores* words of *body*."""
+    packed = body.pack().ljust(96, b"\0")
+    with path.open("r+b", buffering=0) as file:
+        seq_count = int.from_bytes(file.read(16)[12:], "little")
+        os.pwrite(file.fileno(), (seq_count | 1).to_bytes(4, "little"), 12)
+        os.pwrite(file.fileno(), packed[: 8 * stores], 16)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "restores"),
+    [
+        pytest.param((7, 1), (7, 1), 0, id="nothing"),
+        pytest.param((7, 1), (7, 2), 0, id="a-migration"),
+        pytest.param((None, 1), (7, 1), 0, id="a-first-generation"),
+        pytest.param((7, 1), (None, 1), 0, id="a-lost-generation"),
+        pytest.param((7, 1), (8, 2), 1, id="a-restore"),
+    ],
+)
+@pytest.mark.parametrize("stores", [0, 1, 2, 3, 11, 12])
+def test_the_repair_of_a_half_commit_is_no_restore(
+    segment_path: Path, before: Look, after: Look, restores: int, stores: int
+) -> None:
+    """Whatever the commit was to tell, and wherever in it its writer died: a restore in it is one, and nothing else."""
+
+    async def main() -> None:
+        source = Telling(looking(after))
+        with Clock(segment_path, fence=None) as clock, anyio.fail_after(10):
+            seen = [clock.incarnation]
+            die_after(segment_path, stores, looking(after))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(Publisher(segment_path, {"device": source}).run)
+                await clock.wait_status(ClockStatus.UNKNOWN)
+                seen.append(clock.incarnation)
+                source.told.set()
+                await clock.wait_status(ClockStatus.SYNCHRONIZED)
+                seen.append(clock.incarnation)
+        assert len(set(seen)) == 1 + restores
+
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(looking(before))
+    anyio.run(main)
+
+
+@pytest.mark.anyio
+async def test_a_repair_tells_no_event_of_its_own(segment_path: Path) -> None:
+    """Not of the generation, maintenance or a leap second that were told before; the status alone is another."""
+    body = make_body(
+        disruption_marker=9,
+        vm_generation_counter=7,
+        flags=Flags.DISRUPTION_SOON,
+        leap_indicator=LeapIndicator.PRE_POS,
+    )
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(body, counter_id=COUNTER_ID)
+    with SegmentReader(segment_path) as reader, anyio.fail_after(10):
+        seen = [reader.snapshot()]
+        die_after(segment_path, 0, body)
+        source = Telling(body)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Publisher(segment_path, {"device": source}).run)
+            seen.append(await reader.wait_changed(seen[-1]))
+            source.told.set()
+            seen.append(await reader.wait_changed(seen[-1]))
+    repaired = seen[1].body
+    assert (repaired.disruption_marker, repaired.vm_generation_counter) == (9, 7)
+    assert repaired.clock_status == ClockStatus.UNKNOWN
+    assert repaired.flags == Flags.DISRUPTION_SOON | Flags.VM_GEN_COUNTER_PRESENT
+    assert (repaired.time_sec, repaired.counter_period_frac_sec) == (0, 0)
+    assert [type(event) for before, after in pairwise(seen) for event in events_between(before, after)] == [
+        StatusChanged,
+        StatusChanged,
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_publisher_that_begins_afresh_keeps_the_marker(segment_path: Path) -> None:
+    """A cold start in place, under readers that go on: its first commit has the marker that they saw last."""
+    with SegmentWriter(segment_path) as writer:  # of 104 bytes, as ClockBound's: the publisher begins one of 112
+        writer.write(looking((None, 1)))
+    source = Telling(looking((7, 1)))
+    sources: dict[str, Source] = {"device": source, "time": TellingNoTime()}
+    with Clock(segment_path, fence=None) as clock, anyio.fail_after(10):
+        first = clock.incarnation
+        async with clock.events() as events, anyio.create_task_group() as tasks:
+            tasks.start_soon(Publisher(segment_path, sources).run)
+            seen = [await events.receive()]
+            assert clock.incarnation == first
+            source.told.set()
+            seen.append(await events.receive())
+            assert clock.incarnation == first
+            tasks.cancel_scope.cancel()
+    assert [type(event) for event in seen] == [StatusChanged, StatusChanged]
 
 
 FORK_SCRIPT = """

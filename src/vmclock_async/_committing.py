@@ -15,6 +15,7 @@ from vmclock_async._merging import Merger
 from vmclock_async._plausibility import Plausibility, without_time
 from vmclock_async._relaying import is_relayed
 from vmclock_async._validation import validation_reason
+from vmclock_async.abi import Flags
 from vmclock_async.errors import InvalidUpdateError, SourceError
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.segment import SegmentWriter
@@ -22,6 +23,8 @@ from vmclock_async.sources import MarksDisruption, Source
 from vmclock_async.timebase import Continuity, counter_ticks
 
 __all__ = ("Committer",)
+
+_NOTICES: Final = Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
 
@@ -47,12 +50,11 @@ class Committer:
         """Whether what was committed last was relayed; then nothing is due but the next update."""
         contents = writer.contents
         if writer.interrupted:
-            # A half-done body: readers cannot read it, and need not wait for the next whole one.
-            # The period, which is one word of the page, says that it told a time, in a timescale that stays.
-            kept = {
-                name: getattr(contents.body, name) for name in ("disruption_marker", "counter_period_frac_sec")
-            }
-            contents = contents._replace(body=VMClockBody.model_validate(kept))
+            # Readers cannot read a half-done body, and need not wait for the next whole one.
+            contents = contents._replace(body=_repaired(contents.body))
+        elif writer.cold:
+            # Readers may have been there before: a marker that goes to 0 and comes back would be two disruptions.
+            contents = contents._replace(body=VMClockBody(disruption_marker=writer.last_marker))
         self._plausible: Final = {name: Plausibility() for name in sources}
         self._merger: Final[Merger] = Merger(
             sources,
@@ -166,6 +168,24 @@ class Committer:
         )
         self._merger.disruptions.cold = False
         self.commits += 1
+
+
+def _repaired(body: VMClockBody) -> VMClockBody:
+    """The void body that takes the place of the half-written *body*: what is an event when it changes stays as it is.
+
+    Each of that is in one word of the page, and so as it was before the commit, or as it was to be. A generation of 0
+    may be one of which only the flag was written: it is left out, because readers remember the one before. The period
+    says that the body told a time, in a timescale that stays.
+    """
+    generation = body.vm_generation_counter or None
+    kept = _NOTICES if generation is None else _NOTICES | Flags.VM_GEN_COUNTER_PRESENT
+    return VMClockBody(
+        disruption_marker=body.disruption_marker,
+        vm_generation_counter=generation,
+        flags=Flags(body.flags & kept),
+        leap_indicator=body.leap_indicator,
+        counter_period_frac_sec=body.counter_period_frac_sec,
+    )
 
 
 def _require_valid(name: str, update: BodyUpdate) -> None:
