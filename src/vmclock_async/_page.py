@@ -9,6 +9,7 @@ import stat
 from typing import Final, NamedTuple
 
 from vmclock_async import _core, abi
+from vmclock_async._ownership import Ownership
 from vmclock_async.errors import (
     SegmentError,
     SegmentMalformedError,
@@ -100,8 +101,8 @@ class Mapped(NamedTuple):
     """How many the reader had mapped before it."""
 
 
-def map_page(path: str) -> Mapped:
-    """Check what is at *path* and map it read-only."""
+def map_page(path: str, *, trust_writable: bool = True) -> Mapped:
+    """Check what is at *path* and map it read-only; see ``SegmentReader`` for *trust_writable*."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as exc:
@@ -124,6 +125,13 @@ def map_page(path: str) -> Mapped:
         kind = kind_of(status.st_mode)
         if kind and not stat.S_ISCHR(status.st_mode):
             raise SegmentMalformedError(path, f"is {kind}, not a segment")
+        ownership = Ownership.of(status)
+        if not kind and ownership.others_may_write and not trust_writable:
+            raise SegmentError(
+                path,
+                f"is owned by {ownership.owner}, and others may write it too (mode {ownership.mode:04o}), so its time "
+                "may be anybody's; forbid that (chmod go-w), or give trust_writable=True",
+            )
         # One pread: a second read() of the device gives nothing, and lseek() fails there.
         head = os.pread(fd, abi.MAX_SIZE, 0)
         # The size is asked after the bytes: a file that is being made, or grown, has by then the size that they say.

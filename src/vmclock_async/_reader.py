@@ -7,6 +7,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from typing import Final, Self, final
 
@@ -96,23 +97,29 @@ def _unfollow(reader: "SegmentReader | None", key: "weakref.ref[object]") -> Non
 class SegmentReader(OfThisProcess):
     """A reader of the segment, captured page or device at `path`; a context manager.
 
+    Args:
+        path: of any of these.
+        trust_writable: whether to read a file that others than its owner and root may write: they can change what is
+            in it, and cut it, which ends its readers by SIGBUS. Of a device this is not asked.
+
     Raises:
         SegmentNotInitializedError: nothing is there, the file is empty, or its version is 0.
         SegmentMalformedError: not a VMClock page: too short, wrong magic, a size below 104 or past the file's
             end, a directory, a FIFO, a socket.
         SegmentVersionNotSupportedError: a version other than 0 and 1.
-        SegmentError: it may not be read.
+        SegmentError: it may not be read, or others may write it and are not trusted.
     """
 
     __module__ = "vmclock_async"
     _instead = "send its path, and open a reader of it there"
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, trust_writable: bool = True) -> None:
         self.path: Final = absolute(path)
+        self._map: Final = partial(map_page, self.path, trust_writable=trust_writable)
         self._waits = 0
         self._closed = False
         self._unpacked: tuple[bytes, Snapshot] | None = None
-        self._mapped = map_page(self.path)
+        self._mapped = self._map()
         self._pid = os.getpid()
         self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
         """By event loop."""
@@ -347,14 +354,14 @@ class SegmentReader(OfThisProcess):
     async def _reopen(self) -> None:
         """Map what is at the path now, if it is a segment yet."""
         with suppress(SegmentNotInitializedError):
-            self._go_over_to(await anyio.to_thread.run_sync(map_page, self.path))
+            self._go_over_to(await anyio.to_thread.run_sync(self._map))
 
     def reopen_if_replaced(self) -> bool:
         """Map what is at the path now, if that is another file and a segment; whether it is. Waits for the disk."""
         if self._closed or not self.is_replaced():
             return False
         try:
-            self._go_over_to(map_page(self.path))
+            self._go_over_to(self._map())
         except SegmentError:
             return False
         return True

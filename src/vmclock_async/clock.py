@@ -81,10 +81,14 @@ class Clock(_core.Clock, Clockwork):
         fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` where this
             process may read it, and it is a VMClock page (if not, the log says why it is passed over); None: none.
         max_drift_ppm: parts per million that the counter may be off its period, where the page does not say.
+        trust_writable: whether to read a segment, or a fence in a file, that others than its owner and root may write.
+            Whoever may write it can say any time, and end its readers. The owner may be any user: who names the path
+            chooses whom to trust, and ``vmclock-async show`` says who that is.
 
     Raises:
         SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as
-            ``SegmentReader``; of the device too, where *fence* is its path.
+            ``SegmentReader``; of the device too, where *fence* is its path. SegmentError also where others may write it
+            and *trust_writable* is not given.
         CounterNotSupportedError: this thread may not read the counter (``prctl(PR_SET_TSC)``).
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
@@ -98,19 +102,22 @@ class Clock(_core.Clock, Clockwork):
         max_age: float = 1000.0,
         fence: Fence = "auto",
         max_drift_ppm: float | None = None,
+        trust_writable: bool = False,
     ) -> None:
         _core.checked_counter()  # first of all: where that is forbidden, most that looks at a time is a SIGSEGV
         Clockwork.__init__(self, counter_id=COUNTER_ID, max_age=max_age, max_drift_ppm=max_drift_ppm)
         self._distrusted = counter_distrusted_because()
         """Why the kernel does not trust the counter, when it was last looked at."""
-        self._reader: Final = SegmentReader(default_path() if path is None else path)
+        self._reader: Final = SegmentReader(
+            default_path() if path is None else path, trust_writable=trust_writable
+        )
         self._page_of_this_boot: _core.Page | None = None
         self._attached: tuple[_core.Page, int, int] | None = None
         """The page, its size and its marker, that now() in the core knows of."""
         self._attached_until = 0
         """The counter value until which it reads them without asking here."""
         try:
-            self._fence: Final = _open_fence(fence, self._reader)
+            self._fence: Final = _open_fence(fence, self._reader, trust_writable)
         except BaseException:
             self._reader.close()
             raise
@@ -262,12 +269,12 @@ class Clock(_core.Clock, Clockwork):
         self._attached = known
 
 
-def _open_fence(fence: Fence, reader: SegmentReader) -> SegmentReader | None:
+def _open_fence(fence: Fence, reader: SegmentReader, trust_writable: bool) -> SegmentReader | None:
     if fence is None or reader.is_device:
         return None
     if fence != "auto":
         try:
-            return SegmentReader(fence)
+            return SegmentReader(fence, trust_writable=trust_writable)
         except SegmentNotInitializedError as exc:
             reason = 'nothing is there that could be the fence; check the path, or take fence="auto" or None'
             raise SegmentNotInitializedError(exc.path, reason) from exc
@@ -302,12 +309,13 @@ async def open_clock(
     max_age: float = 1000.0,
     fence: Fence = "auto",
     max_drift_ppm: float | None = None,
+    trust_writable: bool = False,
     on_restore: Iterable[OnRestore] = (),
 ) -> AsyncIterator[Clock]:
     """A ``Clock`` for the length of the block, opened without blocking the loop.
 
     Args:
-        path, max_age, fence, max_drift_ppm: as for ``Clock``.
+        path, max_age, fence, max_drift_ppm, trust_writable: as for ``Clock``.
         on_restore: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too),
             awaited one after the other when the machine was restored from a snapshot, before ``Clock.incarnation``
             shows a new one; to them it does. What they raise ends the block.
@@ -317,7 +325,9 @@ async def open_clock(
         TypeError: one of *on_restore* is no async function; it is named.
     """
     callbacks = _require_async(on_restore)
-    opened = partial(Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm)
+    opened = partial(
+        Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm, trust_writable=trust_writable
+    )
     with await anyio.to_thread.run_sync(opened) as clock:
         async with AsyncExitStack() as stack:
             if callbacks:

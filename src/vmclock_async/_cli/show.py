@@ -1,5 +1,6 @@
 """``show``: decode a segment, a captured page or the device."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from vmclock_async import timebase
 from vmclock_async._cli.output import duration, print_json, print_line, snapshot_fields
 from vmclock_async._cli.paths import reader_path
+from vmclock_async._ownership import Ownership
 from vmclock_async.abi import BODY_FIELDS, Flags, name_of
 from vmclock_async.models import VALIDITY_FLAGS, Snapshot
 from vmclock_async.segment import SegmentReader
@@ -21,14 +23,19 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the ABI's names and numbers.")] = False,
 ) -> None:
-    """Decode a segment, a captured page or the device."""
+    """Decode a segment, a captured page or the device; say who owns it, and whether others may write it."""
     chosen = str(reader_path(path))
     with SegmentReader(chosen) as reader:
         snapshot = reader.snapshot()
+        ownership = Ownership.of(os.fstat(reader.page.fileno()))
+        others_may_write = ownership.others_may_write and not reader.is_device  # a device's page nobody may write
     if as_json:
-        print_json(snapshot_fields(chosen, snapshot))
+        owned = {"owner": ownership.owner, "owner_uid": ownership.uid, "others_may_write": others_may_write}
+        print_json({**snapshot_fields(chosen, snapshot), **owned})
         return
-    for name, value, remark in _rows(snapshot):
+    who = "OTHERS MAY WRITE IT TOO: chmod go-w" if others_may_write else "others may not write it"
+    owned_row = "owner", ownership.owner, f"mode {ownership.mode:04o}: {who}"
+    for name, value, remark in (owned_row, *_rows(snapshot)):
         print_line(f"{name:<38} {value:<22} {remark}".rstrip())
 
 
