@@ -17,7 +17,6 @@ ClockBound's writer keeps an attribute that is there. In the same boot it stays 
 our writers, or the removal of the file, begins the segment again.
 """
 
-import errno
 import os
 import time
 from contextlib import suppress
@@ -45,9 +44,7 @@ def _recorded(fd: int) -> bytes | None:
     """The boot_id that is kept with the file at *fd*; None where there is none."""
     try:
         return os.getxattr(fd, _ATTRIBUTE)
-    except OSError as exc:
-        if exc.errno == errno.EBADF:
-            raise
+    except OSError:
         return None
 
 

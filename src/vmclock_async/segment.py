@@ -7,6 +7,9 @@ Invariants:
       number comes twice while somebody may remember it.
     * A segment's file is never truncated or replaced by the writer: whoever has it mapped would take SIGBUS, and a
       bind mount would keep the old file.
+    * A writer takes files of root and of its own user alone, and none that others may write: they could change the
+      time, or cut the file. Readers say who owns a segment, and a clock refuses one that others may write.
+    * The boot_id that is kept with the file says of which boot it is; without one, the file's time does.
     * version is 1 from the first commit on, not before: no reader takes the zeros of a cold start for a body.
 
 Opening blocks for file operations (a cold start calls fsync()). ``write`` and ``seq_count`` do not wait;
