@@ -420,12 +420,17 @@ def test_sources_lists_what_is_installed_without_the_broken_breaking_it(run: Run
 
 
 def test_two_distributions_of_one_name_are_an_error(run: Run, tmp_path: Path) -> None:
-    """Neither wins silently: both are named."""
+    """Neither wins silently: both are named, listed and chosen; the sources of other names are listed as ever."""
     metadata = tmp_path / "rival-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vmclock_async.sources]\nreplay = rival:Source\n")
-    assert_one_line(run("sources", PYTHONPATH=str(tmp_path)), "replay: offered by both", "rival", "vmclock-async")
+    listed = run("sources", PYTHONPATH=str(tmp_path))
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert re.search(r"broken: offered by both .*rival.*; uninstall one of the two", listed.stdout)
+    assert "kernel.poll_interval" in listed.stdout
+    chosen = run("publish", "replay", PYTHONPATH=str(tmp_path))
+    assert_one_line(chosen, "replay: offered by both", "rival", "vmclock-async")
 
 
 @pytest.fixture

@@ -2,20 +2,25 @@
 
 A source is found by entry point, group ``vmclock_async.sources``; the entry point's name is the source's name on
 the command line. Names are listed without importing anything; a plugin is imported when it is chosen, so a broken
-one breaks nothing else. ``VMCLOCK_ASYNC_SOURCES=a,b`` narrows the set to those names.
+one breaks nothing else. Two distributions that offer one name break that name alone. ``VMCLOCK_ASYNC_SOURCES=a,b``
+narrows the set to those names.
 """
 
+import inspect
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast, final, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
+from vmclock_async._strangers import failure
 from vmclock_async._validation import validation_reason
-from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSourceError
+from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSourceError, VMClockError
 from vmclock_async.models import BodyUpdate
 
 __all__ = (
@@ -36,6 +41,8 @@ __all__ = (
 ENTRY_POINT_GROUP: Final = "vmclock_async.sources"
 SOURCES_VARIABLE: Final = "VMCLOCK_ASYNC_SOURCES"
 
+_log: Final = logging.getLogger("vmclock_async.sources")
+
 
 class Emit(Protocol):
     """How a source hands its updates to the publisher."""
@@ -52,7 +59,7 @@ class Emit(Protocol):
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         """Hand over *update*; returns once the writer task has taken it, so nothing queues up and grows old.
 
-        A source of time reads ``emit.epoch`` before it measures and passes it as *epoch*: if a disruption has
+        A source of time reads ``emit.epoch`` before each measurement and passes it as *epoch*: if a disruption has
         ended that epoch, the measurement is of no use any more, and the update is dropped. None: of the present
         epoch, or of any where it measures nothing, or has a disruption marker of its own.
 
@@ -66,7 +73,8 @@ class Source(Protocol):
     """A source of body updates.
 
     What it promises:
-        * constructing it does no work that waits; all of it is in ``run``;
+        * constructing it does no work that waits; all of it is in ``run``, an async function that never blocks the
+          event loop, and emits with ``await emit(update)``;
         * ``run`` returns when the source has nothing more to say, raises ``SourceUnavailableError`` when it is
           absent for now (it is run again, after a growing pause), and any other error when trying again is of no
           use (that ends the publisher);
@@ -144,55 +152,92 @@ class InstalledSource:
     version: str
     entry_point: EntryPoint
 
+    rival: "InstalledSource | None" = None
+    """Another distribution's source of the same name, which makes both unusable."""
+
     def load(self) -> type[Source]:
         """Import the plugin and return its source class.
 
         Raises:
-            SourceError: it cannot be imported, or is no source.
+            SourceError: it cannot be imported, is no source, or another distribution offers one of its name.
         """
+        if self.rival is not None:
+            raise SourceError(
+                self.name,
+                f"offered by both {self._offer} and {self.rival._offer}; uninstall one of the two distributions",
+            )
+        what = f"{self.entry_point.value} of {self.distribution} {self.version}"
         try:
             loaded = self.entry_point.load()
-        except Exception as exc:  # whatever a stranger's module does at import, it is that plugin's failure
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # whatever a stranger's module does at import, it is that plugin's failure
             raise SourceError(
-                self.name,
-                f"{self.entry_point.value} of {self.distribution} {self.version} cannot be imported "
-                f"({type(exc).__name__}: {exc}); repair or uninstall that distribution",
+                self.name, f"{what} cannot be imported ({failure(exc)}); repair or uninstall that distribution"
             ) from exc
-        if not (hasattr(loaded, "settings_type") and callable(getattr(loaded, "run", None))):
+        try:
+            lack = _lack_of(loaded)
+        except Exception as exc:  # a stranger's class may compute its attributes
             raise SourceError(
-                self.name,
-                f"{self.entry_point.value} of {self.distribution} is no source: it lacks settings_type or run()",
-            )
+                self.name, f"{what} cannot be used ({failure(exc)}); repair or uninstall that distribution"
+            ) from exc
+        if lack is not None:
+            raise SourceError(self.name, f"{what} is no source: {lack}; repair or uninstall that distribution")
         return cast("type[Source]", loaded)
+
+    @property
+    def _offer(self) -> str:
+        return f"{self.distribution} ({self.entry_point.value})"
+
+
+def _lack_of(loaded: object) -> str | None:
+    """What *loaded* lacks of a source class; None: nothing."""
+    if not (hasattr(loaded, "settings_type") and callable(getattr(loaded, "run", None))):
+        return "it lacks settings_type or run()"
+    settings_type: object = loaded.settings_type
+    if not (isinstance(settings_type, type) and issubclass(settings_type, BaseModel)):
+        return f"its settings_type is {settings_type!r}, not a class derived from pydantic.BaseModel"
+    if not inspect.iscoroutinefunction(loaded.run):  # type: ignore[attr-defined]
+        return "its run() is no async function; declare it with async def"
+    return None
 
 
 def installed_sources() -> dict[str, InstalledSource]:
     """The installed sources by name, in alphabetical order; imports none of them.
 
-    Raises:
-        SourceError: two distributions offer a source of the same name.
+    One that cannot be used is among them: its ``load`` says why.
     """
     chosen = os.environ.get(SOURCES_VARIABLE)
     names = None if chosen is None else {name.strip() for name in chosen.split(",")}
     found: dict[str, InstalledSource] = {}
-    for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry_point: entry_point.name):
-        if names is not None and entry_point.name not in names:
+    for source in sorted(_offered(), key=lambda source: source.name):
+        if names is not None and source.name not in names:
             continue
-        metadata = entry_point.dist
-        source = InstalledSource(
-            name=entry_point.name,
-            distribution=metadata.name if metadata else "an unknown distribution",
-            version=metadata.version if metadata else "",
-            entry_point=entry_point,
-        )
         rival = found.setdefault(source.name, source)
-        if rival.entry_point.value != entry_point.value or rival.distribution != source.distribution:
-            raise SourceError(
-                source.name,
-                f"offered by both {rival.distribution} ({rival.entry_point.value}) and {source.distribution} "
-                f"({entry_point.value}); uninstall one of them",
-            )
+        if (rival.entry_point.value, rival.distribution) != (source.entry_point.value, source.distribution):
+            found[source.name] = replace(rival, rival=source)
     return found
+
+
+def _offered() -> Iterator[InstalledSource]:
+    """What each distribution offers, also where another's metadata cannot be read."""
+    seen = set()
+    for distribution in distributions():
+        name = "an unknown distribution"
+        try:
+            entry_points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+            if not entry_points:
+                continue
+            name, version = distribution.metadata["Name"] or name, distribution.metadata["Version"] or ""
+        except Exception as exc:  # a stranger's files
+            _log.warning("the sources of %s are left out: its metadata cannot be read (%s)", name, failure(exc))
+            continue
+        normalized = re.sub(r"[-_.]+", "-", name).lower()
+        if normalized in seen:
+            continue  # hidden by the one that comes earlier on sys.path
+        seen.add(normalized)
+        for entry_point in entry_points:
+            yield InstalledSource(entry_point.name, name, version, entry_point)
 
 
 def find_source(name: str) -> InstalledSource:
@@ -200,7 +245,6 @@ def find_source(name: str) -> InstalledSource:
 
     Raises:
         UnknownSourceError: there is none; the message suggests the nearest.
-        SourceError: two distributions offer one.
     """
     sources = installed_sources()
     if name in sources:
@@ -223,6 +267,7 @@ def build_source(name: str, options: Mapping[str, object]) -> Source:
     Raises:
         SourceSettingsError: an option is unknown, missing or out of range; names the option.
         UnknownSourceError, SourceError: as ``find_source`` and ``InstalledSource.load``.
+        SourceError: the source's own code fails.
     """
     source_type = find_source(name).load()
     try:
@@ -230,7 +275,14 @@ def build_source(name: str, options: Mapping[str, object]) -> Source:
     except ValidationError as exc:
         allowed = ", ".join(source_type.settings_type.model_fields)
         raise SourceSettingsError(name, f"{validation_reason(exc)} (its options: {allowed})") from exc
-    return source_type(settings)
+    except Exception as exc:  # a stranger's validator
+        raise SourceError(name, f"its settings cannot be checked ({failure(exc)})") from exc
+    try:
+        return source_type(settings)
+    except (VMClockError, KeyboardInterrupt):
+        raise
+    except BaseException as exc:  # a stranger's constructor
+        raise SourceError(name, f"cannot be made ({failure(exc)})") from exc
 
 
 # Not in the class bodies: there it would be a member of the protocol.
