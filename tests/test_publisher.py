@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -341,6 +341,144 @@ async def test_source_that_leaks_a_cancellation_is_an_error(segment_path: Path) 
         async with asyncio.timeout(10):
             await publisher.run()
     assert_at_rest(segment_path)
+
+
+class OddError(BaseException):
+    """What no ``except Exception`` catches."""
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SystemExit(3), "odd one: failed with SystemExit: 3"),
+        (OddError("bang"), "odd one: failed with OddError: bang"),
+        (BaseExceptionGroup("tasks", [SystemExit(3)]), "odd one: failed with SystemExit: 3"),
+    ],
+)
+async def test_exits_of_a_source_end_the_run_and_name_it(
+    segment_path: Path, error: BaseException, message: str
+) -> None:
+    """A source that would end the program is one that failed, like any other."""
+
+    async def script(emit: Emit) -> None:
+        raise error
+
+    publisher = Publisher(segment_path, {"odd one": Scripted(script), "other": Scripted(counting_up)})
+    with anyio.fail_after(10), pytest.raises(SourceError) as caught:
+        await publisher.run()
+    assert str(caught.value) == message
+
+
+class Synchronous(Scripted):
+    """Its ``run`` would never return."""
+
+    def run(self, emit: Emit) -> Awaitable[None]:  # type: ignore[override]
+        raise AssertionError("called, it may hold the loop for ever")
+
+
+class Generating(Scripted):
+    """Its ``run`` yields."""
+
+    async def run(self, emit: Emit) -> AsyncIterator[int]:  # type: ignore[override]
+        yield 1
+
+
+class Computing(Scripted):
+    """Its attributes fail."""
+
+    @property
+    def run(self) -> Script:  # type: ignore[override]
+        raise OSError("no run today")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            Synchronous(counting_up),
+            "failed with TypeError: run is .*Synchronous.run.*, which is no async function",
+        ),
+        (Generating(counting_up), "failed with TypeError: run is .*Generating.run.*, which is no async function"),
+        (Computing(counting_up), "failed with OSError: no run today"),
+    ],
+)
+async def test_source_that_cannot_be_run_is_named(segment_path: Path, source: Scripted, message: str) -> None:
+    """It is not called to see what happens; the error says what it lacks."""
+    with pytest.raises(SourceError, match=f"^odd one: {message}"):
+        await Publisher(segment_path, {"odd one": source}).run()
+
+
+@pytest.mark.anyio
+async def test_source_that_holds_the_loop_is_named_once(
+    segment_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says which of two sources of one package it is, and where it is; and not again in the same run."""
+
+    async def script(emit: Emit) -> None:
+        while not caplog.records:
+            threading.Event().wait(0.01)
+        threading.Event().wait(1.5)  # for some looks more
+
+    publisher = Publisher(segment_path, {"quick": emitting(BodyUpdate(clock_status=2)), "slow": Scripted(script)})
+    await publisher.run()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("slow has held the event loop for ")
+    assert f"script ({__file__}:" in line
+
+
+@pytest.mark.anyio
+async def test_emit_kept_beyond_its_run_is_an_error_that_names_its_source(segment_path: Path) -> None:
+    """Whether the run has ended, was begun again, or the publisher has ended: a typed error, at each call."""
+    kept: list[Emit] = []
+
+    async def script(emit: Emit) -> None:
+        for earlier in kept:
+            with pytest.raises(SourceError, match="keeper: called emit when its run had ended"):
+                await earlier(BodyUpdate(clock_status=2))
+        kept.append(emit)
+        await emit(BodyUpdate(clock_status=2))
+        if len(kept) < 3:
+            raise SourceUnavailableError("keeper", "again")
+
+    publisher = Publisher(segment_path, {"keeper": Scripted(script)})
+    with anyio.fail_after(10):
+        await publisher.run()
+    for emit in kept:
+        with pytest.raises(SourceError, match="keeper: called emit when its run had ended"):
+            await emit(BodyUpdate(clock_status=2))
+    assert publisher.statistics().sources["keeper"].updates == 3
+
+
+@pytest.mark.anyio
+async def test_emit_of_somebody_elses_task_ends_with_the_publisher(segment_path: Path) -> None:
+    """A task that is not the publisher's, and waits in emit when the writer fails, does not wait for ever."""
+    given: list[Emit] = []
+    ends: list[str] = []
+
+    async def script(emit: Emit) -> None:
+        given.append(emit)
+        await emit(BodyUpdate(clock_status=2))
+        await anyio.sleep_forever()
+
+    async def foreign() -> None:
+        while not given:
+            await anyio.lowlevel.checkpoint()
+        try:
+            while True:
+                await given[0](BodyUpdate(clock_status=2))
+        except SourceError as exc:
+            ends.append(str(exc))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(foreign)
+            publisher = Publisher(segment_path, {"shared": Scripted(script), "bad": raising(RuntimeError("bug"))})
+            with pytest.raises(SourceError, match="bad: "):
+                await publisher.run()
+    (end,) = ends
+    assert end.startswith("shared: called emit when its run had ended")
 
 
 @pytest.mark.anyio

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from vmclock_async._merging import Merger
 from vmclock_async._plausibility import Plausibility, without_time
 from vmclock_async._relaying import is_relayed
+from vmclock_async._strangers import failure
 from vmclock_async._validation import validation_reason
 from vmclock_async.abi import Flags
 from vmclock_async.errors import InvalidUpdateError, SourceError
@@ -38,9 +39,7 @@ class Committer:
     ) -> None:
         self._writer: Final = writer
         # Of each source, whether it can be asked for its marker: to find that out takes longer than to ask.
-        self._sources: Final = {
-            name: source if isinstance(source, MarksDisruption) else None for name, source in sources.items()
-        }
+        self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
         # Of the run before, too: a suspend between the two is one.
         self._continuity: Final[Continuity] = previous._continuity if previous else Continuity()
         self.commits: int = previous.commits if previous else 0
@@ -194,13 +193,24 @@ def _require_valid(name: str, update: BodyUpdate) -> None:
         BodyUpdate.model_validate({field: getattr(update, field) for field in update.model_fields_set})
     except ValidationError as exc:
         raise InvalidUpdateError(name, f"sent what is no update: {validation_reason(exc)}") from exc
+    except Exception as exc:  # a BodyUpdate of a stranger's making, which model_construct() does not look at
+        raise InvalidUpdateError(name, f"sent what is no update: {failure(exc)}") from exc
+
+
+def _marking(name: str, source: Source) -> MarksDisruption | None:
+    try:
+        return source if isinstance(source, MarksDisruption) else None
+    except Exception as exc:  # a stranger's code, which may compute its attributes
+        raise SourceError(name, f"its attribute disruption_marker failed with {failure(exc)}") from exc
 
 
 def _marker_of(name: str, source: MarksDisruption) -> int | None:
     try:
         marker = source.disruption_marker()
-    except Exception as exc:  # a stranger's code: whatever it raises must name the source
-        raise SourceError(name, f"disruption_marker() failed with {type(exc).__name__}: {exc}") from exc
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # a stranger's code: whatever it raises must name the source
+        raise SourceError(name, f"disruption_marker() failed with {failure(exc)}") from exc
     if marker is not None and not (type(marker) is int and 0 <= marker < 2**64):
         raise SourceError(name, f"disruption_marker() returned {marker!r}, not None or an integer of 64 bits")
     return marker

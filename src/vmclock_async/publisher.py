@@ -26,17 +26,19 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from types import FrameType
 from typing import Final, Literal, final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from pydantic import ValidationError
 
 from vmclock_async._committing import Committer
+from vmclock_async._loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
 from vmclock_async._page import absolute
-from vmclock_async._validation import validation_reason
+from vmclock_async._strangers import source_error
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
 from vmclock_async.errors import (
     InvalidUpdateError,
@@ -56,6 +58,8 @@ LONG_ENOUGH_S: Final = 5.0
 """A source that ran as long was there; what it says next is news, and it is tried again soon."""
 LOOK_EVERY_S: Final = 1.0
 """How often the writer looks at markers, suspends and quiet sources while no update comes."""
+HELD_AFTER_S: Final = 2.0
+"""How long a source holds the event loop before the log names it."""
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
 
@@ -139,6 +143,8 @@ class _Emit:
     publisher: "Publisher"
     sender: _Supervised
     stream: MemoryObjectSendStream[_Message]
+    over: bool = False
+    """Whether the run of the source that it was made for has ended."""
 
     @property
     def epoch(self) -> int:
@@ -146,8 +152,16 @@ class _Emit:
         return committer.epoch if committer else 0
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
+        if self.over:
+            await anyio.lowlevel.checkpoint()
+            raise self._too_late()
         if not isinstance(update, BodyUpdate):
             raise InvalidUpdateError(self.sender.name, f"sent a {type(update).__name__}, not a BodyUpdate")
+        if not (epoch is None or isinstance(epoch, int)):
+            raise InvalidUpdateError(
+                self.sender.name,
+                f"sent an update with an epoch of {type(epoch).__name__}, not what emit.epoch gave",
+            )
         if epoch is None and update.measures and "disruption_marker" not in update.model_fields_set:
             epoch = self.epoch  # all that can be known of when it was measured
         await self.post(_Message(self.sender, update, epoch))
@@ -156,7 +170,18 @@ class _Emit:
         try:
             await self.stream.send(message)
         except anyio.BrokenResourceError:
-            await anyio.sleep_forever()  # the writer has failed, and the run is being cancelled
+            # The writer has failed. The run is being cancelled, and with it whoever waits here, unless that is a
+            # task of somebody else.
+            await self.publisher._ended.wait()
+            raise self._too_late() from None
+        except anyio.ClosedResourceError:
+            raise self._too_late() from None
+
+    def _too_late(self) -> SourceError:
+        return SourceError(
+            self.sender.name,
+            "called emit when its run had ended; emit is good for the run that it was given to, alone",
+        )
 
 
 @final
@@ -199,6 +224,9 @@ class Publisher:
         self._committer: Committer | None = None
         self._running = False
         self._failure: Exception | None = None
+        self._ended = anyio.Event()
+        self._held_by: Final[set[str]] = set()
+        """The sources of which the log says that they hold the event loop."""
 
     async def run(self) -> None:
         """Publish until every source has returned. Cancelling it stops cleanly at any point.
@@ -215,6 +243,8 @@ class Publisher:
             raise RuntimeError(f"the publisher of {self.path} is running already")
         self._running = True
         self._failure = None
+        self._ended = anyio.Event()
+        self._held_by.clear()
         try:
             # Each task closes its end when it is done. The stack closes those of tasks that never came to begin.
             with ExitStack() as stack:
@@ -222,12 +252,16 @@ class Publisher:
                 ends = [stack.enter_context(send.clone()) for _ in self._sources]
                 stack.enter_context(receive)
                 send.close()
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._write, tasks, receive)
-                    for supervised, end in zip(self._sources, ends, strict=True):
-                        tasks.start_soon(self._supervise, supervised, end)
+                async with anyio.create_task_group() as watching:
+                    await watching.start(LoopWatch(HELD_AFTER_S, self._tell_holder).run)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._write, tasks, receive)
+                        for supervised, end in zip(self._sources, ends, strict=True):
+                            tasks.start_soon(self._supervise, supervised, end)
+                    watching.cancel_scope.cancel()
         finally:
             self._running = False
+            self._ended.set()
         if self._failure is not None:
             raise self._failure  # bare, not in the group's exception
 
@@ -243,27 +277,24 @@ class Publisher:
 
     async def _supervise(self, supervised: _Supervised, stream: MemoryObjectSendStream[_Message]) -> None:
         backoff = _Backoff()
-        emit = _Emit(self, supervised, stream)
         logged: str | None = None
         with stream:
             while True:
                 supervised.state = "running"
                 began = time.monotonic()
+                emit = _Emit(self, supervised, stream)
                 try:
-                    await supervised.source.run(emit)
-                except Exception as exc:  # a stranger's code: whatever it raises must name the source
-                    error = _as_source_error(supervised.name, exc)
-                except BaseException:
-                    # If it is not the run that is cancelled, the source leaked a CancelledError of its own, which
-                    # would end the run without a word.
-                    self._failure = self._failure or SourceError(supervised.name, "was cancelled from within")
-                    raise
-                else:
+                    error = await self._run_source(supervised, emit)
+                finally:
+                    emit.over = True
+                if error is None:
                     supervised.state = "finished"
                     return
-                supervised.last_error = error.reason
                 unavailable = isinstance(error, SourceUnavailableError)
                 supervised.state = "unavailable" if unavailable else "failed"
+                supervised.last_error = error.reason
+                if isinstance(error.__cause__, InterruptedSource):
+                    await anyio.sleep_forever()  # until this run is cancelled, because it was told to end
                 await emit.post(_Message(supervised, error=error))
                 if not unavailable:
                     return
@@ -274,6 +305,48 @@ class Publisher:
                     _log.warning("%s; it is tried again", error)
                 await anyio.sleep(backoff.next_pause_s())
                 supervised.restarts += 1
+
+    async def _run_source(self, supervised: _Supervised, emit: _Emit) -> SourceError | None:
+        """Run the source until it ends; the error with which it did, if it was one.
+
+        Whatever a stranger's code raises becomes an error that names the source, except for what is not its own to
+        raise: the cancellation of this run, Ctrl-C, and the end of the coroutine.
+        """
+        name = supervised.name
+        not_its_own = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit)
+        try:
+            await run_as(name, supervised.source, emit)
+        except BaseExceptionGroup as group:
+            passed_on, own = group.split(not_its_own)
+            if passed_on is None:
+                return source_error(name, group)
+            if own is not None:
+                self._failure = self._failure or source_error(name, own)
+            raise
+        except not_its_own as exc:
+            # If it is not the run that is cancelled, the source leaked a CancelledError of its own, which would end
+            # the run without a word.
+            if not isinstance(exc, KeyboardInterrupt | GeneratorExit):
+                self._failure = self._failure or SourceError(name, "was cancelled from within")
+            raise
+        except BaseException as exc:
+            return source_error(name, exc)
+        return None
+
+    def _tell_holder(self, frame: FrameType, held_s: float) -> None:
+        """Log, once a run, which source holds the event loop; called in the thread of the ``LoopWatch``."""
+        sources = {supervised.name: supervised.source for supervised in self._sources}
+        names = " or ".join(holders(frame, sources))
+        if not names or names in self._held_by:
+            return  # held by nobody here: by another part of the program, or by a machine that is too busy
+        self._held_by.add(names)
+        _log.warning(
+            "%s has held the event loop for %.0f s, in %s: meanwhile no source is heard and nothing is published; what "
+            "blocks belongs into a thread (anyio.to_thread.run_sync)",
+            names,
+            held_s,
+            place(frame, {package_of(source) for source in sources.values()}),
+        )
 
     async def _write(self, tasks: TaskGroup, stream: MemoryObjectReceiveStream[_Message]) -> None:
         with stream, closing(_Opener(self.path)) as opener:
@@ -337,34 +410,6 @@ def _by_name(sources: Mapping[str, Source] | Iterable[Source]) -> dict[str, Sour
             name = f"{base}-{number}"
         named[name] = source
     return named
-
-
-def _as_source_error(name: str, error: Exception) -> SourceError:
-    """*error*, raised by the source called *name*, as one that names it; the original becomes its cause."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]  # of a source that has a task group of its own
-    match error:
-        case SourceError(source=str(), reason=str()) if error.source == name:
-            return error
-        case SourceUnavailableError(reason=str()) | InvalidUpdateError(reason=str()):
-            wrapped: SourceError = type(error)(name, error.reason)  # by the name that it has here
-        case SourceError(reason=str()):
-            wrapped = SourceError(name, error.reason)
-        case ValidationError():
-            wrapped = InvalidUpdateError(name, f"invalid {error.title}: {validation_reason(error)}")
-        case VMClockError():
-            wrapped = SourceError(name, _text(error))
-        case _:
-            wrapped = SourceError(name, f"failed with {type(error).__name__}: {_text(error)}")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # a stranger's code, again
-        return "(an error that cannot be shown)"
 
 
 @final
