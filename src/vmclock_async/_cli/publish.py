@@ -1,5 +1,7 @@
 """``publish``: the main job."""
 
+import os
+import signal
 import stat
 import sys
 import tomllib
@@ -8,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Final
 
 import anyio
+import anyio.lowlevel
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -18,14 +22,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from vmclock_async._cli.auto import AUTO, CHOICES, pick
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
+from vmclock_async._loop_watch import SOURCE, InterruptedSource
+from vmclock_async._strangers import failure
 from vmclock_async.abi import MAGIC
-from vmclock_async.errors import SegmentMalformedError, SourceSettingsError
+from vmclock_async.errors import SegmentMalformedError, SourceError, SourceSettingsError
 from vmclock_async.publisher import Publisher
 from vmclock_async.sources import ReportsProgress, Source, build_source, find_source, installed_sources
 
 __all__ = ("publish",)
 
 _REFRESH_S: Final = 0.1
+_TIME_TO_END_S: Final = 2.0
+"""How long after a signal a source is interrupted, and how often that is tried before the process ends."""
+_TIMES_TOLD: Final = 5
 
 
 def publish(
@@ -51,7 +60,16 @@ def publish(
     except typer.Exit:  # interrupted; a failure has a line of its own, and no other
         _tell_the_end(publisher, as_json=as_json)
         raise
+    except SystemExit as exc:  # of a task that a source has started: asyncio lets it through
+        raise _source_exited(publisher, exc) from exc
     _tell_the_end(publisher, as_json=as_json)
+
+
+def _source_exited(publisher: Publisher, error: SystemExit) -> SourceError:
+    for name, source in publisher.statistics().sources.items():
+        if source.state == "failed":
+            return SourceError(name, str(source.last_error))
+    return SourceError(" or ".join(publisher.statistics().sources), f"failed with {failure(error)}")
 
 
 def _tell_the_end(publisher: Publisher, *, as_json: bool) -> None:
@@ -134,8 +152,45 @@ async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
         if is_terminal(sys.stderr):
             complain(f"publishing {', '.join(sources)} to {publisher.path}")
             tasks.start_soon(_show_progress, publisher, sources)
-        await publisher.run()
+        await anyio.lowlevel.checkpoint()  # so that the loop's own handlers of signals are there
+        with _ending_held_loop():
+            await publisher.run()
         tasks.cancel_scope.cancel()
+
+
+@contextmanager
+def _ending_held_loop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a source that holds the event loop, or does not end when it is cancelled.
+
+    The loop hears of a signal in its own time. Where it has not ended some seconds later, a source's code is
+    interrupted where it is. If that is of no use either, the process ends by force; the segment is whole then, too, as
+    it is after a SIGKILL.
+    """
+    told = 0
+
+    def begin(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, _TIME_TO_END_S, _TIME_TO_END_S)
+
+    def insist(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told += 1
+        if told > _TIMES_TOLD:
+            complain("ended by force, because a source neither ends nor lets others run")
+            os._exit(1)
+        if name := SOURCE.get():
+            complain(f"{name}: interrupted, because it held the event loop when it was told to end")
+            raise InterruptedSource
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}
+    signal.signal(signal.SIGALRM, insist)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, begin)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
