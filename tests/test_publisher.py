@@ -4,7 +4,9 @@ Sources here are small classes of the tests' own, as an embedder would write the
 """
 
 import asyncio
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +37,8 @@ from vmclock_async import (
     SourceUnavailableError,
     VMClockBody,
 )
+from vmclock_async.testing._bodies import measured_here
+from vmclock_async.timebase import COUNTER_ID
 
 Script = Callable[[Emit], Awaitable[None]]
 
@@ -479,6 +483,47 @@ async def test_emit_of_somebody_elses_task_ends_with_the_publisher(segment_path:
                 await publisher.run()
     (end,) = ends
     assert end.startswith("shared: called emit when its run had ended")
+
+
+@pytest.mark.anyio
+async def test_log_says_what_is_published_and_what_becomes_of_it(
+    segment_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The start, the first bound, an outage, the recovery and the source of the time, each in one line."""
+    caplog.set_level(logging.INFO, "vmclock_async.publisher")
+    time_told = BodyUpdate(counter_id=COUNTER_ID, **measured_here())
+
+    async def steady(emit: Emit) -> None:
+        await emit(time_told)
+        while first.runs < 3:
+            await anyio.sleep(0.01)
+
+    async def flapping(emit: Emit) -> None:
+        if first.runs == 1:
+            raise SourceUnavailableError("first", "no daemon yet")
+        await emit(time_told)
+        while publisher.statistics().groups["time"] != "first":
+            await anyio.sleep(0.01)
+        if first.runs == 2:
+            raise SourceUnavailableError("first", "no daemon any more")
+
+    first = Scripted(flapping)
+    publisher = Publisher(segment_path, {"first": first, "second": Scripted(steady)})
+    with anyio.fail_after(20):
+        await publisher.run()
+    told = [re.sub(r"\d+\.\d+", "N", record.getMessage()) for record in caplog.records]
+    assert sorted(told[:2]) == [
+        "first: no daemon yet; it is tried again",
+        f"publishing first, second to {segment_path}",
+    ]
+    assert told[2:] == [
+        "the time comes from second: +/- N ms, SYNCHRONIZED",
+        "first: is there again, after N s",
+        "the time comes from first: +/- N ms, SYNCHRONIZED",
+        "first: no daemon any more; it is tried again",
+        "first: is there again, after N s",
+        "the time comes from first: +/- N ms, FREERUNNING",
+    ]
 
 
 @pytest.mark.anyio

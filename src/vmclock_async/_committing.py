@@ -16,12 +16,13 @@ from vmclock_async._plausibility import Plausibility, without_time
 from vmclock_async._relaying import is_relayed
 from vmclock_async._strangers import failure
 from vmclock_async._validation import validation_reason
-from vmclock_async.abi import Flags
-from vmclock_async.errors import InvalidUpdateError, SourceError
+from vmclock_async.abi import Flags, name_of
+from vmclock_async.errors import ClockError, InvalidUpdateError, SourceError
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
+from vmclock_async.reckoning import bounds_at
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import MarksDisruption, Source
-from vmclock_async.timebase import Continuity, counter_ticks
+from vmclock_async.timebase import COUNTER_ID, Continuity, counter_ticks
 
 __all__ = ("Committer",)
 
@@ -45,6 +46,8 @@ class Committer:
         self.commits: int = previous.commits if previous else 0
         self.seq_count: int | None = None
         """Of the last commit."""
+        self._told_time: tuple[str | None, str] | None = None
+        """Where the time comes from, and its status or what is wrong with it, as the log says."""
         self.relaying = False
         """Whether what was committed last was relayed; then nothing is due but the next update."""
         contents = writer.contents
@@ -86,7 +89,9 @@ class Committer:
         sole = len(self._sources) == 1
         if is_relayed(update, sources=len(self._sources)):
             self.relaying = True
-            self._write(self._merger.relay(update))
+            self._write(contents := self._merger.relay(update))
+            if self._told_time is None:  # later ones may come as fast as a recording can be replayed
+                self._tell_time(contents)
             return True
         self.relaying = False
         update = self._believable(name, update)
@@ -113,7 +118,8 @@ class Committer:
         if not (self.relaying or self._merger.disruptions.cold):
             self._look()
             self._merger.compose(counter_ticks())
-            self._write_if_changed(self._merger.close())
+            self._write_if_changed(contents := self._merger.close())
+            self._tell_time(contents)
 
     def _look(self) -> tuple[str, int] | None:
         """Take note of what happened; the source that marks disruptions, and its marker, if it can be asked."""
@@ -156,6 +162,7 @@ class Committer:
             self._write(contents)
         else:
             self._write_if_changed(contents)
+        self._tell_time(contents)
 
     def _write_if_changed(self, contents: Contents) -> None:
         if contents != self._writer.contents or self._merger.disruptions.cold:
@@ -167,6 +174,21 @@ class Committer:
         )
         self._merger.disruptions.cold = False
         self.commits += 1
+
+    def _tell_time(self, contents: Contents) -> None:
+        """Log where the time comes from and how good it is, where that is another than before."""
+        source = self._merger.groups["time"]
+        origin = "the time of before is held" if source is None else f"the time comes from {source}"
+        try:
+            bounds = bounds_at(contents, counter_ticks(), counter_id=COUNTER_ID)
+        except ClockError as exc:
+            told, text = type(exc).__name__, f"there is no bounded time: {exc.seen}"
+        else:
+            told = name_of(contents.body.clock_status)
+            text = f"{origin}: +/- {bounds.error_ns / 10**6:.3f} ms, {told}"
+        if self._told_time != (source, told):
+            self._told_time = source, told
+            _log.info("%s", text)
 
 
 def _repaired(body: VMClockBody) -> VMClockBody:

@@ -39,7 +39,7 @@ from vmclock_async._committing import Committer
 from vmclock_async._loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
 from vmclock_async._page import absolute
 from vmclock_async._strangers import source_error
-from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
+from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION, CounterId
 from vmclock_async.errors import (
     InvalidUpdateError,
     SourceError,
@@ -110,6 +110,9 @@ class _Supervised:
     restarts: int = 0
     updated_at: float | None = None
     last_error: str | None = None
+    outage: str | None = None
+    """Why it is unavailable, as the log says, until it is heard again."""
+    outage_since: float = 0.0
 
     def statistics(self) -> SourceStatistics:
         age = None if self.updated_at is None else time.monotonic() - self.updated_at
@@ -277,7 +280,6 @@ class Publisher:
 
     async def _supervise(self, supervised: _Supervised, stream: MemoryObjectSendStream[_Message]) -> None:
         backoff = _Backoff()
-        logged: str | None = None
         with stream:
             while True:
                 supervised.state = "running"
@@ -299,9 +301,11 @@ class Publisher:
                 if not unavailable:
                     return
                 if time.monotonic() - began > LONG_ENOUGH_S:
-                    backoff, logged = _Backoff(), None
-                if error.reason != logged:
-                    logged = error.reason
+                    backoff, supervised.outage = _Backoff(), None
+                if error.reason != supervised.outage:
+                    if supervised.outage is None:
+                        supervised.outage_since = time.monotonic()
+                    supervised.outage = error.reason
                     _log.warning("%s; it is tried again", error)
                 await anyio.sleep(backoff.next_pause_s())
                 supervised.restarts += 1
@@ -355,6 +359,7 @@ class Publisher:
                 message.raise_if_final()
                 await anyio.to_thread.run_sync(opener.open)  # a cold start waits for the disk
                 sources = {supervised.name: supervised.source for supervised in self._sources}
+                _log.info("publishing %s to %s", ", ".join(sources), self.path)
                 self._committer = committer = Committer(opener.opened, sources, previous=self._committer)
                 try:
                     await self._commit(committer, message, stream)
@@ -393,6 +398,9 @@ class Publisher:
             return
         sender.updates += 1
         sender.updated_at = time.monotonic()
+        if sender.outage is not None and update.counter_id != CounterId.INVALID:
+            _log.info("%s: is there again, after %.1f s", sender.name, sender.updated_at - sender.outage_since)
+            sender.outage = None
         if not committer.take(sender.name, update, message.epoch):
             sender.dropped += 1
 

@@ -150,7 +150,6 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
 async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
     async with anyio.create_task_group() as tasks:
         if is_terminal(sys.stderr):
-            complain(f"publishing {', '.join(sources)} to {publisher.path}")
             tasks.start_soon(_show_progress, publisher, sources)
         await anyio.lowlevel.checkpoint()  # so that the loop's own handlers of signals are there
         with _ending_held_loop():
