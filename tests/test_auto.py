@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ClassVar, Self
 
 import pytest
+from pydantic import BaseModel
 
+from adjtimex_stand_in import AdjtimexStandIn
 from chrony_rig import Chronyd, free_port, needs_chronyd
-from vmclock_async import CounterId, SegmentReader, SegmentWriter, VMClockBody
+from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
+from vmclock_async._cli.auto import pick
 from vmclock_async.timebase import counter_unfit_because
 
 START_S = 20.0
@@ -68,7 +74,10 @@ def page(tmp_path: Path) -> Path:
 @needs_chronyd
 @pytest.mark.parametrize("names", [["auto"], []])
 def test_device_and_chronyd_are_picked_where_they_are(names: list[str], page: Path, segment_path: Path) -> None:
-    """The device for disruptions, chronyd for the time; said with what was found. It is what no source means."""
+    """The device for disruptions, chronyd for the time, before the kernel; said with what was found.
+
+    It is what no source means.
+    """
     port = free_port()
     with Chronyd.server(port), Chronyd.client(port) as client:
         options = (f"device.path={page}", f"chrony.address={client.socket}")
@@ -76,7 +85,7 @@ def test_device_and_chronyd_are_picked_where_they_are(names: list[str], page: Pa
         published = Published(segment_path, *names, *sets)
     assert f"auto: device: {page}, marker 41, no time" in published.said
     assert f"auto: chrony: chronyd at {client.socket}" in published.said
-    assert "kernel" not in published.said
+    assert published.sources == ["device", "chrony", "kernel"]
     assert published.status == 0
     assert published.groups["disruption"] == "device"
     with SegmentReader(segment_path) as reader:
@@ -101,7 +110,7 @@ def test_source_can_be_named_beside_auto(page: Path, tmp_path: Path, segment_pat
     options = (f"device.path={page}", f"chrony.address={tmp_path / 'none.sock'}")
     sets = [word for option in options for word in ("--set", option)]
     published = Published(segment_path, "kernel", "auto", *sets)
-    assert published.sources == ["kernel", "device"]
+    assert published.sources == ["kernel", "device", "chrony"]
 
 
 def test_nothing_to_pick_from_is_told(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -153,3 +162,104 @@ def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
 
     return run
+
+
+class Going:
+    """A ``publish`` that goes on, whose log is read line by line; killed when the block ends."""
+
+    def __init__(self, segment: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        command = [sys.executable, "-W", "error", "-m", "vmclock_async", "publish", "--segment", str(segment)]
+        sets = [word for option in options for word in ("--set", option)]
+        self.process = subprocess.Popen(
+            [*command, *sets], stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        )
+        self.said: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def until(self, pattern: str) -> str:
+        """The next line in which *pattern* is found."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+            if re.search(pattern, line):
+                return line
+        raise AssertionError(f"it ended without {pattern!r}: {self.said}")
+
+
+@fit
+@needs_chronyd
+def test_chronyd_that_starts_later_is_taken(
+    tmp_path: Path, segment_path: Path, played_clock: AdjtimexStandIn
+) -> None:
+    """The kernel's clock first; then chronyd, and its end and its return: each is said once, in plain words."""
+    port = free_port()
+    client = Chronyd.client(port)
+    sets = (f"device.path={tmp_path / 'none'}", f"chrony.address={client.socket}", "kernel.poll_interval=0.2")
+    going = Going(segment_path, *sets, environment=played_clock.environment)
+    with Chronyd.server(port), going:
+        assert "it is looked for from now on" in going.until("auto: not chrony: ")
+        going.until("info: publishing device, chrony, kernel to ")
+        assert re.search(r"\+/- \d+\.\d+ ms, SYNCHRONIZED", going.until("the time comes from kernel"))
+        with client:
+            going.until("auto: chrony is there now: chronyd at ")
+            assert re.search(r"\+/- \d+\.\d+ ms, SYNCHRONIZED", going.until("the time comes from chrony"))
+            client.kill()
+            going.until("warning: chrony: .*; it is tried again")
+            going.until("the time comes from kernel")
+            client.start()
+            going.until(r"info: chrony: is there again, after \d+\.\d s")
+            going.until("the time comes from chrony")
+    said = "".join(going.said)
+    assert said.count("device") == 2  # that it is not there, and that it is among the sources
+
+
+def test_device_that_comes_later_is_taken(tmp_path: Path, segment_path: Path) -> None:
+    """A page that appears at the device's path becomes the source of disruptions."""
+    sets = (f"device.path={tmp_path / 'page'}", f"chrony.address={tmp_path / 'none.sock'}")
+    with Going(segment_path, *sets) as going:
+        going.until("info: publishing device, chrony, kernel to ")
+        with SegmentWriter(tmp_path / "page") as writer:
+            writer.write(VMClockBody(disruption_marker=41), counter_id=CounterId.INVALID)
+        going.until("auto: device is there now: .*marker 41, no time")
+        going.until("the disruption marker of device is now 41")
+
+
+class Probed:
+    """A source with a probe of its own."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(self, probe: Callable[[], str]) -> None:
+        self.probe = probe
+
+    async def run(self, emit: Emit) -> None:
+        """Say nothing."""
+
+
+def test_probe_that_fails_or_hangs_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a plugin's probe does, the others are picked, and it is looked for later on."""
+    over = threading.Event()
+
+    def hang() -> str:
+        over.wait(60)
+        return "late"
+
+    def leave() -> str:
+        sys.exit(3)
+
+    probes = {"device": hang, "chrony": leave, "kernel": lambda: "found"}
+    try:
+        picked = pick(lambda name: Probed(probes[name]))
+    finally:
+        over.set()
+    assert list(picked) == ["device", "chrony", "kernel"]
+    said = capsys.readouterr().err
+    assert "auto: not device: its probe has not ended within 5 s; it is looked for from now on" in said
+    assert "auto: not chrony: its probe failed with SystemExit: 3; it is looked for from now on" in said
+    assert "auto: kernel: found" in said

@@ -1,60 +1,149 @@
-"""What ``publish auto`` picks: the device where there is one, and chronyd where it runs, else the kernel's clock.
+"""What ``publish auto`` publishes: the device, chronyd and the kernel's clock, in this order, as far as they are there.
 
-The device, first in rank, tells of migrations and restores; on most machines another has to tell the time. Each
-pick, and each that was passed over, is said with its reason.
+The device, first in rank, tells of migrations and restores; on most machines another has to tell the time, and of
+those the first that has it does. All of them are looked at before the start, and each is said with what was found.
+One that is not there is looked for as long as the publisher runs: a daemon may start, and a device may be plugged in,
+after the publisher.
 """
 
+import logging
+import threading
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures import Future
+from typing import Final, cast, final
+
+import anyio
+import anyio.to_thread
 
 from vmclock_async._cli.output import complain
-from vmclock_async.errors import SourceError, SourceSettingsError, VMClockError
-from vmclock_async.sources import Probes, Source
+from vmclock_async._strangers import failure
+from vmclock_async.errors import (
+    InvalidUpdateError,
+    SourceError,
+    SourceSettingsError,
+    SourceUnavailableError,
+    VMClockError,
+)
+from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
 
 __all__ = ("AUTO", "CHOICES", "pick")
 
 AUTO: Final = "auto"
-_CHOICES: Final = (("device",), ("chrony", "kernel"))
-"""Of each, the first that is there."""
-CHOICES: Final = {name for choice in _CHOICES for name in choice}
-"""All that may be picked."""
+CHOICES: Final = ("device", "chrony", "kernel")
+"""All that may be picked, in order of rank."""
+_LONGEST_PROBE_S: Final = 5.0
+"""A probe promises to block for two seconds at most."""
+_LOOK_EVERY_S: Final = 5.0
+
+_log: Final = logging.getLogger("vmclock_async.auto")
 
 
-def pick(build: Callable[[str], Source]) -> dict[str, Source]:
-    """The sources that this machine has, made by *build* from their names, in order of rank.
+def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset()) -> dict[str, Source]:
+    """The sources that this machine has or may come to have, made by *build* from their names, in order of rank.
+
+    Those *besides* are not picked, because they are named already.
 
     Raises:
-        SourceError: there is none.
+        SourceError: none of them is usable now.
         SourceSettingsError: *build* refuses an option.
     """
     picked: dict[str, Source] = {}
-    passed_over: list[str] = []
-    for choice in _CHOICES:
-        for name in choice:
-            try:
-                source = build(name)
-                found = source.probe() if isinstance(source, Probes) else "installed"
-            except SourceSettingsError:
-                raise
-            except Exception as exc:  # whatever a plugin's probe raises, there are others to pick from
-                passed_over.append(name)
-                complain(f"{AUTO}: not {name}: {_reason(exc)}")
-                continue
-            complain(f"{AUTO}: {name}: {found}")
-            picked[name] = source
-            break
-    if not picked:
-        raise SourceError(
-            AUTO, f"no source to pick from: none of {', '.join(passed_over)} is usable here; name one"
+    any_found = False
+    choices = [name for name in CHOICES if name not in besides]
+    for name in choices:
+        try:
+            source = build(name)
+        except SourceSettingsError:
+            raise
+        except SourceError as exc:  # it is not installed, or broken, and no waiting mends that
+            complain(f"{AUTO}: not {name}: {exc.reason}")
+            continue
+        probe = _Probe(source)
+        found, absent_because = probe.look()
+        any_found |= absent_because is None
+        complain(
+            f"{AUTO}: {name}: {found}"
+            if absent_because is None
+            else f"{AUTO}: not {name}: {absent_because}; it is looked for from now on"
         )
+        kind = _SoughtMarking if isinstance(source, MarksDisruption) else _Sought
+        picked[name] = cast("Source", kind(name, source, probe, absent_because))
+    if not (any_found or besides):
+        raise SourceError(AUTO, f"no source to pick from: none of {', '.join(choices)} is usable here; name one")
     return picked
 
 
-def _reason(error: Exception) -> str:
-    match error:
-        case SourceError():
-            return error.reason
-        case VMClockError():
-            return str(error)
-        case _:
-            return f"its probe failed with {type(error).__name__}: {error}"
+@final
+class _Probe:
+    """Looks whether a source is there, for a limited time, whatever the source's code does."""
+
+    def __init__(self, source: Source) -> None:
+        self._source: Final = source
+        self._going_on: Future[str] | None = None
+
+    def look(self) -> tuple[str, str | None]:
+        """What was found, and why the source is not there (None: it is there)."""
+        if self._going_on is None:
+            self._going_on = Future()
+            thread = threading.Thread(
+                target=self._probe, args=(self._going_on,), name=f"{AUTO} probe", daemon=True
+            )
+            thread.start()
+        try:
+            error = self._going_on.exception(_LONGEST_PROBE_S)
+        except TimeoutError:
+            return "", f"its probe has not ended within {_LONGEST_PROBE_S:g} s"
+        done, self._going_on = self._going_on, None
+        match error:
+            case None:
+                return done.result(), None
+            case SourceError():
+                return "", error.reason
+            case VMClockError():
+                return "", str(error)
+            case _:
+                return "", f"its probe failed with {failure(error)}"
+
+    def _probe(self, done: Future[str]) -> None:
+        try:
+            done.set_result(str(self._source.probe()) if isinstance(self._source, Probes) else "installed")
+        except BaseException as exc:  # whatever a plugin's probe raises, there are others to pick from
+            done.set_exception(exc)
+
+
+class _Sought:
+    """A source that is run once it is there. Where it cannot be used it counts as absent, and is looked for again."""
+
+    def __init__(self, name: str, source: Source, probe: _Probe, absent_because: str | None) -> None:
+        self.settings_type = source.settings_type
+        self._name: Final = name
+        self._source: Final = source
+        self._probe: Final = probe
+        self._absent_because = absent_because
+        """What was said already, and is not said again."""
+
+    async def run(self, emit: Emit) -> None:
+        while self._absent_because is not None:
+            await anyio.sleep(_LOOK_EVERY_S)
+            found, absent_because = await anyio.to_thread.run_sync(self._probe.look, abandon_on_cancel=True)
+            if absent_because is None:
+                _log.info("%s: %s is there now: %s", AUTO, self._name, found)
+            elif absent_because != self._absent_because:
+                _log.info("%s: not %s: %s", AUTO, self._name, absent_because)
+            self._absent_because = absent_because
+        try:
+            await self._source.run(emit)
+        except InvalidUpdateError:
+            raise
+        except SourceError as exc:
+            raise SourceUnavailableError(self._name, exc.reason) from exc
+        except VMClockError as exc:
+            raise SourceUnavailableError(self._name, str(exc)) from exc
+
+
+@final
+class _SoughtMarking(_Sought):
+    """A source that can be asked for the disruption marker, too."""
+
+    def disruption_marker(self) -> int | None:
+        return cast("MarksDisruption", self._source).disruption_marker()

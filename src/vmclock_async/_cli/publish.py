@@ -17,7 +17,14 @@ import anyio
 import anyio.lowlevel
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from vmclock_async._cli.auto import AUTO, CHOICES, pick
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
@@ -113,7 +120,7 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
         raise typer.BadParameter(f"a source is named twice: {', '.join(names)}", param_hint="SOURCE")
     known = {name for name in names if name != AUTO}
     if AUTO in names:
-        known |= CHOICES & installed_sources().keys()
+        known |= set(CHOICES) & installed_sources().keys()
     if unknown := tables.keys() - known:
         raise typer.BadParameter(
             f"a table {', '.join(sorted(unknown))} for what is not among the sources: {', '.join(sorted(known))}",
@@ -142,8 +149,9 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
         return build_source(name, options.get(name, {}))
 
     built: dict[str, Source] = {}
+    named = frozenset(names) - {AUTO}
     for name in names:
-        built |= pick(build) if name == AUTO else {name: build(name)}
+        built |= pick(build, besides=named) if name == AUTO else {name: build(name)}
     return built
 
 
