@@ -6,7 +6,7 @@ import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -215,15 +216,43 @@ def _progress() -> Iterator[Progress]:
 
 
 async def _show_progress(publisher: Publisher, sources: Mapping[str, Source]) -> None:
-    with _progress() as progress:
-        rows = {name: progress.add_task(name, total=None, rate="") for name in sources}
+    """Draw how far the sources that have an end have come, while this program has the terminal to itself."""
+    with ExitStack() as stack:
+        progress: Progress | None = None
+        rows: dict[str, TaskID] = {}
         while True:
-            for name, statistics in publisher.statistics().sources.items():
-                source = sources[name]
-                total = source.progress().total if isinstance(source, ReportsProgress) else None
+            for name, total in totals(sources).items():
+                if not _is_in_foreground():
+                    break  # a job in the background draws nothing over what is in front
+                progress = progress or stack.enter_context(_progress())
+                if name not in rows:
+                    rows[name] = progress.add_task(name, total=None, rate="")
+                statistics = publisher.statistics().sources[name]
                 speed = progress.tasks[rows[name]].speed
                 rate = f"{speed:,.0f}/s" if speed else ""
                 shown = rate if statistics.state == "running" else f"{statistics.state} {rate}"
                 progress.update(rows[name], completed=statistics.updates, total=total, rate=shown)
-            progress.refresh()
+                progress.refresh()
             await anyio.sleep(_REFRESH_S)
+
+
+def totals(sources: Mapping[str, Source]) -> dict[str, int]:
+    """Of each source that has an end, its updates in all."""
+    totals = {}
+    for name, source in sources.items():
+        try:
+            total = source.progress().total if isinstance(source, ReportsProgress) else None
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a stranger's code: what cannot be shown is left out
+            continue
+        if isinstance(total, int):
+            totals[name] = total
+    return totals
+
+
+def _is_in_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except OSError:  # ENOTTY: it is not the terminal that controls this process, so there are no jobs on it
+        return True

@@ -1,0 +1,146 @@
+"""``publish`` where it is started: on a terminal, and in the background."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vmclock_async import SegmentError, SegmentReader, VMClockBody
+from vmclock_async._cli.publish import totals
+from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
+from vmclock_async.sources import Progress
+
+HEADER = {
+    "format": "vmclock-recording",
+    "version": 1,
+    "counter_id": 1,
+    "time_type": 0,
+    "segment_size": 112,
+    "created": "2026-01-01T00:00:00Z",
+}
+
+# Leads a session of its own on the terminal, as a shell does, and starts a job there.
+SHELL = """
+import fcntl, subprocess, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+job = subprocess.Popen(sys.argv[2:], process_group=0 if sys.argv[1] == "behind" else None)
+sys.exit(job.wait())
+"""
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A recording of 100 bodies, 10 ms apart."""
+    path = tmp_path / "good.jsonl"
+    with RecordingWriter(path, RecordingHeader.model_validate_json(json.dumps(HEADER))) as writer:
+        for number in range(1, 101):
+            body = VMClockBody(disruption_marker=number)
+            writer.write(Record(t_ns=number * 10**7, counter=None, seq_count=2 * number, body=body))
+    return path
+
+
+@pytest.fixture
+def drawn(segment_path: Path) -> Callable[..., str]:
+    """What ``publish replay`` draws as a job on a terminal.
+
+    When it has drawn *until*, and made 100 commits, it gets a SIGTERM.
+    """
+
+    def drawn(where: str, *sets: str, until: str | None = None) -> str:
+        command = [sys.executable, "-m", "vmclock_async", "publish", "replay", "--segment", str(segment_path)]
+        command += [word for option in sets for word in ("--set", option)]
+        parent, child = pty.openpty()
+        shell = subprocess.Popen(
+            [sys.executable, "-c", SHELL, where, *command],
+            stdin=child,
+            stdout=child,
+            stderr=child,
+            start_new_session=True,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        )
+        os.close(child)
+        seen = b""
+        try:
+            while chunk := _read(parent):
+                seen += chunk
+                if until is not None and until.encode() in seen:
+                    wait_for_commits(segment_path, 100)
+                    os.killpg(shell.pid, signal.SIGTERM)
+                    until = None
+            shell.wait(30)
+            return seen.decode(errors="replace")
+        finally:
+            shell.kill()
+            shell.wait()
+            os.close(parent)
+
+    return drawn
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # EIO: the last process on it has ended
+        return b""
+
+
+def wait_for_commits(path: Path, commits: int) -> None:
+    """Return once *commits* have been made at *path*."""
+    while True:
+        try:
+            with SegmentReader(path) as reader:
+                if reader.seq_count >= 2 * commits:
+                    return
+        except SegmentError:
+            pass
+        time.sleep(0.02)
+
+
+class Showing:
+    """A source that tells its progress, in some way."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.progress = tell
+
+
+def test_progress_that_cannot_be_shown_is_left_out() -> None:
+    """Whatever progress() of a stranger's source does, the others have their bars."""
+
+    def leave() -> None:
+        sys.exit(3)
+
+    told: dict[str, Callable[[], object]] = {
+        "good": lambda: Progress(1, 5),
+        "endless": lambda: Progress(1, None),
+        "failing": lambda: 1 / 0,
+        "leaving": leave,
+        "odd": lambda: "half",
+        "unnumbered": lambda: Progress(1, "five"),  # type: ignore[arg-type]
+    }
+    assert totals({name: Showing(tell) for name, tell in told.items()}) == {"good": 5}  # type: ignore[misc]
+
+
+def test_job_in_front_draws_its_progress(drawn: Callable[..., str], recording: Path) -> None:
+    """On the terminal of which it is the foreground job, a source that has an end gets a bar."""
+    assert "/100" in drawn("in front", f"replay.path={recording}")
+
+
+def test_job_in_the_background_leaves_the_terminal_alone(drawn: Callable[..., str], recording: Path) -> None:
+    """``publish &`` draws nothing over the next command and hides no cursor; its log still comes."""
+    seen = drawn("behind", f"replay.path={recording}")
+    assert "publishing replay to " in seen
+    assert "100 commits" in seen
+    assert "\x1b" not in seen
+
+
+def test_source_without_an_end_has_no_bar(drawn: Callable[..., str], recording: Path) -> None:
+    """Where there is no total there is nothing to draw."""
+    seen = drawn("in front", f"replay.path={recording}", "replay.loop=true", until="publishing replay")
+    assert "publishing replay to " in seen
+    assert "\x1b" not in seen
