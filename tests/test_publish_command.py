@@ -1,4 +1,4 @@
-"""``publish`` where it is started: on a terminal, and in the background."""
+"""``publish`` where it is started: with a configuration, on a terminal, in the background, and without /proc."""
 
 import json
 import os
@@ -33,6 +33,17 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 job = subprocess.Popen(sys.argv[2:], process_group=0 if sys.argv[1] == "behind" else None)
 sys.exit(job.wait())
 """
+
+WITHOUT_PROC = """
+import sys
+def refuse(event, args):
+    if event == "open" and str(args[0]).startswith("/proc/"):
+        raise FileNotFoundError(2, "No such file or directory", args[0])
+sys.addaudithook(refuse)
+from vmclock_async._cli.app import run
+sys.exit(run(sys.argv[1:]))
+"""
+
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
@@ -144,3 +155,35 @@ def test_source_without_an_end_has_no_bar(drawn: Callable[..., str], recording: 
     seen = drawn("in front", f"replay.path={recording}", "replay.loop=true", until="publishing replay")
     assert "publishing replay to " in seen
     assert "\x1b" not in seen
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "replay = " + "[" * 5000 + "]" * 5000,
+        "a." * 5000 + "a = 1",
+        "[replay]\nspeed = " + "1" * 5000,
+        "[replay]\npath = 0000-99-99",
+        "[replay",
+        "\x00",
+    ],
+)
+def test_configuration_that_cannot_be_read_is_wrong_usage(tmp_path: Path, text: str) -> None:
+    """Nested too deeply, a number too long, no date, no TOML: named as the configuration, status 2, no traceback."""
+    config = tmp_path / "publish.toml"
+    config.write_text(text)
+    command = [sys.executable, "-m", "vmclock_async", "publish", "replay", "--config", str(config)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "--config" in ended.stderr
+
+
+def test_publish_needs_no_proc(recording: Path, segment_path: Path) -> None:
+    """Where nothing tells whether the segment is in memory, there is no warning, and the work is done."""
+    sets = ("--set", f"replay.path={recording}", "--set", "replay.speed=0")
+    command = [sys.executable, "-c", WITHOUT_PROC, "publish", "replay", "--segment", str(segment_path), *sets]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "100 commits" in ended.stderr
+    assert "tmpfs" not in ended.stderr

@@ -24,15 +24,18 @@ def publisher_path(path: Path | None) -> Path:
     return SYSTEM_PATH if os.geteuid() == 0 else user_path()
 
 
-def on_tmpfs(path: Path) -> bool:
-    """Whether *path*, or its nearest parent that exists, is on a file system in memory."""
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    device = existing.stat().st_dev
+def on_tmpfs(path: Path) -> bool | None:
+    """Whether *path*, or its nearest parent that exists, is on a file system in memory; None where nothing tells."""
+    try:
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        device = existing.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no /proc, or a directory that this user may not look into
+        return None
     number = f"{os.major(device)}:{os.minor(device)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        for line in mounts:
-            # proc_pid_mountinfo(5): ID, parent, major:minor, ... - type source options
-            fields, _, rest = line.partition(" - ")
-            if fields.split()[2] == number:
-                return rest.split()[0] in ("tmpfs", "ramfs")
+    for line in mounts.splitlines():
+        # proc_pid_mountinfo(5): ID, parent, major:minor, ... - type source options
+        fields, _, rest = line.partition(" - ")
+        if number in fields.split()[2:3]:
+            return rest.partition(" ")[0] in ("tmpfs", "ramfs")
     return False

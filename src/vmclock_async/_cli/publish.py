@@ -60,7 +60,7 @@ def publish(
     chosen = _build(sources or [AUTO], _read_config(config), options or [])
     path = publisher_path(segment)
     _refuse_to_overwrite(path)
-    if not on_tmpfs(path):
+    if on_tmpfs(path) is False:
         complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
     publisher = Publisher(path, chosen)
     try:
@@ -111,8 +111,9 @@ def _read_config(config: Path | None) -> dict[str, object]:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as exc:
         raise typer.BadParameter(f"{config}: cannot be read ({exc.strerror})", param_hint="--config") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise typer.BadParameter(f"{config}: not TOML ({exc})", param_hint="--config") from exc
+    except (ValueError, RecursionError) as exc:
+        # No TOML, no UTF-8; a number of more digits, or tables nested deeper, than Python takes.
+        raise typer.BadParameter(f"{config}: not TOML that can be read ({exc})", param_hint="--config") from exc
 
 
 def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) -> dict[str, Source]:
