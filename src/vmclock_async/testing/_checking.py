@@ -1,33 +1,49 @@
 """Whether a source keeps the promises in the docstring of ``Source``.
 
-A source is run as the publisher runs it: once until it has said what it has to say, then to be cancelled at its first
-await, its second, and so on, and then twice in a row. After each run there must be no more tasks, threads and
-descriptors than before. The first run does not count for that: libraries open some things once and for all.
+A source is run as the publisher runs it: once until it has said what it has to say, once more while epochs end, then
+to be cancelled at its first await, its second, and so on, and then twice in a row. After each run there must be no
+more tasks, threads and descriptors than before. The first run does not count for that: libraries open some things once
+and for all.
+
+Where the rest of the process can be the cause of what is seen, a run is repeated, and what counts is what is seen each
+time.
 """
 
+import ctypes
 import inspect
 import math
+import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
+from types import FrameType
 from typing import Any, Final, NamedTuple, NoReturn, final
 
 import anyio
 import anyio.lowlevel
 from pydantic import BaseModel
 
+from vmclock_async._loop_watch import LoopWatch, package, package_of, place, stack
+from vmclock_async._plausibility import Plausibility
+from vmclock_async._strangers import failure
 from vmclock_async.errors import VMClockError
 from vmclock_async.models import BodyUpdate
 from vmclock_async.reckoning import ticks_between
 from vmclock_async.sources import Emit, Source
-from vmclock_async.testing._held import Held
+from vmclock_async.testing._held import Held, Thing
 from vmclock_async.timebase import COUNTER_ID, counter_ticks
 
 __all__ = ("check_source",)
 
 _CANCELLED_AT: Final = range(1, 17)
+_TRIES: Final = 3
+"""How often in a row something is seen before it is believed."""
 _CONSTRUCTING_S: Final = 0.05
+_BLOCKING_S: Final = 0.1
+_BLOCKED_FOR_GOOD_S: Final = 2.0
 _AWAITS_TO_UNWIND: Final = 1000
+_MANY: Final = 1000
+_FORGOTTEN: Final = ("it emits with await emit(update)", "it called emit without await")
 _LONG: Final = 20
 """How many times as long a second run may take to say what the first said."""
 
@@ -35,8 +51,8 @@ _LONG: Final = 20
 async def check_source(make_source: Callable[[], Source], *, patience_s: float = 0.5) -> tuple[BodyUpdate, ...]:
     """Assert that the sources that *make_source* makes keep the promises of ``Source``; what the first one emitted.
 
-    Takes a few times *patience_s* where the source has no end. A source that does not end when it is cancelled,
-    because it blocks the event loop or shields a wait for ever, is not caught, but hangs.
+    Takes a few times *patience_s* where the source has no end. A source that shields a wait for ever is not caught,
+    but hangs.
 
     Args:
         make_source: gives a new source at each call, all alike, that can run here: what it reads is there.
@@ -45,17 +61,15 @@ async def check_source(make_source: Callable[[], Source], *, patience_s: float =
     Raises:
         AssertionError: a promise is broken; says which, and what was seen.
     """
-    name = type(_construct(make_source)).__name__
-    first = await _run(name, make_source(), patience_s=patience_s)
+    name = type(await _construct(make_source)).__name__
+    first = await _first_run(name, make_source, patience_s)
+    if any(update.measures for update in first.updates):
+        await _run(name, make_source(), patience_s=patience_s, epochs_end=True)
     for number in _CANCELLED_AT:
-        before = Held.now()
-        run = await _run(name, make_source(), patience_s=patience_s, cancel_at=number)
-        where = f"cancelled at its await {number}" if run.was_cancelled else "when it had ended"
-        if left := await before.exceeded_by():
-            _broken(name, "run leaves no task, thread or descriptor behind", f"{where}, it left {left}")
+        run = await _leaving_nothing(name, make_source, patience_s, number)
         if not run.reached:
             break
-        if run.error is None and not run.was_cancelled and (first.was_cancelled or run.says_less_than(first)):
+        if run.error is None and not run.was_cancelled and run.says_less_than(first):
             _broken(name, "run may be cancelled at any await", f"at await {number} it took that for its end")
     await _run_twice(name, make_source(), patience_s)
     return first.updates
@@ -68,22 +82,74 @@ def _broken(name: str, promise: str, seen: str) -> NoReturn:
     raise AssertionError(f"{name} breaks a promise of Source: {promise}; but {seen}")
 
 
-def _construct(make_source: Callable[[], Source]) -> Source:
-    """A source, if making it was quick at least once in three times."""
+async def _construct(make_source: Callable[[], Source]) -> Source:
+    """A source, if making it was quick, and left nothing, at least once in three times."""
     took_s = math.inf
-    for _ in range(3):
+    left: list[Thing] = []
+    made = []  # all of them, or what one has is closed when the next one is made
+    for number in range(_TRIES):
         before, began = Held.now(), time.perf_counter()
         source = make_source()
+        made.append(source)
         took_s = min(took_s, time.perf_counter() - began)
-        name = type(source).__name__
-        if left := before.exceeded_by_now():
-            _broken(name, "constructing it does no work", f"it came with {left}")
+        left = _each_time(left, await before.exceeded_by(), first=number == 0)
+    name = type(source).__name__
+    if left:
+        _broken(name, "constructing it does no work", f"it came with {_listed(left)}")
     if took_s > _CONSTRUCTING_S:
         _broken(name, "constructing it does no work that waits", f"it took {took_s:.3f} s")
     settings_type = getattr(source, "settings_type", None)
     if not (isinstance(settings_type, type) and issubclass(settings_type, BaseModel)):
         _broken(name, "settings_type is a pydantic model", f"it is {settings_type!r}")
+    if not inspect.iscoroutinefunction(source.run):
+        _broken(name, "run is an async function", f"it is {source.run!r}")
     return source
+
+
+async def _first_run(name: str, make_source: Callable[[], Source], patience_s: float) -> "_Run":
+    """How a run ends that says something, and does not block the loop each time."""
+    for _ in range(_TRIES):
+        run = await _run(name, make_source(), patience_s=patience_s)
+        if run.blocked is None:
+            break
+    else:
+        _broken(
+            name, "run never blocks the event loop", f"it held it for {_BLOCKING_S:g} s and more in {run.blocked}"
+        )
+    if not run.updates and run.was_cancelled:
+        run = await _run(name, make_source(), patience_s=patience_s * _LONG, enough=1)
+    if not run.updates and run.error is None:
+        seen = (
+            f"it did neither within {patience_s * _LONG:g} s" if run.was_cancelled else "it returned with neither"
+        )
+        _broken(name, "run emits an update, or raises what keeps it from that", seen)
+    return run
+
+
+async def _leaving_nothing(
+    name: str, make_source: Callable[[], Source], patience_s: float, cancel_at: int
+) -> "_Run":
+    """How a run ends that is cancelled at its await *cancel_at*, if it does not leave something each time."""
+    left: list[Thing] = []
+    for number in range(_TRIES):
+        before = Held.now()
+        patient_s = patience_s * (_LONG if left else 1)  # once something was left, the await is known to come
+        run = await _run(name, make_source(), patience_s=patient_s, cancel_at=cancel_at)
+        left = _each_time(left, await before.exceeded_by(), first=number == 0)
+        if not left:
+            return run
+    where = f"cancelled at its await {cancel_at}" if run.was_cancelled else "when it had ended"
+    _broken(name, "run leaves no task, thread or descriptor behind", f"{where}, it left {_listed(left)}")
+
+
+def _each_time(left: list[Thing], now: list[Thing], *, first: bool) -> list[Thing]:
+    """What is left *now*, of the kinds of what was *left* before."""
+    kinds = {thing.kind for thing in left}
+    return [thing for thing in now if first or thing.kind in kinds]
+
+
+def _listed(things: list[Thing]) -> str:
+    return ", ".join(sorted(thing.name for thing in things))
 
 
 async def _run_twice(name: str, source: Source, patience_s: float) -> None:
@@ -108,61 +174,136 @@ class _Run(NamedTuple):
     was_cancelled: bool
     reached: bool
     """Whether the await at which it was to be cancelled came."""
+    blocked: str | None
+    """Where it held the event loop."""
 
     def says_less_than(self, other: "_Run") -> bool:
         return len(self.updates) < len(other.updates)
 
 
 async def _run(
-    name: str, source: Source, *, patience_s: float, cancel_at: int | None = None, enough: int | None = None
+    name: str,
+    source: Source,
+    *,
+    patience_s: float,
+    cancel_at: int | None = None,
+    enough: int | None = None,
+    epochs_end: bool = False,
 ) -> _Run:
     """Run *source* until it ends, until *patience_s* is over, until its await *cancel_at* or *enough* updates."""
     error: VMClockError | None = None
-    with anyio.move_on_after(patience_s) as scope:
-        emit = _Listener(scope, enough)
-        awaits = _Awaits(scope, cancel_at)
-        running = source.run(emit)
-        if not inspect.isawaitable(running):
-            _broken(name, "run is an async function", f"it returned {running!r}")
-        try:
-            await awaits.counted(running)
-        except VMClockError as exc:
-            error = exc
-        except _WentOn:
-            emit.broken.append(
-                ("run may be cancelled at any await", f"it went on for {_AWAITS_TO_UNWIND} awaits after that")
-            )
-        except Exception as exc:  # a stranger's code: whatever it is, it is what was seen
-            emit.broken.append(
-                ("run raises SourceUnavailableError, or another VMClockError", f"it raised {exc!r}")
-            )
+    blocking = _Blocking(source)
+    async with anyio.create_task_group() as tasks:
+        if cancel_at is None:
+            await tasks.start(LoopWatch(_BLOCKING_S, blocking.is_held).run)
+        with anyio.move_on_after(patience_s) as scope:
+            emit = _Listener(scope, enough, epochs_end=epochs_end)
+            awaits = _Awaits(scope, cancel_at)
+            not_its_own = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit)
+            try:
+                await awaits.counted(source.run(emit))
+            except VMClockError as exc:
+                error = exc
+            except _WentOn:
+                emit.broken.append(
+                    ("run may be cancelled at any await", f"it went on for {_AWAITS_TO_UNWIND} awaits after that")
+                )
+            except not_its_own:
+                raise
+            except BaseException as exc:  # a stranger's code: whatever it is, it is what was seen
+                if isinstance(exc, BaseExceptionGroup) and exc.subgroup(not_its_own):
+                    raise
+                emit.broken.append(
+                    ("run raises SourceUnavailableError, or another VMClockError", f"it raised {failure(exc)}")
+                )
+        tasks.cancel_scope.cancel()
+    emit.note_forgotten()
+    if blocking.for_good:
+        _broken(name, "run never blocks the event loop", f"it held it for good in {blocking.place}")
     if emit.broken:
         _broken(name, *emit.broken[0])
     reached = cancel_at is not None and awaits.number >= cancel_at
-    return _Run(tuple(emit.updates), error, scope.cancelled_caught, reached)
+    return _Run(tuple(emit.updates), error, scope.cancelled_caught, reached, blocking.place)
+
+
+class _BlockedForGood(BaseException):
+    """Ends code that does not let the loop run any more."""
+
+
+@final
+class _Blocking:
+    """Notes where *source* holds the event loop, and ends it if that is for good."""
+
+    def __init__(self, source: Source) -> None:
+        self._loop_thread: Final = threading.get_ident()
+        self._package: Final = package_of(source)
+        self.place: str | None = None
+        self.for_good = False
+
+    def is_held(self, frame: FrameType, held_s: float) -> None:
+        """Called by a ``LoopWatch``."""
+        if not any(caller.f_code is _STEP or package(caller) == self._package for caller in stack(frame)):
+            return  # by another task of this loop
+        self.place = place(frame, (self._package,))
+        if held_s > _BLOCKED_FOR_GOOD_S and not self.for_good:
+            self.for_good = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._loop_thread), ctypes.py_object(_BlockedForGood)
+            )
 
 
 @final
 class _Listener(Emit):
     """Looks at what a source says; notes the promise that it breaks, for the source may not let the error out."""
 
-    def __init__(self, scope: anyio.CancelScope, enough: int | None) -> None:
+    def __init__(self, scope: anyio.CancelScope, enough: int | None, *, epochs_end: bool) -> None:
         self._scope: Final = scope
         self._enough: Final = enough
-        self._epoch_read_at: int | None = None
+        self._epochs_end: Final = epochs_end
+        self._epoch = 0  # a publisher's first
+        self._given: Final[set[int]] = set()
+        self._reads: list[tuple[int, int]] = []
+        """Each read of the epoch since the last measurement: the counter at it, and the epoch."""
+        self._measured_at: int | None = None
+        """counter_value of the last measurement."""
+        self._plausibility: Final = Plausibility()
+        self._not_awaited: Final[dict[object, Coroutine[Any, Any, None]]] = {}
         self.updates: Final[list[BodyUpdate]] = []
         self.broken: Final[list[tuple[str, str]]] = []
 
     @property
     def epoch(self) -> int:
-        if self._epoch_read_at is None:
-            self._epoch_read_at = counter_ticks()
-        return 0  # a publisher's first
+        self._reads.append((counter_ticks(), self._epoch))
+        self._given.add(self._epoch)
+        return self._epoch
 
-    async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
+    def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> Coroutine[Any, Any, None]:
+        if len(self._not_awaited) >= _MANY:
+            self._refuse(*_FORGOTTEN)
+        number = object()
+        call = self._not_awaited[number] = self._take(number, update, epoch)
+        return call
+
+    def note_forgotten(self) -> None:
+        """Note a call of this that was not awaited; the run is over."""
+        forgotten = [
+            call
+            for call in self._not_awaited.values()
+            if inspect.getcoroutinestate(call) == inspect.CORO_CREATED  # not of a task cancelled before it began
+        ]
+        for call in forgotten:
+            call.close()  # or Python warns of it as well
+        if forgotten:
+            self.broken.append(_FORGOTTEN)
+
+    async def _take(self, number: object, update: BodyUpdate, epoch: int | None) -> None:
+        del self._not_awaited[number]
         await anyio.lowlevel.checkpoint()
         if not isinstance(update, BodyUpdate):
             self._refuse("it emits BodyUpdates", f"it emitted {update!r}")
+        # A whole body is passed on as it is: it may be of another machine.
+        if not update.verbatim and (objection := self._plausibility.objection(update)):
+            self._refuse("a time is complete, and in the ABI's units", f"it {objection.reason}")
         # One that has a marker of its own says itself in which epoch it is.
         if update.measures and "disruption_marker" not in update.model_fields_set:
             self._look_at_epoch(update, epoch)
@@ -174,12 +315,29 @@ class _Listener(Emit):
         promise = "a source of time reads emit.epoch before it measures, and passes it on"
         if epoch is None:
             self._refuse(promise, f"it emitted a measurement without an epoch: {update!r}")
-        if self._epoch_read_at is None or epoch != 0:
+        if epoch not in self._given:
             self._refuse(promise, f"it emitted a measurement with epoch {epoch}, which emit.epoch did not give it")
         if update.counter_id == COUNTER_ID and update.counter_value is not None:
-            late = ticks_between(update.counter_value, self._epoch_read_at)
-            if late > 0:
-                self._refuse(promise, f"it read emit.epoch {late} ticks after the counter_value that it emitted")
+            self._look_at_reads(update.counter_value, epoch)
+        self._epoch += self._epochs_end
+
+    def _look_at_reads(self, measured_at: int, epoch: int) -> None:
+        last = self._measured_at
+        if last is not None and ticks_between(last, measured_at) <= 0:
+            return  # the same measurement as before, told again
+        since = [ticks_between(measured_at, at) for at, given in self._reads if given == epoch]
+        if not since:
+            self._refuse(
+                "a source of time reads emit.epoch before each measurement",
+                f"it emitted a measurement with epoch {epoch}, which it had read before the measurement before",
+            )
+        if min(since) > 0:
+            self._refuse(
+                "a source of time reads emit.epoch before it measures, and passes it on",
+                f"it read emit.epoch {min(since)} ticks after the counter_value that it emitted",
+            )
+        self._measured_at = measured_at
+        self._reads = [(at, given) for at, given in self._reads if ticks_between(measured_at, at) > 0]
 
     def _refuse(self, promise: str, seen: str) -> NoReturn:
         self.broken.append((promise, seen))
@@ -235,6 +393,9 @@ class _Stepped:
                     steps.close()
                 raise
             resume = yield from _resumed(steps, waits_for)
+
+
+_STEP: Final = _Stepped.__await__.__code__
 
 
 def _resumed(steps: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Callable[[], Any]]:

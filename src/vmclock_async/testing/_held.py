@@ -1,13 +1,27 @@
-"""What a run may leave behind: tasks, threads and descriptors."""
+"""What a run may leave behind: tasks, threads and descriptors.
 
+Other threads, loops and tasks of the process open and close things of their own at the same time, and nothing tells
+which is whose. So three rules keep their things apart from those of the code under test:
+
+* What counts is how many there are of each. A file that another thread opens again and again is one file.
+* What was left stays: only what is there at every look counts, while garbage is collected. (A loop that nobody
+  refers to any more closes its descriptors when it is collected.)
+* Code that leaves something behind does it each time. The caller repeats a run that left something, and blames it only
+  where each run left something of the same ``kind``.
+"""
+
+import gc
 import os
+import re
 import sys
 import threading
-from typing import Final, NamedTuple, Self
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, NamedTuple, Self, final
 
 import anyio
 
-__all__ = ("Held",)
+__all__ = ("Held", "Thing")
 
 _SETTLE_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.005
@@ -15,36 +29,68 @@ _POOLED: Final = ("Trio thread ", "asyncio_")
 """Names of threads that wait in a pool for work. Trio's have another while they are at work."""
 
 
-class Held(NamedTuple):
-    """What this process has at one moment, by what it is called in an error."""
+class Thing(NamedTuple):
+    """A task, a thread, or a descriptor."""
 
-    names: frozenset[str]
+    identity: str
+    """Two descriptors of one file have the same; nothing tells them apart when one is closed and opened again."""
+    name: str
+    """What an error calls it."""
+
+    @property
+    def kind(self) -> str:
+        """The same for things that one piece of code leaves behind at each of its runs."""
+        return re.sub(r"\d+", "", self.name)
+
+
+@final
+class Held:
+    """What this process has at one moment."""
+
+    def __init__(self, things: list[Thing]) -> None:
+        self._things: Final = things
+        self._count: Final = Counter(thing.identity for thing in things)
 
     @classmethod
     def now(cls) -> Self:
-        tasks = {f"the task {task.name or task.id} ({task.id})" for task in anyio.get_running_tasks()}
-        return cls(frozenset(tasks | _threads() | _descriptors()))
+        """What it has now."""
+        return cls([*_tasks(), *_threads(), *_descriptors()])
 
-    def exceeded_by_now(self) -> str:
-        """What there is more than this, at this moment; empty: nothing."""
-        return ", ".join(sorted(Held.now().names - self.names))
+    def exceeded_by_now(self) -> list[Thing]:
+        """What there is more than this, at this moment."""
+        now, more = Held.now(), []
+        excess = now._count - self._count
+        known = set(self._things)
+        # Of things that are alike, those that have another name than before.
+        for thing in sorted(now._things, key=lambda thing: thing in known):
+            if excess[thing.identity] > 0:
+                excess[thing.identity] -= 1
+                more.append(thing)
+        return more
 
-    async def exceeded_by(self) -> str:
+    async def exceeded_by(self) -> list[Thing]:
         """The same, once it has settled: a loop may need a moment to bury what has ended."""
         give_up = anyio.current_time() + _SETTLE_S
-        while True:
-            more = self.exceeded_by_now()
-            if not more or anyio.current_time() > give_up:
-                return more
+        more = self.exceeded_by_now()
+        while more and anyio.current_time() < give_up:
+            gc.collect()
             await anyio.sleep(_LOOK_AGAIN_S)
+            still = {thing.identity for thing in self.exceeded_by_now()}
+            more = [thing for thing in more if thing.identity in still]
+        return more
 
 
-def _threads() -> set[str]:
-    return {
-        f"the thread {thread.name} ({thread.ident})"
-        for thread in threading.enumerate()
-        if not thread.name.startswith(_POOLED) and not _is_idle_worker(thread)
-    }
+def _tasks() -> Iterator[Thing]:
+    for task in anyio.get_running_tasks():
+        name = f"the task {task.name or task.id} ({task.id})"
+        yield Thing(name, name)
+
+
+def _threads() -> Iterator[Thing]:
+    for thread in threading.enumerate():
+        if not thread.name.startswith(_POOLED) and not _is_idle_worker(thread):
+            name = f"the thread {thread.name} ({thread.ident})"
+            yield Thing(name, name)
 
 
 def _is_idle_worker(thread: threading.Thread) -> bool:
@@ -63,11 +109,10 @@ def _is_idle_worker(thread: threading.Thread) -> bool:
     return False
 
 
-def _descriptors() -> set[str]:
-    found = set()
+def _descriptors() -> Iterator[Thing]:
     for fd in os.listdir("/proc/self/fd"):
         try:
-            found.add(f"the descriptor {fd} ({os.readlink(f'/proc/self/fd/{fd}')})")
-        except FileNotFoundError:  # that of the listing itself
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # that of the listing itself, or closed since
             continue
-    return found
+        yield Thing(target, f"the descriptor {fd} ({target})")
