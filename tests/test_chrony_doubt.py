@@ -122,6 +122,24 @@ def test_bound_has_what_is_missing_on_top() -> None:
     ]  # fmt: skip
 
 
+def test_slope_does_not_cross_what_comes_back() -> None:
+    """Five seconds that were missing come back: they are no rate of the clock's, wide as the bound was before."""
+    measuring = estimator()
+    for second in range(8):
+        is_back = second >= 5
+        update = measuring.measure(
+            exchange(
+                counter=2 * NS * second, clock_ns=NOW_NS + second * NS, offset_ns=Fraction(5 * NS * is_back),
+                root_dispersion_ns=Fraction(MS),
+            ),
+            RAW,
+            missing_ns=Fraction(0 if is_back else 5 * NS),
+        )  # fmt: skip
+    assert update.counter_period_frac_sec is not None
+    assert update.counter_period_maxerror_rate_frac_sec is not None
+    assert update.counter_period_maxerror_rate_frac_sec / update.counter_period_frac_sec < 1e-4
+
+
 def test_reference_error_is_added() -> None:
     """What the setting says of chronyd's own reference is in the bound, all of it, and in nothing else."""
     without, with_it = (estimator(reference_error_ns=ns).measure(exchange(leap=1), RAW) for ns in (0, 2 * MS))

@@ -280,10 +280,9 @@ class Estimator:
                 f"chronyd says that the system clock, {exchange.before.clock_ns} ns since 1970, is off by "
                 f"{float(exchange.true_ns - exchange.before.clock_ns) / 1e9:g} s: that is no time from 1970 to 2262",
             )
-        max_error_ns += missing_ns
         estimate = _Estimate(exchange.before.counter_ticks, true_ns, max_error_ns, rate.ns_per_tick, maxerror)
         self._remember(estimate, exchange)
-        return _update(exchange, estimate)
+        return _update(exchange, estimate, math.ceil(max_error_ns + missing_ns))
 
     def _rate(self, exchange: Exchange, raw: Rate) -> Rate:
         frequency_ppm = exchange.tracking.frequency_ppm
@@ -312,6 +311,7 @@ class _Estimate(NamedTuple):
     counter_ticks: int
     true_ns: Fraction
     max_error_ns: Fraction
+    """Without what may be missing: a slope across the moment at which that comes back would be no clock's."""
     ns_per_tick: Fraction
     maxerror: Fraction
 
@@ -322,9 +322,8 @@ class _Estimate(NamedTuple):
         return away > self.max_error_ns + earlier.max_error_ns + ticks * earlier.maxerror
 
 
-def _update(exchange: Exchange, estimate: _Estimate) -> BodyUpdate:
+def _update(exchange: Exchange, estimate: _Estimate, max_error_ns: int) -> BodyUpdate:
     period = Rate(estimate.ns_per_tick, estimate.maxerror).period()
-    max_error_ns = math.ceil(estimate.max_error_ns)
     reference = math.floor(estimate.true_ns * 2**64 / 10**9)
     scale = exchange.timescale
     update = BodyUpdate(
