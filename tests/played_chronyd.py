@@ -47,6 +47,8 @@ class PlayedChronyd:
         """Requests for ``tracking`` so far."""
         self.before_answer: Callable[[], None] = lambda: None
         """Called when ``tracking`` was asked for, before it is answered."""
+        self.before_count: Callable[[], None] = lambda: None
+        """Called when it was asked how many sources it has, for either report of them, before it answers."""
         self._said: dict[str, Any] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
@@ -127,6 +129,7 @@ class PlayedChronyd:
             self.before_answer()
             data = self._tracking()
         elif command == _N_SOURCES:
+            self.before_count()
             data = struct.pack("!I", len(self.sources))
         else:
             source = self.sources[struct.unpack_from("!I", request, 20)[0]]

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from chrony_rig import Chronyd, free_port, needs_chronyd
-from played_chronyd import PlayedChronyd
+from played_chronyd import PlayedChronyd, PlayedSource
 from running_source import Notes, contains_realtime, running, settings, until
 from vmclock_async import (
     ClockStatus,
@@ -23,6 +23,7 @@ from vmclock_async import (
 )
 from vmclock_async.timebase import counter_unfit_because
 from vmclock_chrony import ChronySource
+from vmclock_chrony.connection import Connection
 
 pychrony = pytest.importorskip("pychrony")
 pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
@@ -191,6 +192,15 @@ def test_no_report_of_chronyds_is_an_error_of_the_source(played: PlayedChronyd) 
             **{"leap": 0, "stratum": 2, "reference_id": 1, "ref_time": None, **dict.fromkeys(FLOATS, 1e-6), **odd}
         )
         anyio.run(outcome)
+
+
+def test_source_that_comes_between_two_reports_is_no_nonsense(played: PlayedChronyd) -> None:
+    """chronyd finds another server after it said how many it has: nothing is known of them this time, and no error."""
+    played.before_count = lambda: played.sources.append(PlayedSource(1, 0))
+    with Connection(played.address) as connection:
+        assert connection.sources() == []
+        played.before_count = lambda: None
+        assert len(connection.sources()) == 2
 
 
 @pytest.mark.parametrize(

@@ -92,15 +92,16 @@ class Connection:
         return self._translated(lambda chrony: _believed(chrony.get_tracking()))
 
     def sources(self) -> list[tuple[Source, SourceStats]]:
-        """chronyd's time sources, each with its statistics; some datagrams a source.
+        """chronyd's time sources, each with its statistics; some datagrams a source. None while they change.
 
         Raises:
             As ``tracking``.
         """
 
         def both(chrony: ChronyConnection) -> list[tuple[Source, SourceStats]]:
-            # Both reports are in the order of chronyd's own table.
-            return list(zip(chrony.get_sources(), chrony.get_source_stats(), strict=True))
+            sources, statistics = chrony.get_sources(), chrony.get_source_stats()
+            # Both reports are in the order of chronyd's own table, unless that has grown between them.
+            return list(zip(sources, statistics, strict=True)) if len(sources) == len(statistics) else []
 
         return self._translated(both)
 
