@@ -835,10 +835,10 @@ def test_probe_says_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("chronyd", "frequency_ppb", "seen", "remedy"),
     [
-        (True, 12_500, "though chronyd runs", "with rtcsync in chrony.conf"),
+        (True, 12_500, "though chronyd runs", "add rtcsync, or use the source chrony"),
         (False, 12_500, "though its rate is corrected by 12.5 ppm", "if that is chronyd, add rtcsync"),
-        (False, 0, "nor is a daemon seen", "start one"),
-        (False, None, "nor is a daemon seen", "start one"),
+        (False, 0, "no daemon is seen", "start one"),
+        (False, None, "no daemon is seen", "start one"),
     ],
 )
 @pytest.mark.anyio

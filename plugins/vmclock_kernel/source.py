@@ -141,9 +141,8 @@ class KernelSource:
                 await self._tell_time(epoch, reading, emit)
             elif not self._unsynchronized:
                 self._unsynchronized = True
-                _log.info(
-                    "%s: until it is, there is no time",
-                    _unsynchronized(reading.after, chronyd_runs=self._chronyd_runs),
+                _log.warning(
+                    "there is no time: %s", _unsynchronized(reading.after, chronyd_runs=self._chronyd_runs)
                 )
                 epoch.steering = Steering()
                 # No measurement: it holds in whatever epoch.
@@ -206,18 +205,18 @@ def _unbounded_because(reading: Reading, written: WrittenMaxError) -> str:
 def _unsynchronized(timex: Timex, *, chronyd_runs: bool) -> str:
     """What is seen of a clock that the kernel calls unsynchronized, and what to do."""
     bits = ClockStatusBits.UNSYNC | ClockStatusBits.CLOCKERR
-    said = f"the kernel's clock, which is not synchronized by what the kernel says ({_names(timex.status & bits)})"
+    said = f"the kernel says that its clock is not synchronized ({_names(timex.status & bits)})"
     if chronyd_runs:
         return (
-            f"{said}, though chronyd runs: it says so to the kernel once it has synchronized, and with rtcsync in "
-            "chrony.conf alone; add that, or use the source chrony"
+            f"{said}, though chronyd runs: chronyd tells the kernel only where chrony.conf has rtcsync, and once it is "
+            "synchronised; add rtcsync, or use the source chrony"
         )
     if timex.frequency_ppb:
         return (
             f"{said}, though its rate is corrected by {timex.frequency_ppb / 1000:g} ppm: some program steers it, or "
             "did; if that is chronyd, add rtcsync to chrony.conf, or use the source chrony"
         )
-    return f"{said}, nor is a daemon seen that does it; start one"
+    return f"{said}, and no daemon is seen that keeps it; start one"
 
 
 def _names(status: ClockStatusBits) -> str:
