@@ -1,5 +1,6 @@
 """Runs a chrony source in a test, and keeps what it says."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,6 +8,8 @@ from typing import Any
 
 import anyio
 
+from adjtimex_stand_in import AdjtimexStandIn
+from played_chronyd import PlayedChronyd
 from vmclock_async import (
     BodyUpdate,
     CounterId,
@@ -67,3 +70,39 @@ def contains_realtime(update: BodyUpdate) -> bool:
     now = pair(time.CLOCK_REALTIME)
     found = bounds_at(contents, now.counter_ticks, counter_id=COUNTER_ID)
     return found.earliest_ns <= now.clock_ns <= found.latest_ns
+
+
+UPDATES = """
+import anyio, sys
+from vmclock_chrony import ChronySettings, ChronySource
+
+class Emit:
+    epoch = 0
+    left = int(sys.argv[2])
+    async def __call__(self, update, *, epoch=None):
+        print(update.model_dump_json(exclude_unset=True), flush=True)
+        self.left -= 1
+        if not self.left:
+            tasks.cancel_scope.cancel()
+        await anyio.lowlevel.checkpoint()
+
+async def main():
+    global tasks
+    async with anyio.create_task_group() as tasks:
+        await ChronySource(ChronySettings(address=sys.argv[1], poll_interval=float(sys.argv[3]))).run(Emit())
+
+anyio.run(main)
+"""
+
+
+def under(
+    clock: AdjtimexStandIn,
+    run_script: Callable[..., str],
+    chronyd: PlayedChronyd,
+    *,
+    count: int = 1,
+    interval: float = 1,
+) -> list[dict[str, Any]]:
+    """The first *count* updates of a source in a process whose kernel has that *clock*."""
+    output = run_script(UPDATES, chronyd.address, count, interval, environment=clock.environment)
+    return [json.loads(line) for line in output.splitlines()]

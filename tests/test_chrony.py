@@ -4,7 +4,6 @@ Where the kernel's own clock is played as well, the source runs in a process of 
 """
 
 import errno
-import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -16,7 +15,7 @@ import pytest
 from adjtimex_stand_in import AdjtimexStandIn
 from chrony_rig import Chronyd, free_port, needs_chronyd
 from played_chronyd import PlayedChronyd, PlayedSource
-from running_source import BOUND_S, Notes, contains_realtime, running, settings, until
+from running_source import BOUND_S, Notes, contains_realtime, running, settings, under, until
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,
@@ -272,41 +271,6 @@ def test_reset_counts_where_there_is_no_burst_to_do() -> None:
 
 # Under a kernel that is played
 
-UPDATES = """
-import anyio, sys
-from vmclock_chrony import ChronySettings, ChronySource
-
-class Emit:
-    epoch = 0
-    left = int(sys.argv[2])
-    async def __call__(self, update, *, epoch=None):
-        print(update.model_dump_json(exclude_unset=True), flush=True)
-        self.left -= 1
-        if not self.left:
-            tasks.cancel_scope.cancel()
-        await anyio.lowlevel.checkpoint()
-
-async def main():
-    global tasks
-    async with anyio.create_task_group() as tasks:
-        await ChronySource(ChronySettings(address=sys.argv[1], poll_interval=float(sys.argv[3]))).run(Emit())
-
-anyio.run(main)
-"""
-
-
-def under(
-    clock: AdjtimexStandIn,
-    run_script: Callable[..., str],
-    chronyd: PlayedChronyd,
-    *,
-    count: int = 1,
-    interval: float = 60,
-) -> list[dict[str, Any]]:
-    """The first *count* updates of a source in a process whose kernel has that *clock*."""
-    output = run_script(UPDATES, chronyd.address, count, interval, environment=clock.environment)
-    return [json.loads(line) for line in output.splitlines()]
-
 
 def test_tai_where_the_kernel_knows_it(
     run_script: Callable[..., str], played_clock: AdjtimexStandIn, played: PlayedChronyd
@@ -337,16 +301,20 @@ def test_utc_where_adjtimex_is_refused(
 def test_step_during_a_request_is_asked_again(
     run_script: Callable[..., str], played_clock: AdjtimexStandIn, played: PlayedChronyd, step_ns: int
 ) -> None:
-    """A measurement across a step of half a second is none; the next is made at once."""
+    """A measurement across a step of half a second is none; the next is made at once, not at the next poll."""
     played_clock.play_realtime(time.time_ns())
+    interval_s = 5.0
+    asked_s: list[float] = []
 
     def step() -> None:
+        asked_s.append(time.monotonic())
         if played.asked <= 2:
             played_clock.play_realtime(time.time_ns() + step_ns * played.asked)
 
     played.before_answer = step
-    (update,) = under(played_clock, run_script, played)
-    assert played.asked == 3
+    (update,) = under(played_clock, run_script, played, interval=interval_s)
+    assert len(asked_s) >= 3  # a slow answer is dropped, and asked for again at the next poll
+    assert asked_s[2] - asked_s[0] < interval_s
     assert update["clock_status"] == ClockStatus.SYNCHRONIZED
 
 
@@ -362,7 +330,7 @@ def test_clock_that_is_stepped_each_time_is_not_measured(
 
     played.before_answer = step
     (update,) = under(played_clock, run_script, played, interval=0.01)
-    assert played.asked == 5
+    assert played.asked >= 5  # more where the machine is busy: a slow answer is dropped
     assert update["clock_status"] == ClockStatus.SYNCHRONIZED
 
 

@@ -15,8 +15,7 @@ import pytest
 from adjtimex_stand_in import AdjtimexStandIn
 from chrony_exchanges import NOW_NS, NS, PPM, RAW, estimator, exchange, timex
 from played_chronyd import PlayedChronyd
-from running_source import Notes, contains_realtime, running, settings, until
-from test_chrony import under
+from running_source import Notes, contains_realtime, running, settings, under, until
 from vmclock_async import LeapIndicator
 from vmclock_async.timebase import counter_unfit_because
 from vmclock_chrony import ChronySource
@@ -108,14 +107,17 @@ def test_rate_of_the_clock_is_no_movement(frequency_ppm: int) -> None:
 
 
 def test_bound_has_what_is_missing_on_top() -> None:
-    """And its middle is where chronyd measured true time, if it was seen to forget more than the bound."""
+    """And its middle is where chronyd measured true time, if it was seen to forget more than the bound. The rest of the
+    bound counts twice then, because chronyd measures to within that what is missing."""
     said: dict[str, Any] = {"root_dispersion_ns": Fraction(MS)}
     usual, wide, elsewhere, near = (
         estimator().measure(exchange(**said), RAW, missing_ns=Fraction(missing), forgotten_ns=Fraction(forgotten))
         for missing, forgotten in ((0, 0), (5 * NS, 0), (5 * NS, -5 * NS), (MS, MS))
     )
     assert usual.time_maxerror_nanosec is not None
-    assert wide.time_maxerror_nanosec == elsewhere.time_maxerror_nanosec == usual.time_maxerror_nanosec + 5 * NS
+    expected_ns = 2 * (usual.time_maxerror_nanosec - 1) + 5 * NS  # 1: rounded up, once
+    assert wide.time_maxerror_nanosec == elsewhere.time_maxerror_nanosec
+    assert 0 <= (wide.time_maxerror_nanosec or 0) - expected_ns <= 2
     assert near.time_maxerror_nanosec == usual.time_maxerror_nanosec + MS
     assert [update.time_sec for update in (usual, wide, elsewhere, near)] == [
         NOW_NS // NS, NOW_NS // NS, NOW_NS // NS + 5, NOW_NS // NS
@@ -198,16 +200,16 @@ def test_step_that_the_clock_was_seen_to_make_is_no_error(
     played_clock.play_realtime(began_ns)
 
     def step() -> None:
-        if played.asked == 3:
+        if played.asked == 10:
             played_clock.play_realtime(time.time_ns() - step_s * NS)
             played.say(last_offset=5.0)
 
     played.before_answer = step
-    updates = under(played_clock, run_script, played, count=5, interval=0.01)
+    updates = under(played_clock, run_script, played, count=15, interval=0.01)
     bounds = [update["time_maxerror_nanosec"] for update in updates]
-    assert max(bounds[:2]) < 100 * MS
-    assert (min(bounds[2:]) > 5 * NS) == (step_s == 0)
-    assert (max(bounds[2:]) < 100 * MS) == (step_s == 5)
+    assert bounds[0] < 100 * MS
+    assert (bounds[-1] > 5 * NS) == (step_s == 0)
+    assert (max(bounds) < 100 * MS) == (step_s == 5)
 
 
 # A reference clock

@@ -262,7 +262,7 @@ def test_chronyd_that_cannot_step_forgets_nothing_unseen(segment_path: Path) -> 
         anyio.run(run, list(watches.values()), come_later, step_by_hand)
     for name, watch in {**watches, "late": late}.items():
         given = [look for look in watch.looks if look.error_ns is not None]
-        assert len(given) > 100, name
+        assert given, name
         assert [look for look in given if not look.is_right] == [], name
         if name != "by hand":  # there, the step and chronyd's next update may come between two reports
             assert {look.snapshot.body.disruption_marker for look in given} == {0}, name

@@ -21,7 +21,8 @@ ppm), which is an estimate: an oscillator holds 50. The second term makes up the
 chronyd fuzzes by up to a second into the past). One that lies ahead is of a clock that somebody set back: that far
 it is from fresh. The wire's floats have 25 bits, hence the term after that. reference_error is a setting: what a
 reference clock may itself be off, of which chronyd knows nothing. missing is what chronyd measured and may have
-forgotten, and forgotten what it was seen to forget, where that is beyond the rest of the bound (``doubt``).
+forgotten, and forgotten what it was seen to forget (``doubt``). Where they are beyond the rest of the bound, that
+counts twice.
 
 rms_offset is of the last updates, corrected since: for hours after a step it is larger than any error there is.
 
@@ -282,6 +283,9 @@ class Estimator:
             )
         estimate = _Estimate(exchange.before.counter_ticks, true_ns, max_error_ns, rate.ns_per_tick, maxerror)
         self._remember(estimate, exchange)
+        if missing_ns > max_error_ns:
+            # chronyd finds it again to within its error: that much more keeps the next middle inside this interval.
+            max_error_ns *= 2
         return _update(exchange, estimate, math.ceil(max_error_ns + missing_ns))
 
     def _rate(self, exchange: Exchange, raw: Rate) -> Rate:
