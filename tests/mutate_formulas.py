@@ -54,6 +54,7 @@ CHRONY: Final = (
     Mutant("before.clock_ns + self.tracking.offset_ns", "before.clock_ns", "drop the offset"),
     Mutant("            + self._reference_error_ns\n", "", "drop the reference's own error"),
     Mutant("max_error_ns + missing_ns", "max_error_ns", "drop what is missing"),
+    Mutant("            max_error_ns *= 2\n", "            pass\n", "count the rest of the bound once"),
     Mutant("max_error_ns + missing_ns", "max_error_ns - missing_ns", "sign of what is missing"),
     Mutant("exchange.true_ns - (forgotten_ns", "exchange.true_ns + (forgotten_ns", "sign of what was forgotten"),
     Mutant("if abs(forgotten_ns) > max_error_ns else 0", "", "take noise for what was forgotten"),
