@@ -205,7 +205,7 @@ def _unbounded_because(reading: Reading, written: WrittenMaxError) -> str:
 def _unsynchronized(timex: Timex, *, chronyd_runs: bool) -> str:
     """What is seen of a clock that the kernel calls unsynchronized, and what to do."""
     bits = ClockStatusBits.UNSYNC | ClockStatusBits.CLOCKERR
-    said = f"the kernel says that its clock is not synchronized ({_names(timex.status & bits)})"
+    said = f"the kernel's clock is marked as not synchronized ({_names(timex.status & bits)})"
     if chronyd_runs:
         return (
             f"{said}, though chronyd runs: chronyd tells the kernel only where chrony.conf has rtcsync, and once it is "
