@@ -170,6 +170,18 @@ def test_unfit_counter_is_the_one_change_of_the_counter() -> None:
     assert_true_for_all(told(warm, "chrony", utc(2), 2), began, 2)
 
 
+def test_constants_that_a_source_said_once_are_its_own() -> None:
+    """A source that says TAI once, and then that the counter was unfit for a while, still tells TAI."""
+    merged = merger("first", "second")
+    began = told(merged, "first", utc(0), 0)
+    told(merged, "second", tai(0), 0)
+    told(merged, "second", BodyUpdate(counter_id=CounterId.INVALID), 1)
+    at = 6 * SECOND
+    bare = tai(at).model_dump(exclude_unset=True, exclude={"counter_id", "time_type", "tai_offset_sec"})
+    assert_true_for_all(told(merged, "second", BodyUpdate.model_validate(bare), at), began, at)
+    assert merged.groups["time"] == "second"
+
+
 def test_page_that_tells_no_time_does_not_make_the_counter_unfit() -> None:
     """Neither before there is a time, nor after the page's own: a reader that looked then would stay without one."""
     merged = merger("device", "chrony")

@@ -109,6 +109,15 @@ def test_another_machines_counter_is_not_held_against_this_one() -> None:
     assert Plausibility().objection(update(counter_id=CounterId.INVALID, counter_period_frac_sec=1)) is None
 
 
+def test_counter_that_is_fit_again_is_held_against_this_one() -> None:
+    """To measure after saying that the counter is not fit is to say that it is."""
+    shown = Plausibility()
+    assert shown.objection(BodyUpdate(counter_id=CounterId.INVALID)) is None
+    values = fields() | {"counter_period_frac_sec": 1}
+    del values["counter_id"]
+    assert shown.objection(BodyUpdate.model_validate(values)) is not None
+
+
 def test_time_that_promises_nothing_is_plausible() -> None:
     """A source that does not know the time yet may send what it likes besides; with the status it has to be true."""
     shown = Plausibility()

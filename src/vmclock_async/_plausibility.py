@@ -31,6 +31,7 @@ TOLERANCE_PPM: Final = 1000
 """The kernel lets nobody correct its clock by more than 500 ppm, so that RAW is as good as that."""
 
 _NEEDED: Final = ("counter_value", "counter_period_frac_sec", "time_sec", "clock_status")
+_MEASURED: Final = frozenset({"counter_value", "counter_period_frac_sec", "time_sec"})
 _CLAIMS: Final = frozenset({"counter_period_frac_sec", "clock_status"})
 _WATCHED: Final = frozenset(
     {
@@ -85,6 +86,8 @@ class Plausibility:
         spoken = _WATCHED & update.model_fields_set
         if not spoken:
             return None
+        if told["counter_id"] == CounterId.INVALID and not spoken.isdisjoint(_MEASURED):
+            told["counter_id"] = COUNTER_ID  # to measure is to say that the counter is fit
         for name in spoken:
             told[name] = values[name]
         if told["counter_id"] == CounterId.INVALID or told.get("clock_status", _USABLE[0]) not in _USABLE:
@@ -154,7 +157,7 @@ def without_time(update: BodyUpdate) -> BodyUpdate:
         values |= dict.fromkeys(BodyUpdate.MEASURED_FIELDS, 0) | {"clock_status": ClockStatus.UNKNOWN}
         body = VMClockBody.model_validate(values)
         return BodyUpdate.from_body(body, counter_id=CounterId.INVALID, time_type=update.time_type)
-    spoken = update.model_fields_set - BodyUpdate.MEASURED_FIELDS - {"clock_status", "time_type"}
+    spoken = update.model_fields_set - BodyUpdate.MEASURED_FIELDS - {"clock_status"}
     values = {name: update.__dict__[name] for name in spoken}
     return BodyUpdate.model_validate(values | {"counter_id": CounterId.INVALID})
 

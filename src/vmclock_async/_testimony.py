@@ -67,7 +67,8 @@ class Testimony:
             counter_id = header.counter_id
             if counter_id == CounterId.INVALID and update.measures:
                 counter_id = COUNTER_ID  # to measure is to say that the counter is fit
-            self.contents = self.contents._replace(counter_id=counter_id, time_type=header.time_type)
+            time_type = self.contents.time_type if self._heard else header.time_type
+            self.contents = self.contents._replace(counter_id=counter_id, time_type=time_type)
         self.contents = _with_honest_bound(self.contents.updated(update))
         body = self.contents.body
         measured = False
