@@ -115,7 +115,7 @@ class Clockwork(Readings):
         While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
 
         Raises:
-            CounterNotSupportedError: this machine's counter does not keep its rate: waiting is of no use.
+            CounterNotSupportedError: the kernel does not trust this machine's counter: waiting is of no use.
             SegmentError: what is there is no segment, or the clock is closed.
             ValueError: *max_error_ns* is not from 0 to 2**64 - 1.
         """

@@ -121,10 +121,11 @@ class Page:
         control word is the one that was equal before and after (acquire load, acquire fence).
         """
 
-    def read_with_counter(self) -> tuple[bytes, int | None] | None:
+    def read_with_counter(self) -> tuple[bytes, int] | None:
         """``read()`` and the counter, read after the body and before the second load of the control word.
 
-        The counter is None where this thread may not read it; the kernel is asked each time.
+        Raises:
+            CounterNotSupportedError: this thread may not read it; the kernel is asked each time.
         """
 
     def commit(self, body: bytes, counter_id: int | None, time_type: int | None, /) -> int:

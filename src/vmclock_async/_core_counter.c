@@ -4,6 +4,7 @@
  */
 #include "_core_counter.h"
 
+#include <stdbool.h>
 #include <sys/prctl.h>
 
 #include "_seqlock.h"
@@ -18,15 +19,12 @@
 #define GET_CPUID 0x1011        /* arch_prctl(2): 0 where CPUID is a SIGSEGV */
 #endif
 
-bool counter_readable(void)
+int counter_require_readable(void)
 {
     int mode = PR_TSC_ENABLE; /* what stays where the kernel has no such question, or a filter forbids it */
     prctl(PR_GET_TSC, &mode, 0, 0, 0);
-    return mode != PR_TSC_SIGSEGV;
-}
-
-static PyObject *counter_refused(void)
-{
+    if (mode != PR_TSC_SIGSEGV)
+        return 0;
     PyObject *errors = PyImport_ImportModule("vmclock_async.errors");
     PyObject *type = errors ? PyObject_GetAttrString(errors, "CounterNotSupportedError") : NULL;
     if (type)
@@ -34,21 +32,24 @@ static PyObject *counter_refused(void)
                               "do not forbid it with PR_SET_TSC. A SegmentReader gives snapshots all the same");
     Py_XDECREF(type);
     Py_XDECREF(errors);
-    return NULL;
+    return -1;
 }
 
 PyObject *core_checked_counter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    if (!counter_readable())
-        return counter_refused();
+    if (counter_require_readable() < 0)
+        return NULL;
     return PyLong_FromUnsignedLongLong(read_counter());
 }
 
 PyObject *core_counter(PyObject *module, PyObject *ignored)
 {
     static _Thread_local bool readable; /* the permission is a thread's own; "no" is asked again */
-    if (!readable && !(readable = counter_readable()))
-        return core_checked_counter(module, ignored);
+    if (!readable) {
+        PyObject *counter = core_checked_counter(module, ignored);
+        readable = counter != NULL;
+        return counter;
+    }
     return PyLong_FromUnsignedLongLong(read_counter());
 }
 

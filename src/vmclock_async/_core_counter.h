@@ -4,10 +4,9 @@
 
 #include <Python.h>
 
-#include <stdbool.h>
-
-/* Whether this thread may read the counter, asked of the kernel; where it may not, reading it is a SIGSEGV. */
-bool counter_readable(void);
+/* Asks the kernel whether this thread may read the counter, for where it may not that is a SIGSEGV; 0, or -1 with
+ * CounterNotSupportedError set. */
+int counter_require_readable(void);
 
 PyObject *core_checked_counter(PyObject *module, PyObject *ignored);
 PyObject *core_counter(PyObject *module, PyObject *ignored);

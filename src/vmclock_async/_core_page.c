@@ -245,13 +245,11 @@ static PyObject *page_read(Page *self, PyObject *Py_UNUSED(ignored))
     return PyBytes_FromStringAndSize((const char *)copy, sizeof(copy));
 }
 
-static PyObject *page_read_with_counter(Page *self, PyObject *ignored)
+static PyObject *page_read_with_counter(Page *self, PyObject *Py_UNUSED(ignored))
 {
     uint64_t copy[PAGE_WORDS], counter = 0;
-    if (!counter_readable()) {
-        PyObject *copied = page_read(self, ignored);
-        return !copied || copied == Py_None ? copied : Py_BuildValue("(NO)", copied, Py_None);
-    }
+    if (counter_require_readable() < 0)
+        return NULL;
     if (page_enter(self) < 0)
         return NULL;
     bool whole = seqlock_read(self->words, copy, &counter, NULL, NULL);

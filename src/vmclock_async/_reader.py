@@ -5,11 +5,12 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
-from typing import Final, Self, final
+from typing import Final, Self, TypeVar, final
 
 import anyio
 import anyio.lowlevel
@@ -33,6 +34,7 @@ UNSTABLE_S: Final = 0.1
 _RETRY_S: Final = 0.0002
 _AWAY_S: Final = 0.05
 """Between looks of who waits while the path leads to no segment, or to one that has begun just now."""
+_Read = TypeVar("_Read")
 _unpack: Final = Snapshot.unpack
 """Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
 
@@ -137,7 +139,7 @@ class SegmentReader(OfThisProcess):
             SegmentVersionNotSupportedError: the version has changed.
             SegmentError: the reader is closed.
         """
-        return self._read_within(UNSTABLE_S)[0]
+        return self._within(UNSTABLE_S, self._attempt)
 
     def sample(self) -> tuple[Snapshot, int]:
         """A snapshot, and this machine's raw counter read within the same read of the page.
@@ -156,19 +158,19 @@ class SegmentReader(OfThisProcess):
         Raises:
             As ``sample``.
         """
-        snapshot, counter = self._read_within(limit_s)
-        return snapshot, _core.checked_counter() if counter is None else counter  # it says why there is none
+        return self._within(limit_s, self._attempt_with_counter)
 
-    def _read_within(self, limit_s: float) -> tuple[Snapshot, int | None]:
+    def _within(self, limit_s: float, attempt: Callable[[], _Read | None]) -> _Read:
+        """What *attempt* reads, tried for at most *limit_s* seconds."""
         first = self.seq_count
         deadline: float | None = None
-        while (sample := self._attempt()) is None:
+        while (read := attempt()) is None:
             now = time.monotonic()  # not before it is needed
             deadline = now + limit_s if deadline is None else deadline
             if limit_s == 0 or now > deadline:
                 raise unstable_error(self.path, first, self.seq_count, limit_s)
             time.sleep(min(_RETRY_S, limit_s / 10))
-        return sample
+        return read
 
     @property
     def seq_count(self) -> int:
@@ -297,19 +299,26 @@ class SegmentReader(OfThisProcess):
             while self._followed:
                 self._followed.popitem()[1].watch.abandon()
 
-    def _attempt(self) -> tuple[Snapshot, int | None] | None:
-        """One bounded try at a whole copy; checked again, because whoever writes the page may change it all.
+    def _attempt(self) -> Snapshot | None:
+        """One bounded try at a whole copy; it needs no counter, which may be forbidden."""
+        mapped = self._mapped
+        try:
+            copy = mapped.page.read()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        return None if copy is None else self._unpack(copy, mapped)
 
-        The counter is None where this thread may not read it.
-        """
+    def _attempt_with_counter(self) -> tuple[Snapshot, int] | None:
+        """The same, and the counter."""
         mapped = self._mapped
         try:
             sample = mapped.page.read_with_counter()
         except ValueError as exc:
             raise self._closed_error() from exc
-        if sample is None:
-            return None
-        copy, counter = sample
+        return None if sample is None else (self._unpack(sample[0], mapped), sample[1])
+
+    def _unpack(self, copy: bytes, mapped: Mapped) -> Snapshot:
+        """The snapshot in *copy*, which is checked again, because whoever writes the page may change it all."""
         if copy[:CHECKED_BYTES] != mapped.checked:
             check_page(self.path, copy, abi.MAX_SIZE)
         unpacked = self._unpacked
@@ -317,17 +326,16 @@ class SegmentReader(OfThisProcess):
             # Kept: the many that one commit wakes, and the looks between two, all want the same.
             snapshot = _unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
             self._unpacked = unpacked = copy, snapshot
-        return unpacked[1], counter
+        return unpacked[1]
 
     def _changed_from(self, seen: "Snapshot | tuple[int, int]") -> Snapshot | None:
         """The page, if it can be read and is not what was *seen*: a snapshot, or `opened` and `seq_count`."""
         try:
-            sample = self._attempt()
+            snapshot = self._attempt()
         except SegmentNotInitializedError:
             return None  # a cold start in place: the first commit is still to come
-        if sample is None:
+        if snapshot is None:
             return None
-        snapshot = sample[0]
         if isinstance(seen, Snapshot):
             # All of it: another writer's cold start keeps the inode, and may begin with the number that was there.
             return None if snapshot is seen or snapshot == seen else snapshot

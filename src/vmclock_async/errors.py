@@ -212,7 +212,7 @@ class ClockDisruptedError(ClockError):
 
 @final
 class CounterNotSupportedError(ClockError):
-    """The segment counts with a counter that this machine does not have."""
+    """The counter cannot be used: it is another machine's, the kernel does not trust it, or it may not be read."""
 
     __module__ = "vmclock_async"
     _remedy = "use a source that gives the time in this machine's counter"
