@@ -106,24 +106,30 @@ def test_json_of_a_publisher_that_cannot_work(tmp_path: Path, segment_path: Path
     assert (said["error"], said["path"]) == ("SegmentMalformedError", str(segment_path))
 
 
-def test_json_of_plugins_that_cannot_be_listed(tmp_path: Path) -> None:
-    """``sources`` gives an object where two distributions claim one name."""
+def test_json_of_a_source_that_two_offer(tmp_path: Path) -> None:
+    """``publish`` gives an object that names the source, and what to do with the two distributions."""
     metadata = tmp_path / "rival-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vmclock_async.sources]\nreplay = rival:Source\n")
-    said = failure(run_command(tmp_path, "sources", "--json", variables={"PYTHONPATH": str(tmp_path)}))
+    said = failure(run_command(tmp_path, "publish", "replay", "--json", variables={"PYTHONPATH": str(tmp_path)}))
     assert (said["error"], said["source"]) == ("SourceError", "replay")
-    assert said["remedy"] == "uninstall one of them"
+    assert said["remedy"].startswith("uninstall one of ")
 
 
 def test_json_of_what_the_system_refuses(tmp_path: Path) -> None:
-    """An error of the system that nobody expected is an object as well: here there is no room for demo's segment."""
-    limited = f"ulimit -n 8; exec {shlex.join(command('demo', '--json'))}"
+    """An error of the system that nobody expected is an object as well: here the working directory is gone."""
+    words = shlex.join(command("publish", "kernel", "--json", "--segment", "shm0"))
     result = subprocess.run(
-        ["sh", "-c", limited], capture_output=True, text=True, timeout=60, env=environment(tmp_path), check=False
+        ["sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {words}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        check=False,
     )
-    assert failure(result)["error"] in ("OSError", "SegmentError", "RecordingError")
+    assert failure(result)["error"] in ("FileNotFoundError", "SegmentError")
 
 
 LIMITS = {
@@ -226,7 +232,7 @@ def test_odd_surroundings_give_no_traceback(world: World, kind: str) -> None:
     """
     redirection, variables = ODD[kind]
     unusual = world.path.with_name("a\N{SNOWMAN}\udc80")
-    unusual.symlink_to(world.path)
+    unusual.hardlink_to(world.path)
     bad = world.path.with_name("bad\N{SNOWMAN}\udc80")
     bad.write_bytes(b"x" * 300)
     lost = redirection.startswith(">") or "<" in redirection
