@@ -599,7 +599,9 @@ def test_watch_prints_json(segment_path: Path) -> None:
     assert watching.returncode == 130
 
 
-def run_on_terminal(*args: object, until: str | None = None, columns: int = 100) -> tuple[int, str]:
+def run_on_terminal(
+    *args: object, until: str | None = None, columns: int = 100, term: str = "xterm"
+) -> tuple[int, str]:
     """Run the command line on a pseudo-terminal to its end: the exit status and all that it drew.
 
     Once it has drawn *until*, it gets a Ctrl-C.
@@ -610,7 +612,7 @@ def run_on_terminal(*args: object, until: str | None = None, columns: int = 100)
         stdin=child,
         stdout=child,
         stderr=child,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": str(columns)},
+        env=os.environ | {"TERM": term, "COLUMNS": str(columns)},
         preexec_fn=child_signals.at_default,
     )
     os.close(child)
@@ -675,6 +677,16 @@ def test_watch_on_a_terminal_fits_its_width(segment_path: Path) -> None:
     assert "Traceback" not in plain
     assert "clock_status is 99" in plain
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 60
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_watch_on_a_terminal_that_cannot_draw_prints_lines(segment_path: Path, term: str) -> None:
+    """Where nothing can be drawn in place, as in an editor's shell, there is a line a change."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(body(5))
+    status, printed = run_on_terminal("watch", segment_path, until="marker=5", term=term)
+    assert status == 130, printed
+    assert "seq_count=2  status=SYNCHRONIZED  marker=5  no bounded time: " in printed
 
 
 def test_importing_the_package_imports_neither_the_command_line_nor_a_plugin() -> None:

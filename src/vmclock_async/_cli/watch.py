@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 import anyio
 import typer
+from rich.console import Console
 
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
@@ -58,7 +59,9 @@ async def follow(
 def _view_for(path: str, *, as_json: bool) -> View:
     if as_json:
         return JsonView(path)
-    return TerminalView(path) if is_terminal(sys.stdout) else LineView()
+    if is_terminal(sys.stdout) and not Console().is_dumb_terminal:  # on which rich would draw nothing at all
+        return TerminalView(path)
+    return LineView()
 
 
 async def _open(
