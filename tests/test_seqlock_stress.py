@@ -209,7 +209,7 @@ async def wait():
             seq_count = 1
             while not told_to_end():
                 try:
-                    with anyio.move_on_after(0.1):
+                    with anyio.move_on_after(2):  # to see whether it is told to end
                         snapshot = await reader.wait_changed(seq_count, poll_interval=0.005)
                         judge(snapshot)
                         seq_count = snapshot.seq_count
