@@ -121,7 +121,7 @@ KERNEL: Final = (
     Mutant("        + _half_window_ns(reading, longest_tick_ns)\n", "", "drop the half window"),
     Mutant("        + assumed_ns\n", "", "drop the assumed error"),
     Mutant("        + 2  # the clock's own", "        + 0  # the clock's own", "drop the two nanoseconds"),
-    Mutant("rate.ns_per_tick * _DRIFT + abs", "abs", "drop the 500 ppm"),
+    Mutant("raw.ns_per_tick * _DRIFT + abs", "abs", "drop the 500 ppm"),
     Mutant("+ abs(rate.ns_per_tick - raw.ns_per_tick) + rate", "+ rate", "drop the distance from RAW's period"),
     Mutant("abs(rate.ns_per_tick - raw", "abs(rate.ns_per_tick + raw", "sign of that distance"),
     Mutant("raw.ns_per_tick) + rate.error", "raw.ns_per_tick)", "drop the period's own uncertainty"),

@@ -58,7 +58,7 @@ from vmclock_async.timebase import (
 )
 from vmclock_kernel import KernelSettings, KernelSource
 from vmclock_kernel.machine import Machine
-from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, max_error_ns, time_update
+from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, drift, max_error_ns, time_update
 from vmclock_kernel.written import WrittenMaxError
 
 BOUND_S = 20.0
@@ -155,6 +155,14 @@ def test_estimated_error_is_the_kernels_and_what_is_being_slewed() -> None:
 SIGNS = st.sampled_from([-1, 1])
 
 
+@pytest.mark.parametrize("slew_ppm", [-90_000, 0, 90_000])
+@pytest.mark.parametrize("drift_ppm", [-500, 500])
+def test_drift_is_of_the_oscillator_and_not_of_the_slew(slew_ppm: int, drift_ppm: int) -> None:
+    """The 500 ppm are of RAW's rate: a clock that is slewed, and so has another, takes nothing of them away."""
+    slewed = Rate(RAW.ns_per_tick * (1 + slew_ppm * PPM), Fraction(0))
+    assert abs(RAW.ns_per_tick * (1 + drift_ppm * PPM) - slewed.ns_per_tick) <= drift(slewed, RAW)
+
+
 @given(
     offset_ns=st.integers(-50 * MS, 50 * MS),
     window=st.integers(0, 10**6),
@@ -204,13 +212,13 @@ def test_true_time_is_inside(
 
 
 def test_period_and_its_bound() -> None:
-    """P is the clock's own rate; R is 500 ppm of it, its distance from RAW's and its uncertainty, rounded up."""
+    """P is the clock's own rate; R is 500 ppm of RAW's, the distance between the two and its uncertainty, rounded up."""
     rate = Rate(RAW.ns_per_tick * (1 - 40 * PPM), Fraction(3, 10**9))
     update = time_update(reading(), rate, RAW, assumed_ns=0)
     period = fixed_point_period(rate.ns_per_tick.numerator, rate.ns_per_tick.denominator)
     assert (update.counter_period_frac_sec, update.counter_period_shift) == period
     unit_ns = Fraction(NS, 2 ** (64 + period.shift))
-    expected = rate.ns_per_tick * 500 * PPM + RAW.ns_per_tick * 40 * PPM + rate.error
+    expected = RAW.ns_per_tick * 500 * PPM + RAW.ns_per_tick * 40 * PPM + rate.error
     assert update.counter_period_maxerror_rate_frac_sec == math.ceil(expected / unit_ns) + 1
 
 

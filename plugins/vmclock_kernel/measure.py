@@ -150,7 +150,7 @@ def assumed_error_ns(
 
 def drift(rate: Rate, raw: Rate) -> Fraction:
     """R: how far true time's rate may be off a clock that goes by *rate*, nanoseconds a tick."""
-    return rate.ns_per_tick * _DRIFT + abs(rate.ns_per_tick - raw.ns_per_tick) + rate.error
+    return raw.ns_per_tick * _DRIFT + abs(rate.ns_per_tick - raw.ns_per_tick) + rate.error
 
 
 def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int | None:
