@@ -369,7 +369,7 @@ def test_a_page_that_stays_odd_is_given_up_in_time(segment_path: Path, make_page
     assert caught.value.seq_count == 3
     assert caught.value.path == str(segment_path)
     assert taken >= 0.1
-    assert 1 <= called.count(time.sleep) <= 501  # 0.2 ms each, however long others had the processor
+    assert called.count(time.sleep) <= 501  # 0.2 ms each, however long others had the processor
 
 
 @contextmanager
@@ -402,7 +402,7 @@ def test_a_page_that_keeps_moving_is_given_up_in_time(segment_path: Path, make_p
             reader.snapshot()
         taken = time.monotonic() - start
     assert taken >= 0.1
-    assert 1 <= called.count(time.sleep) <= 501
+    assert called.count(time.sleep) <= 501
 
 
 def test_a_closed_reader_refuses_to_read(segment_path: Path, make_page: MakePage) -> None:
