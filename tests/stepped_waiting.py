@@ -176,6 +176,8 @@ class Allowed(NamedTuple):
     cancels: int = 1
     replacements: int = 0
     time_outs: int = 0
+    together: bool = False
+    """Whether the waiters start before anything else."""
     natively: bool = False
     """Whether cancelling is asyncio's own, which no scope of anyio's has to do with."""
 
@@ -222,6 +224,8 @@ class Play:
 
     def moves(self) -> list[Move]:
         """What may come next."""
+        if self._allowed.together and len(self._tasks) < self._allowed.waiters:
+            return [("start", len(self._tasks))]
         moves: list[Move] = [("step", 0)] if self._loop.has_to_do() else []
         moves += [("thread", waiter) for waiter, handle in self._in_thread.items() if handle is not None]
         if len(self._tasks) < self._allowed.waiters:
@@ -315,7 +319,7 @@ class Play:
         return self
 
     def asleep(self) -> list[int]:
-        """The waiters that have not ended, where nothing more can happen."""
+        """The waiters that have not ended."""
         return [waiter for waiter, task in enumerate(self._tasks) if not task.done()]
 
     def end(self) -> None:
@@ -365,9 +369,9 @@ def explore(folder: Path, allowed: Allowed) -> Explored:
             while (state := play.state()) not in reached:
                 reached.add(state)
                 moves = play.moves()
+                if not {kind for kind, _ in moves} - {"cancel", "time-out"} and play.asleep():
+                    asleep.append((play.asleep(), made))
                 if not moves:
-                    if play.asleep():
-                        asleep.append((play.asleep(), made))
                     break
                 to_come += [[*made, other] for other in moves[1:]]
                 made = [*made, moves[0]]
