@@ -39,6 +39,18 @@ _unpack: Final = Snapshot.unpack
 """Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
 
 
+_process = object()
+"""Another in the child of a fork; os.getpid() would be a system call."""
+
+
+def _note_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
 def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
     """The error of a page whose seq_count was *first*, and *waited_s* seconds later *last*, and never read whole."""
     waited = f"{waited_s * 1000:.3g} ms"
@@ -122,7 +134,7 @@ class SegmentReader(OfThisProcess):
         self._closed = False
         self._unpacked: tuple[bytes, Snapshot] | None = None
         self._mapped = self._map()
-        self._pid = os.getpid()
+        self._process = _process
         self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
         """By event loop."""
         self._calls: Final[dict[int, int]] = {}
@@ -219,35 +231,38 @@ class SegmentReader(OfThisProcess):
         if not poll_interval > 0:
             raise ValueError(f"poll_interval must be positive, not {poll_interval}")
         await anyio.lowlevel.checkpoint()
-        seen = seq_count if isinstance(seq_count, Snapshot) else (self._mapped.opened, seq_count)
+        whole: Snapshot | None = None
+        if isinstance(seq_count, Snapshot):
+            whole, seen = seq_count, (seq_count.opened, seq_count.seq_count)
+        else:
+            seen = self._mapped.opened, seq_count
         loop = event_loop()
-        self._leave_to_parent()
+        if self._process is not _process:
+            self._leave_to_parent()
         thread = threading.get_ident()
         self._calls[thread] = self._calls.get(thread, 0) + 1
         try:
             while True:
-                snapshot, timeout = self._changed_from(seen), poll_interval
+                snapshot, timeout = self._changed_from(seen, whole), poll_interval
                 if snapshot is not None:
                     return snapshot
                 followed = self._followed.get(weakref.ref(loop))
                 if followed is None or followed.mapped is not self._mapped:
                     followed = self._follow(loop)
                     # A commit before the watch was set has woken nobody.
-                    snapshot = self._changed_from(seen)
+                    snapshot = self._changed_from(seen, whole)
                 if snapshot is None and self.is_replaced():
                     # What begins there wakes nobody: the watch is on the file before.
                     timeout = min(poll_interval, _AWAY_S)
                     await self._reopen()
                     # No await between opening another file and giving what is in it: cancelled there, it were lost.
-                    snapshot = self._changed_from(seen)
+                    snapshot = self._changed_from(seen, whole)
                 if snapshot is not None:
                     return snapshot
                 self._waits += 1
                 await followed.watch.wait(timeout)
         finally:
             self._calls[thread] -= 1
-            if not self._calls[thread]:
-                del self._calls[thread]
 
     def statistics(self) -> SegmentReaderStatistics:
         """How this reader has been waiting so far."""
@@ -293,8 +308,8 @@ class SegmentReader(OfThisProcess):
 
     def _leave_to_parent(self) -> None:
         """In the child of a fork: leave alone what the parent waits for, and begin without."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
+        if self._process is not _process:
+            self._process = _process
             self._calls.clear()
             while self._followed:
                 self._followed.popitem()[1].watch.abandon()
@@ -328,18 +343,18 @@ class SegmentReader(OfThisProcess):
             self._unpacked = unpacked = copy, snapshot
         return unpacked[1]
 
-    def _changed_from(self, seen: "Snapshot | tuple[int, int]") -> Snapshot | None:
-        """The page, if it can be read and is not what was *seen*: a snapshot, or `opened` and `seq_count`."""
+    def _changed_from(self, seen: tuple[int, int], whole: Snapshot | None) -> Snapshot | None:
+        """The page, if it can be read and is not what was *seen*: `opened` and `seq_count`, or the *whole* snapshot."""
         try:
             snapshot = self._attempt()
         except SegmentNotInitializedError:
             return None  # a cold start in place: the first commit is still to come
         if snapshot is None:
             return None
-        if isinstance(seen, Snapshot):
-            # All of it: another writer's cold start keeps the inode, and may begin with the number that was there.
-            return None if snapshot is seen or snapshot == seen else snapshot
-        return None if (snapshot.opened, snapshot.seq_count) == seen else snapshot
+        if (snapshot.opened, snapshot.seq_count) != seen:
+            return snapshot
+        # Another writer's cold start keeps the inode, and may begin with the number that was there.
+        return None if whole is None or snapshot is whole or snapshot == whole else snapshot
 
     @property
     def page(self) -> _core.Page:
@@ -398,7 +413,7 @@ class SegmentReader(OfThisProcess):
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
         self._leave_to_parent()
-        if any(thread != threading.get_ident() for thread in list(self._calls)):
+        if any(calls and thread != threading.get_ident() for thread, calls in list(self._calls.items())):
             raise RuntimeError("tasks are waiting in another thread; close it there")
         self._closed = True
         self._mapped.page.close()
