@@ -212,7 +212,7 @@ def test_true_time_is_inside(
 
 
 def test_period_and_its_bound() -> None:
-    """P is the clock's own rate; R is 500 ppm of RAW's, their distance and its uncertainty, rounded up."""
+    """P is the clock's own rate; R is 500 ppm of RAW's, their distance and the uncertainty, rounded up."""
     rate = Rate(RAW.ns_per_tick * (1 - 40 * PPM), Fraction(3, 10**9))
     update = time_update(reading(), rate, RAW, assumed_ns=0)
     period = fixed_point_period(rate.ns_per_tick.numerator, rate.ns_per_tick.denominator)
