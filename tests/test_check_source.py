@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -203,13 +204,20 @@ class LeavingAThread(Good):
 
 
 class LeavingAWorker(Good):
-    """Abandons work in a thread."""
-
-    patience_s = 3.0
+    """Abandons work in a thread, once it has begun."""
 
     async def run(self, emit: Emit) -> None:
+        began = threading.Event()
+
+        def work() -> None:
+            began.set()
+            LeavingAThread.stop.wait(30)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True))
+            await anyio.to_thread.run_sync(began.wait, 10)
+            tasks.cancel_scope.cancel()
         await super().run(emit)
-        await anyio.to_thread.run_sync(LeavingAThread.stop.wait, 30, abandon_on_cancel=True)
 
 
 class LeavingATask(Good):

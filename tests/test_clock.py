@@ -497,6 +497,7 @@ def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) ->
 
 PUBLISHER_SCRIPT = """
 import os, sys, time
+from told_world import body_at
 from vmclock_async import SegmentReader, SegmentWriter, _core
 segment, device = sys.argv[1:]
 with SegmentReader(device) as device, SegmentWriter(segment, size=112) as writer:
@@ -552,6 +553,7 @@ def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
 
 DISRUPTER_SCRIPT = """
 import os, sys, time
+from told_world import body_at
 from vmclock_async import SegmentWriter, _core
 segment, device = sys.argv[1:]
 fd, parent = os.open(device, os.O_RDWR), os.getppid()

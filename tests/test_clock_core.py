@@ -306,6 +306,7 @@ class Told:
 
     def __init__(self) -> None:
         fd = os.memfd_create("segment", os.MFD_CLOEXEC)
+        os.fchmod(fd, 0o644)  # 0777 at first: what others may write is refused
         os.write(fd, Page(counter_id=COUNTER_ID).pack())
         self._page = _core.Page(fd, writable=True)
         self.clock = Clock(f"/proc/self/fd/{fd}", fence=None)

@@ -424,7 +424,7 @@ async def test_a_repair_tells_no_event_of_its_own(segment_path: Path) -> None:
     assert (repaired.disruption_marker, repaired.vm_generation_counter) == (9, 7)
     assert repaired.clock_status == ClockStatus.UNKNOWN
     assert repaired.flags == Flags.DISRUPTION_SOON | Flags.VM_GEN_COUNTER_PRESENT
-    assert (repaired.time_sec, repaired.counter_period_frac_sec) == (0, 0)
+    assert (repaired.time_sec, repaired.counter_value) == (0, 0)
     assert [type(event) for before, after in pairwise(seen) for event in events_between(before, after)] == [
         StatusChanged,
         StatusChanged,

@@ -71,6 +71,7 @@ class Held:
     async def exceeded_by(self) -> list[Thing]:
         """The same, once it has settled: a loop may need a moment to bury what has ended."""
         give_up = anyio.current_time() + _SETTLE_S
+        await anyio.sleep(_LOOK_AGAIN_S)  # a thread that was given work just now looks idle until it has begun
         more = self.exceeded_by_now()
         while more and anyio.current_time() < give_up:
             gc.collect()
