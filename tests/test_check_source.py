@@ -215,7 +215,7 @@ class LeavingAWorker(Good):
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True))
-            await anyio.to_thread.run_sync(began.wait, 10)
+            await anyio.to_thread.run_sync(began.wait, 10, abandon_on_cancel=True)
             tasks.cancel_scope.cancel()
         await super().run(emit)
 
@@ -430,7 +430,7 @@ def noise() -> Iterator[None]:
     def open_and_close() -> None:
         while not over.is_set():
             read, write = os.pipe()
-            with open("/dev/zero", "rb"):
+            with open(os.devnull, "rb"):
                 over.wait(0.003)
             os.close(read)
             os.close(write)

@@ -2,40 +2,29 @@
 
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from vmclock_async._cli import demo, now, publish, show, sources, watch
 from vmclock_async._cli.failures import UsageError, fail, fail_usage, wants_json
 from vmclock_async._cli.output import complain
 from vmclock_async.errors import VMClockError
 
 __all__ = ("run",)
 
-app = typer.Typer(
-    name="vmclock-async",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("publish")(publish.publish)
-app.command("show")(show.show)
-app.command("now")(now.now)
-app.command("watch")(watch.watch)
-app.command("sources")(sources.sources)
-app.command("demo")(demo.demo)
+_COMMANDS: Final = ("publish", "show", "now", "watch", "sources", "demo")
+"""Each is a function in a module of its own, both of this name."""
 
 
 def _show_version(value: bool) -> None:
     if value:
+        from importlib.metadata import version
+
         typer.echo(f"vmclock-async {version('vmclock-async')}")
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -46,6 +35,22 @@ def _options(
     PATH defaults to $VMCLOCK_ASYNC_SEGMENT, then /run/vmclock-async/shm0, then the user's runtime
     directory, then /dev/shm/vmclock-async-UID/shm0.
     """
+
+
+def _app(argv: Sequence[str]) -> typer.Typer:
+    """The commands; only that which *argv* names, if it names one, because a health check runs it each second."""
+    app = typer.Typer(
+        name="vmclock-async",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    first = next((word for word in argv if not word.startswith("-")), None)
+    for name in (first,) if first in _COMMANDS else _COMMANDS:
+        app.command(name)(getattr(import_module(f"vmclock_async._cli.{name}"), name))
+    return app
 
 
 class _Notes(logging.Handler):
@@ -62,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     as_json = wants_json(argv)
     try:
         # Not standalone: wrong usage is told here as every other failure is. What it returns is an Exit's status.
-        return app(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or 0
+        return _app(argv)(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or 0
     except SystemExit as exc:  # of typer, where whoever read the help has seen enough
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except UsageError as exc:

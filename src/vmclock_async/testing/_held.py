@@ -71,11 +71,13 @@ class Held:
     async def exceeded_by(self) -> list[Thing]:
         """The same, once it has settled: a loop may need a moment to bury what has ended."""
         give_up = anyio.current_time() + _SETTLE_S
-        await anyio.sleep(_LOOK_AGAIN_S)  # a thread that was given work just now looks idle until it has begun
+        pause_s = _LOOK_AGAIN_S
+        await anyio.sleep(pause_s)  # a thread that was given work just now looks idle until it has begun
         more = self.exceeded_by_now()
         while more and anyio.current_time() < give_up:
             gc.collect()
-            await anyio.sleep(_LOOK_AGAIN_S)
+            await anyio.sleep(pause_s)
+            pause_s *= 1.5  # to collect garbage takes long in a large process
             still = {thing.identity for thing in self.exceeded_by_now()}
             more = [thing for thing in more if thing.identity in still]
         return more
