@@ -1,6 +1,6 @@
 # Two commands do all the set-up on a machine with python3, its venv, make and a C compiler:
 #   make demo    publish a recorded machine and watch it, for about 15 seconds
-#   make test    run the tests, for about two minutes on two processors
+#   make test    run the tests, for about four minutes on two processors
 # and "make test-adverse ROUNDS=5" runs them on busy processors, in random order, as root and as an ordinary user.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ demo: .venv/installed
 	$(BIN)/vmclock-async demo
 
 test: .venv/installed-test
-	@echo "About two minutes on two idle processors; a line of dots says how far it is."
+	@echo "About four minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 ROUNDS ?= 5
