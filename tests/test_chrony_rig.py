@@ -4,7 +4,6 @@ Two kinds of truth. A chronyd that follows another on the same machine: both rea
 is CLOCK_REALTIME. And servers whose time is not CLOCK_REALTIME, by a known law: they prove the signs.
 """
 
-import os
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from chrony_rig import Chronyd, ReferenceClock, free_port, needs_chronyd
 from ntp_responder import NtpResponder, Truth
+from told_world import open_descriptors
 from vmclock_async import ClockStatus, Publisher, SegmentReader, Snapshot
 from vmclock_async.errors import ClockError
 from vmclock_async.reckoning import bounds_at
@@ -106,7 +106,7 @@ def realtime(clock_ns: int) -> int:
 
 def test_two_chronyds_on_one_clock(segment_path: Path) -> None:
     """Every interval contains CLOCK_REALTIME: for 30 s; without the server; through kill -9 and SIGSTOP."""
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = threading.active_count(), open_descriptors()
     with ExitStack() as stack:
 
         def pair_of_chronyds(name: str) -> tuple[Chronyd, Chronyd, Watch]:
@@ -163,7 +163,7 @@ def test_two_chronyds_on_one_clock(segment_path: Path) -> None:
         watches = [steady, serverless, restarted, stopped]
         anyio.run(run, watches, go_on, lose_the_server, kill_and_restart, hang)
     assert threading.active_count() <= threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_descriptors() == descriptors
     for watch in watches:
         first = next(number for number, look in enumerate(watch.looks) if look.error_ns is not None)
         after = watch.looks[first:]

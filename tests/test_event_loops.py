@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
+from told_world import open_descriptors
 from vmclock_async import Clock, ClockStatus, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.errors import SegmentError
 from vmclock_async.events import StatusChanged
@@ -135,7 +136,7 @@ def test_a_replacement_that_one_loop_finds_wakes_the_other(segment_path: Path, f
 def test_closing_in_one_thread_while_another_loop_waits_is_refused(writer: SegmentWriter) -> None:
     """Nothing is closed, and who waits is woken as ever; once nobody waits, any thread may close."""
     reader = SegmentReader(writer.path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     side = Side("debug", partial(reader.wait_changed, 2, poll_interval=NEVER_S))
     until(lambda: reader.statistics().waits >= 1)
     with pytest.raises(RuntimeError, match="tasks are waiting in another thread"):
@@ -143,7 +144,7 @@ def test_closing_in_one_thread_while_another_loop_waits_is_refused(writer: Segme
     writer.write(VMClockBody(disruption_marker=2))
     assert getattr(side.ended(), "seq_count", None) == 4
     reader.close()
-    assert len(os.listdir("/proc/self/fd")) < before
+    assert open_descriptors() < before
     with pytest.raises(SegmentError, match="the reader is closed"):
         reader.snapshot()
 

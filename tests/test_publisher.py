@@ -20,6 +20,7 @@ import anyio.lowlevel
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from told_world import open_descriptors
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,
@@ -593,13 +594,13 @@ async def test_update_of_an_ended_epoch_is_dropped(segment_path: Path) -> None:
 @pytest.mark.parametrize("checkpoints", [0, 1, 2, 3, 5, 8, 13, 40, 41, 42, 43, 44, 45])
 async def test_cancelling_at_any_point_leaves_the_segment_whole(segment_path: Path, checkpoints: int) -> None:
     """However far it has come: a whole body, an even seq_count, no lock, no descriptor left open."""
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_descriptors()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(Publisher(segment_path, [Scripted(counting_up)]).run)
         for _ in range(checkpoints):
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_descriptors() == descriptors
     assert not Path(f"{segment_path}.lock").exists()
     if segment_path.exists():
         try:

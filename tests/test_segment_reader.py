@@ -25,6 +25,7 @@ import anyio.to_thread
 import pytest
 
 from counted_calls import builtin_calls
+from told_world import open_descriptors
 from vmclock_async import (
     ClockStatus,
     CounterId,
@@ -52,13 +53,6 @@ PACKED = BODY.pack()
 
 MakePage = Callable[..., bytes]
 RunScript = Callable[..., str]
-
-
-def open_descriptors() -> set[str]:
-    """The numbers of this process's open descriptors, and what they lead to."""
-    return {
-        f"{entry.name} {os.readlink(entry)}" for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()
-    }
 
 
 async def until_waiting(reader: SegmentReader, waits: int) -> None:

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from told_world import open_descriptors
 from vmclock_async import _core
 from vmclock_async._watch import DeviceWatch, InodeWatch, Watch
 
@@ -135,7 +136,7 @@ async def test_cancelled_waiter_in_front_is_replaced(opened: Callable[[int], Ope
 @pytest.mark.parametrize("kind", ["device", "file", "polled"])
 async def test_closing_wakes_the_waiters(kind: str, opened: Callable[[int], Opened], tmp_path: Path) -> None:
     """A watch that is closed leaves nobody waiting, in front or not, nor any descriptor, and ends every later wait."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with (tmp_path / "file").open("w") as file:
         watch: Watch = DeviceWatch(opened(os.eventfd(0)) if kind == "device" else None)
         if kind == "file":
@@ -148,7 +149,7 @@ async def test_closing_wakes_the_waiters(kind: str, opened: Callable[[int], Open
                 watch.close()
             if kind != "polled":
                 await watch.wait(LONG_S)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.anyio
@@ -167,7 +168,7 @@ async def test_woken_from_another_thread_though_nothing_changed(tmp_path: Path) 
 @pytest.mark.parametrize("state", ["closed", "removed"])
 def test_core_says_what_is_wrong_with_a_watch(state: str, tmp_path: Path) -> None:
     """Each error has its errno, and leaves no descriptor behind."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with (tmp_path / "file").open("w") as file:
         with FileIO(_core.inotify_watch(file.fileno())[0]) as instance:
             if state == "removed":
@@ -181,4 +182,4 @@ def test_core_says_what_is_wrong_with_a_watch(state: str, tmp_path: Path) -> Non
             with pytest.raises(OSError, match="inotify_add_watch") as caught:
                 _core.inotify_watch(10_000)
             assert caught.value.errno == errno.ENOENT
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before

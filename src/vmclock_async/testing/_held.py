@@ -77,7 +77,7 @@ class Held:
         while more and anyio.current_time() < give_up:
             gc.collect()
             await anyio.sleep(pause_s)
-            pause_s *= 1.5  # to collect garbage takes long in a large process
+            pause_s *= 2  # to collect garbage takes long in a large process
             still = {thing.identity for thing in self.exceeded_by_now()}
             more = [thing for thing in more if thing.identity in still]
         return more
