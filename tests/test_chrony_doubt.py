@@ -84,6 +84,8 @@ BEHIND = Said(0, 0, -5 * NS)
         ([QUIET, Said(5 * NS, 0, 0)], 5 * NS, 5 * NS),
         ([QUIET, Said(5 * NS, 0, 0), Said(5 * NS, -5 * NS, 5 * NS)], 0, 0),
         ([Said(0, 0, 0, leap=1), Said(-NS, 0, 0)], 0, 0),
+        ([Said(0, 0, 0, leap=1), Said(-5 * NS, 0, 0)], 5 * NS, -5 * NS),
+        ([Said(0, 0, 0, leap=2), Said(-NS, 0, 0)], NS, -NS),
         ([Said(0, 0, 7), Said(37 * NS, 0, 7, tai=37)], 7, 0),
         ([QUIET, Said(400_000, 0, 0)], 0, 0),
     ],
@@ -92,7 +94,8 @@ BEHIND = Said(0, 0, -5 * NS)
         "forgotten, behind", "forgotten, ahead", "forgotten twice, then corrected", "corrected by an update not seen",
         "and by the next", "corrected", "stepped", "half of each", "an earlier correction as well",
         "makestep by hand", "and then measured afresh", "stepped by another", "and then found out",
-        "leap that was announced", "another timescale", "a clock that is off by 400 ppm",
+        "leap that was announced", "a step on the day of a leap", "a leap of the other sign",
+        "another timescale", "a clock that is off by 400 ppm",
     ],
 )  # fmt: skip
 def test_what_may_be_missing(reports: list[Said], missing_ns: int, forgotten_ns: int) -> None:

@@ -78,7 +78,9 @@ def test_watch_refuses_what_now_refuses(world: World, kind: str) -> None:
 def test_watch_says_that_a_time_is_bounded(world: World) -> None:
     """The key that tells success from failure is in each line."""
     with watching(world.path.parent, "--json", world.path) as (lines, _):
-        assert json.loads(lines.readline())["bounded"] is True
+        shown = json.loads(lines.readline())
+        assert shown["bounded"] is True
+        assert shown["error_ns"] == shown["now"]["error_ns"]  # where a failure has it as well
         world.tell(flags=0)
         assert json.loads(lines.readline())["bounded"] is False
         world.tell()

@@ -48,6 +48,15 @@ def test_timescale_stays_when_the_kernel_learns_its_offset_or_forgets_it(kinds: 
         assert_true_for_all(told(merged, "chrony", kind(at), at), began, at)
 
 
+def test_timescale_of_a_time_without_a_bound_stays() -> None:
+    """A daemon that writes no bound gives a time that other readers use; they may take its timescale for constant."""
+    merged = merger("kernel")
+    unbounded = BodyUpdate.model_validate(utc(0).model_dump(exclude_unset=True) | {"time_maxerror_nanosec": None})
+    began = told(merged, "kernel", unbounded, 0)
+    assert not began.body.flags & Flags.TIME_MAXERROR_VALID
+    assert_true_for_all(told(merged, "kernel", tai(1), 1), began, 1)
+
+
 @pytest.mark.parametrize(("first", "then"), [(utc, tai), (tai, utc)])
 def test_timescale_outlives_the_publisher(first: Kind, then: Kind) -> None:
     """A warm start keeps it, also where what is there has become void or stale."""

@@ -24,13 +24,18 @@ it. Nothing here waits or looks at a clock.
 """
 
 from fractions import Fraction
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 from vmclock_async import LeapIndicator
 from vmclock_async.timebase import Rate
 from vmclock_chrony.measure import MAX_KERNEL_PPM, PPM, WIRE, Exchange, leap_of
 
 __all__ = ("Doubt",)
+
+_LEAP_NS: Final = {LeapIndicator.PRE_POS: -(10**9), LeapIndicator.PRE_NEG: 10**9}
+"""How far UTC moves by an announced leap second."""
+_ABOUT_A_LEAP_NS: Final = 50_000_000
+"""What a clock may be slewed by meanwhile. Another movement is none of the leap's."""
 
 
 class _Report(NamedTuple):
@@ -82,7 +87,8 @@ class Doubt:
             self._missing_ns = abs(moved_ns + offset_ns)
             self._forgotten_ns = moved_ns + offset_ns if 2 * abs(moved_ns) < abs(offset_ns) else Fraction(0)
         elif abs(moved_ns) > last.noise_ns() + now.noise_ns() + ticks * raw.ns_per_tick * MAX_KERNEL_PPM * PPM:
-            if leap_of(last.exchange.tracking) != LeapIndicator.NONE:
-                return  # it may be the leap that was announced
+            leap_ns = _LEAP_NS.get(leap_of(last.exchange.tracking), 0)
+            if leap_ns and abs(moved_ns - leap_ns) <= _ABOUT_A_LEAP_NS:
+                return  # it is the leap that was announced
             self._forgotten_ns += moved_ns
             self._missing_ns += abs(moved_ns)

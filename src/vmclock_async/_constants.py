@@ -2,7 +2,7 @@
 
 UAPI.13 calls time_type and counter_id constant, so that a reader may look at them once. A reader that took UTC for
 constant would be 37 s off after a change to TAI in place, as it comes about when the kernel learns its TAI offset
-minutes after boot. So from the first time that gives readers an interval until a cold start:
+minutes after boot. So from the first time that a reader may use, be it without a bound, until a cold start:
 
 * the segment keeps its timescale, UTC or TAI. A TAI time with a valid offset becomes UTC at the same reference, and
   a UTC time becomes TAI with the offset that is known for its reference: that of the calendar, or the last published
@@ -66,7 +66,7 @@ class Constants:
             self.keep(contents)
 
     def keep(self, contents: Contents) -> None:
-        """Keep the constants of *contents*, which give readers here a time; at first."""
+        """Keep the constants of *contents*, which tell a time in this machine's counter; at first."""
         if self.time_type is None and contents.time_type in _KEPT:
             self.time_type = contents.time_type
 

@@ -280,7 +280,8 @@ class Merger:
                 "contradiction",
                 f"contradicts what was published: {contradiction}; it is published under a new disruption marker",
             )
-        if self._constants.time_type is None and gives_interval(contents, counter, counter_id=COUNTER_ID):
+        body = contents.body
+        if contents.counter_id == COUNTER_ID and body.clock_status in USABLE and body.counter_period_frac_sec:
             self._constants.keep(contents)
         return contents
 

@@ -135,7 +135,7 @@ class Plausibility:
         return Objection(
             f"sent counter_period_frac_sec {frac_sec} with shift {shift}, a period of {period_s:.6g} s; expected about "
             f"{round(ldexp(expected_s, 64 + shift))}, {expected_s:.6g} s, as this machine's counter goes by "
-            f"CLOCK_MONOTONIC_RAW (to {TOLERANCE_PPM} ppm): is the unit 2**-(64 + shift) s?",
+            f"CLOCK_MONOTONIC_RAW (to {TOLERANCE_PPM} ppm and what it states): is the unit 2**-(64 + shift) s?",
             is_fault=not expected_s / _WRONG_UNIT < period_s < expected_s * _WRONG_UNIT,
         )
 

@@ -141,7 +141,9 @@ class JsonView(_Plain):
         self._path = path
 
     def _print(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
-        verdict = {"bounded": True} if isinstance(now, TimeInterval) else failure_fields(now)
+        verdict = (
+            {"bounded": True, "error_ns": now.error_ns} if isinstance(now, TimeInterval) else failure_fields(now)
+        )
         print_json(
             {
                 **verdict,
