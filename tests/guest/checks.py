@@ -123,7 +123,7 @@ async def unprivileged() -> str:
         told = error_of(DeviceSource(DeviceSettings()).probe)
     finally:
         os.seteuid(0)
-    assert told.startswith("SourceError"), told
+    assert told.startswith("SourceUnavailableError"), told
     assert 'MODE="0444"' in told, told
     return told
 
