@@ -21,6 +21,7 @@ from functools import cache
 from math import ldexp
 from typing import Final, NamedTuple, final
 
+from vmclock_async._testimony import USABLE
 from vmclock_async.abi import BODY_FIELDS, ClockStatus, CounterId
 from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.timebase import COUNTER_ID, Calibration
@@ -42,7 +43,6 @@ _WATCHED: Final = frozenset(
         "time_frac_sec",
     }
 )
-_USABLE: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
 _LATEST_S: Final = 2**63 // 10**9
 _SMALLEST_FRACTION: Final = 2**32
 _WRONG_UNIT: Final = 2.0
@@ -90,7 +90,7 @@ class Plausibility:
             told["counter_id"] = COUNTER_ID  # to measure is to say that the counter is fit
         for name in spoken:
             told[name] = values[name]
-        if told["counter_id"] == CounterId.INVALID or told.get("clock_status", _USABLE[0]) not in _USABLE:
+        if told["counter_id"] == CounterId.INVALID or told.get("clock_status", USABLE[0]) not in USABLE:
             return None
         return self._incompleteness() or self._wrong_fraction() or self._wrong_period() or self._wrong_second()
 

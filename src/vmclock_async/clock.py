@@ -76,7 +76,8 @@ class Clock(_core.Clock, Clockwork):
 
     Args:
         path: of the segment, a captured page or the device; None: where the publisher puts it
-            (``$VMCLOCK_ASYNC_SEGMENT``, ``/run/vmclock-async/shm0``, the user's runtime directory).
+            (``$VMCLOCK_ASYNC_SEGMENT``, ``/run/vmclock-async/shm0``, the user's runtime directory,
+            ``/dev/shm/vmclock-async-UID/shm0``).
         max_age: seconds for which a reference is carried forward, at most.
         fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` where this
             process may read it, and it is a VMClock page (if not, the log says why it is passed over); None: none.
