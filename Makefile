@@ -4,7 +4,7 @@
 # and "make test-adverse ROUNDS=5" runs them on busy processors, in random order, as root and as an ordinary user.
 PYTHON ?= python3
 BIN := .venv/bin
-CORE := setup.py pyproject.toml $(wildcard src/vmclock_async/*.c src/vmclock_async/*.h)
+CORE := setup.py pyproject.toml $(wildcard csrc/*)
 
 .PHONY: demo test test-adverse lint check format bench stress mutants guest-test clean
 .DELETE_ON_ERROR:
@@ -47,7 +47,7 @@ guest-test: .venv/installed-test
 
 # Each sign and each term of the formulas once otherwise: a test is to notice.
 mutants: .venv/installed-test
-	$(BIN)/python tests/mutate_formulas.py
+	$(BIN)/python tools/mutate_formulas.py
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/bench_core.py --fast --quiet

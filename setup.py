@@ -24,8 +24,8 @@ setup(
     ext_modules=[
         Extension(
             "vmclock_async._core",
-            sources=sorted(glob("src/vmclock_async/*.c")),
-            depends=sorted(glob("src/vmclock_async/*.h")),
+            sources=sorted(glob("csrc/*.c")),
+            depends=sorted(glob("csrc/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if stable_abi else [],
             py_limited_api=stable_abi,
             extra_compile_args=flags + sanitize,

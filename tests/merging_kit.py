@@ -1,7 +1,7 @@
 """What tests of merging share: measurements of a counter at 1 GHz, pages, and what becomes of them."""
 
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, TimeType, VMClockBody
-from vmclock_async._merging import Merger
+from vmclock_async._publishing.merger import Merger
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import COUNTER_ID, fixed_point_period

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, TimeType, VMClockBody
-from vmclock_async._merging import Merger
-from vmclock_async._nesting import TOLERANCE_NS
+from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.nesting import TOLERANCE_NS
 from vmclock_async.errors import ClockError
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import Bounds, bounds_at

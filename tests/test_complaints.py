@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from merging_kit import SECOND, measurement, merger, told
-from vmclock_async._complaints import EVERY_S, Complaints
+from vmclock_async._publishing.complaints import EVERY_S, Complaints
 
 LOG = logging.getLogger("vmclock_async.publisher")
 

@@ -84,7 +84,7 @@ def change_of(records: list[Record], field: str) -> tuple[Record, Record]:
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
     """The module of make_recordings.py."""
-    spec = importlib.util.spec_from_file_location("make_recordings", EXAMPLES / "make_recordings.py")
+    spec = importlib.util.spec_from_file_location("make_recordings", ROOT / "tools/make_recordings.py")
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules["make_recordings"] = importlib.util.module_from_spec(spec)
@@ -108,7 +108,7 @@ def run(name: str, *arguments: object) -> str:
 
 def test_recordings_come_out_the_same(tmp_path: Path) -> None:
     """make_recordings.py writes what lies in the repository, byte for byte, and nothing else."""
-    printed = run("make_recordings.py", tmp_path).splitlines()
+    printed = run("../tools/make_recordings.py", tmp_path).splitlines()
     assert sorted(printed) == [str(tmp_path / name) for name in NAMES]
     assert sorted(path.name for path in tmp_path.iterdir()) == list(NAMES)
     for name in NAMES:

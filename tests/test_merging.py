@@ -6,8 +6,8 @@ import pytest
 
 from merging_kit import BOUNDS, NOW_NS, SECOND, assert_given, measurement, merger, page, told
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
-from vmclock_async._merging import Merger
-from vmclock_async._relaying import is_relayed
+from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.relaying import is_relayed
 from vmclock_async.models import Contents
 from vmclock_async.timebase import COUNTER_ID
 

@@ -4,7 +4,7 @@ import pytest
 
 from merging_kit import COLD, NOW_NS, SECOND, assert_given, measurement, merger, page, told
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
-from vmclock_async._relaying import relayed
+from vmclock_async._publishing.relaying import relayed
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import COUNTER_ID

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from vmclock_async import BodyUpdate, CounterId, Emit, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
-from vmclock_async._committing import Committer
-from vmclock_async._merging import Merger
+from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.merger import Merger
 from vmclock_async.models import Contents
 from vmclock_async.timebase import COUNTER_ID
 

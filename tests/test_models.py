@@ -22,7 +22,7 @@ from vmclock_async import (
     abi,
     errors,
 )
-from vmclock_async._validation import validation_reason
+from vmclock_async._wording import validation_reason
 from vmclock_async.models import VALIDITY_FLAGS
 
 U64_MAX = 2**64 - 1

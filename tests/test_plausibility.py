@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 
 from vmclock_async import BodyUpdate, ClockStatus, CounterId
-from vmclock_async._plausibility import CounterRate, Plausibility
+from vmclock_async._publishing.plausibility import CounterRate, Plausibility
 from vmclock_async.testing import make_body
 from vmclock_async.timebase import COUNTER_ID, Rate, fixed_point_period
 

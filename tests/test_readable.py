@@ -16,7 +16,7 @@ import trio
 import trio.testing
 import uvloop
 
-from vmclock_async._readable import Readable
+from vmclock_async._segment.descriptor import Readable
 
 LONG_S = 30.0
 """A wait that lasts so long has not been woken."""

@@ -17,15 +17,13 @@ from typing import NamedTuple
 
 import pytest
 
-import vmclock_async
-
 COMPILER = "aarch64-linux-gnu-gcc"
 DISASSEMBLER = "aarch64-linux-gnu-objdump"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wno-cast-function-type", "-Werror", "-c"]
 
 WRAPPERS = """
 #include <string.h>
-#include "_seqlock.h"
+#include "seqlock.h"
 #define WHOLE __attribute__((flatten)) /* with all that it calls, as an automaton follows it */
 uint32_t commit(page_word *page, const uint64_t *body, size_t words, int counter_id, int time_type)
 {
@@ -94,8 +92,8 @@ def disassemble(object_file: Path) -> dict[str, Function]:
 
 
 def compile_wrappers(directory: Path, header: str) -> dict[str, Function]:
-    """The functions of WRAPPERS, compiled with *header* as _seqlock.h."""
-    (directory / "_seqlock.h").write_text(header)
+    """The functions of WRAPPERS, compiled with *header* as seqlock.h."""
+    (directory / "seqlock.h").write_text(header)
     (directory / "wrappers.c").write_text(WRAPPERS)
     result = directory / "wrappers.o"
     subprocess.run([COMPILER, *FLAGS, str(directory / "wrappers.c"), "-o", str(result)], check=True)
@@ -332,14 +330,13 @@ def reads_counter_in_order(function: Function) -> bool:
 @pytest.fixture(scope="module")
 def source() -> Path:
     """The directory of the core's sources."""
-    (package,) = vmclock_async.__path__
-    return Path(package)
+    return Path(__file__).parent.parent / "csrc"
 
 
 @pytest.fixture(scope="module")
 def wrappers(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Function]:
     """The functions of the header as it is."""
-    return compile_wrappers(tmp_path_factory.mktemp("wrappers"), (source / "_seqlock.h").read_text())
+    return compile_wrappers(tmp_path_factory.mktemp("wrappers"), (source / "seqlock.h").read_text())
 
 
 @pytest.mark.parametrize("name", ["commit", "reset"])
@@ -543,7 +540,7 @@ def test_a_barrier_that_is_missing_is_found(
     source: Path, tmp_path: Path, function: str, automaton: Automaton, before: str, after: str, complaint: str
 ) -> None:
     """The header with one barrier weakened is refused, for that reason."""
-    header = (source / "_seqlock.h").read_text()
+    header = (source / "seqlock.h").read_text()
     assert header.count(before) == 1
     mutant = compile_wrappers(tmp_path, header.replace(before, after))
     with pytest.raises(OutOfOrderError, match=complaint):
@@ -555,6 +552,6 @@ def test_a_barrier_that_is_missing_is_found(
 )
 def test_a_counter_out_of_order_is_found(source: Path, tmp_path: Path, before: str, after: str) -> None:
     """The counter without its isb, or without the dependent load, is refused."""
-    header = (source / "_seqlock.h").read_text()
+    header = (source / "seqlock.h").read_text()
     assert header.count(before) == 1
     assert not reads_counter_in_order(compile_wrappers(tmp_path, header.replace(before, after))["counter"])

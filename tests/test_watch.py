@@ -18,7 +18,7 @@ import pytest
 
 from told_world import open_descriptors
 from vmclock_async import _core
-from vmclock_async._watch import DeviceWatch, InodeWatch, Watch
+from vmclock_async._segment.watch import DeviceWatch, InodeWatch, Watch
 
 LONG_S = 30.0
 """A wait that lasts so long has not been woken."""

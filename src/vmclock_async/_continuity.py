@@ -28,6 +28,8 @@ __all__ = (
     "tsc_unfit_because",
 )
 
+_core.set_counter_error(CounterNotSupportedError)
+
 _CLOCKSOURCE: Final = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 _CPUINFO: Final = "/proc/cpuinfo"
 _NEEDED_FLAGS: Final = ("constant_tsc", "nonstop_tsc")

@@ -6,9 +6,11 @@ No function here waits for another process. One that touches the mapping counts 
 """
 
 import datetime
+from collections.abc import Callable
 from typing import Any, Final, final
 
 from _typeshed import HasFileno
+from pydantic_core import CoreSchema
 
 from vmclock_async.abi import ClockStatus
 from vmclock_async.intervals import Order
@@ -35,6 +37,20 @@ def checked_counter() -> int:
     Raises:
         CounterNotSupportedError: it may not.
     """
+
+def set_counter_error(error: type[Exception], /) -> None:
+    """Name the error that ``counter()`` raises where it may not be read; before that it is RuntimeError."""
+
+def set_interval_functions(
+    earliest: Callable[[TimeInterval], datetime.datetime],
+    latest: Callable[[TimeInterval], datetime.datetime],
+    status: Callable[[TimeInterval], ClockStatus | int],
+    text: Callable[[TimeInterval], str],
+    order: Callable[[TimeInterval, TimeInterval | int], Order],
+    schema: Callable[[type[TimeInterval]], CoreSchema],
+    /,
+) -> None:
+    """Complete ``TimeInterval`` with what is written in Python; without them its attributes raise RuntimeError."""
 
 def tsc_is_invariant() -> bool | None:
     """Whether the processor says that its TSC keeps its rate in every idle state (CPUID 0x80000007, EDX bit 8).

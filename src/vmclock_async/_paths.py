@@ -13,10 +13,26 @@ from typing import Final
 
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError
 
-__all__ = ("SEGMENT_VARIABLE", "SYSTEM_PATH", "default_path", "user_path")
+__all__ = ("SEGMENT_VARIABLE", "SYSTEM_PATH", "absolute", "default_path", "user_path")
 
 SEGMENT_VARIABLE: Final = "VMCLOCK_ASYNC_SEGMENT"
 SYSTEM_PATH: Final = Path("/run/vmclock-async/shm0")
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """*path* as it is meant now: whoever changes the working directory later means the same segment.
+
+    Raises:
+        SegmentError: it can be no path.
+    """
+    text = os.fsdecode(path)
+    try:
+        os.fsencode(text)
+        if "\0" in text:
+            raise ValueError("a null character")
+        return os.path.abspath(text)
+    except (OSError, ValueError) as exc:
+        raise SegmentError(text, f"can be no path ({exc})") from exc
 
 
 def default_path() -> Path:

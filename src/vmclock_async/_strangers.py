@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from vmclock_async._validation import validation_reason
+from vmclock_async._wording import validation_reason
 from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
 
 __all__ = ("failure", "source_error")

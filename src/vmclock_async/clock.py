@@ -1,7 +1,7 @@
 """The clock: bounded time out of a segment, and waiting for it.
 
 ``now()`` is in the compiled core: page, counter and fence in one read. What it cannot do quickly it hands to
-``_readings``, which finds the reason, or does it slowly.
+``_reading.readings``, which finds the reason, or does it slowly.
 
 The fence. A publisher can be late, stopped or dead when the machine is migrated. So where this process may read the
 kernel's device, the clock maps it too, and a reading whose segment has not caught up with the device's marker is an
@@ -23,11 +23,11 @@ import anyio
 import anyio.to_thread
 
 from vmclock_async import _core
-from vmclock_async._beside import beside
-from vmclock_async._clockwork import Clockwork
+from vmclock_async._background import beside
 from vmclock_async._continuity import counter_distrusted_because
 from vmclock_async._paths import default_path
-from vmclock_async._readings import ATTEMPTS_S
+from vmclock_async._reading.clockwork import Clockwork
+from vmclock_async._reading.readings import ATTEMPTS_S
 from vmclock_async.errors import (
     ClockDisruptedError,
     CounterNotSupportedError,

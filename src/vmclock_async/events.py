@@ -18,7 +18,7 @@ from vmclock_async.abi import ClockStatus, Flags, LeapIndicator
 from vmclock_async.models import Snapshot
 
 if TYPE_CHECKING:
-    from vmclock_async._clockwork import Clockwork
+    from vmclock_async._reading.clockwork import Clockwork
 
 __all__ = (
     "Disrupted",

@@ -30,7 +30,7 @@ from vmclock_async.errors import ClockDisruptedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
 if TYPE_CHECKING:
-    from vmclock_async._clockwork import Clockwork
+    from vmclock_async._reading.clockwork import Clockwork
 
 __all__ = ("Incarnation", "OnRestore")
 

@@ -3,7 +3,7 @@
 Two intervals that overlap have no order: true time may have been the same in both. So there is no ``<``, and a sort
 puts what cannot be ordered into one group.
 
-The functions with an underscore are what the compiled ``TimeInterval`` leaves to Python.
+The functions with an underscore complete the compiled ``TimeInterval``; the core is given them at the end.
 """
 
 import datetime
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pydantic_core import CoreSchema, core_schema
 
+from vmclock_async import _core
 from vmclock_async._core import TimeInterval
 from vmclock_async.abi import ClockStatus, name_of
 
@@ -127,3 +128,6 @@ def _fields(interval: TimeInterval) -> dict[str, Any]:
         "latest_ns": interval.latest_ns,
         "status": interval._status,
     }
+
+
+_core.set_interval_functions(_earliest, _latest, _status, _text, _order, _schema)

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import anyio
 
+from vmclock_async._background import beside
 from vmclock_async._belonging import OfThisProcess
-from vmclock_async._beside import beside
-from vmclock_async._reader import UNSTABLE_S
+from vmclock_async._segment.reader import UNSTABLE_S
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
@@ -36,7 +36,7 @@ from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import ticks_between, went_back
 
 if TYPE_CHECKING:
-    from vmclock_async._clockwork import Clockwork
+    from vmclock_async._reading.clockwork import Clockwork
 
 __all__ = ("Lease", "open_lease")
 

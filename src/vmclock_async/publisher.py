@@ -4,8 +4,8 @@ Sources run as tasks of one task group. Each hands its updates over a stream wit
 which makes one body of them and commits it. So there is no queue in which a time could grow old, and one place
 where the segment changes.
 
-What becomes of an update is told where it is done: relaying (``_relaying``), merging (``_merging``), disruptions
-and epochs (``_disruption``), nesting (``_nesting``), sources that go quiet (``_quiet``).
+Each step of an update's way has a module of its own in ``_publishing``: relaying, merging, disruptions and epochs,
+nesting, sources that go quiet.
 
 Invariants:
     * Only the writer task touches the segment. A commit has no await in it: cancelling at any point leaves a whole
@@ -35,9 +35,9 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from vmclock_async._committing import Committer
-from vmclock_async._loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
-from vmclock_async._page import absolute
+from vmclock_async._paths import absolute
+from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
 from vmclock_async._strangers import source_error
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION, CounterId
 from vmclock_async.errors import (
@@ -207,7 +207,7 @@ class Publisher:
     A sole source of whole bodies (the device, a recording) is relayed verbatim. Otherwise what the sources say is
     merged: disruptions, time and calendar each come from the first listed source that has them; a change of the
     disruption marker voids, in the same commit, every time measured before it; and a later interval agrees with
-    the earlier ones. See the modules ``_relaying``, ``_merging``, ``_disruption``, ``_nesting``, ``_quiet``.
+    the earlier ones. See the modules of ``_publishing``.
 
     Args:
         path: of the segment; see ``SegmentWriter``. A new one has 112 bytes.

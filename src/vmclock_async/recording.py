@@ -19,7 +19,7 @@ from typing import IO, Annotated, Final, Literal, Self, cast, final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from vmclock_async._validation import validation_reason
+from vmclock_async._wording import validation_reason
 from vmclock_async.abi import MAX_SIZE, SEGMENT_SIZE
 from vmclock_async.errors import RecordingError
 from vmclock_async.models import VMClockBody

@@ -16,7 +16,7 @@ Opening blocks for file operations (a cold start calls fsync()). ``write`` and `
 ``snapshot`` waits at most 100 ms; ``wait_changed`` is asynchronous.
 """
 
-from vmclock_async._reader import SegmentReader, SegmentReaderStatistics
-from vmclock_async._writer import SegmentWriter
+from vmclock_async._segment.reader import SegmentReader, SegmentReaderStatistics
+from vmclock_async._segment.writer import SegmentWriter
 
 __all__ = ("SegmentReader", "SegmentReaderStatistics", "SegmentWriter")

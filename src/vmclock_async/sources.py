@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast, final, runt
 from pydantic import BaseModel, ValidationError
 
 from vmclock_async._strangers import failure
-from vmclock_async._validation import validation_reason
+from vmclock_async._wording import validation_reason
 from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSourceError, VMClockError
 from vmclock_async.models import BodyUpdate
 

@@ -9,7 +9,7 @@ import typer
 from vmclock_async import timebase
 from vmclock_async._cli.output import duration, print_json, print_line, snapshot_fields
 from vmclock_async._cli.paths import reader_path
-from vmclock_async._ownership import Ownership
+from vmclock_async._segment.ownership import Ownership
 from vmclock_async.abi import BODY_FIELDS, Flags, name_of
 from vmclock_async.models import VALIDITY_FLAGS, Snapshot
 from vmclock_async.segment import SegmentReader

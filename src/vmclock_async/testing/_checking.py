@@ -23,8 +23,8 @@ import anyio
 import anyio.lowlevel
 from pydantic import BaseModel
 
-from vmclock_async._loop_watch import LoopWatch, package, package_of, place, stack
-from vmclock_async._plausibility import Plausibility
+from vmclock_async._publishing.loop_watch import LoopWatch, package, package_of, place, stack
+from vmclock_async._publishing.plausibility import Plausibility
 from vmclock_async._strangers import failure
 from vmclock_async.errors import VMClockError
 from vmclock_async.models import BodyUpdate

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from vmclock_async import abi
-from vmclock_async._clockwork import Clockwork
+from vmclock_async._reading.clockwork import Clockwork
 from vmclock_async.abi import ClockStatus, TimeType
 from vmclock_async.errors import SegmentError, SegmentUnstableError
 from vmclock_async.intervals import TimeInterval

@@ -1,0 +1,72 @@
+/*
+ * The counter: its value, whether this thread may read it, and whether the processor promises that it keeps its
+ * rate. Manual: _core.pyi.
+ */
+#include "counter.h"
+
+#include <stdbool.h>
+#include <sys/prctl.h>
+
+#include "module.h"
+#include "seqlock.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define POWER_MANAGEMENT 0x80000007
+#define INVARIANT_TSC (1u << 8) /* of its EDX */
+#define GET_CPUID 0x1011        /* arch_prctl(2): 0 where CPUID is a SIGSEGV */
+#endif
+
+int counter_require_readable(struct module_state *state)
+{
+    int mode = PR_TSC_ENABLE; /* what stays where the kernel has no such question, or a filter forbids it */
+    prctl(PR_GET_TSC, &mode, 0, 0, 0);
+    if (mode != PR_TSC_SIGSEGV)
+        return 0;
+    PyErr_SetString(state->counter_error ? state->counter_error : PyExc_RuntimeError,
+                    "this thread may not read the CPU's counter (prctl PR_GET_TSC gives PR_TSC_SIGSEGV); "
+                    "do not forbid it with PR_SET_TSC. A SegmentReader gives snapshots all the same");
+    return -1;
+}
+
+PyObject *core_set_counter_error(PyObject *module, PyObject *type)
+{
+    struct module_state *state = PyModule_GetState(module);
+    PyObject *before = state->counter_error;
+    state->counter_error = Py_NewRef(type);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+}
+
+PyObject *core_checked_counter(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (counter_require_readable(PyModule_GetState(module)) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(read_counter());
+}
+
+PyObject *core_counter(PyObject *module, PyObject *ignored)
+{
+    static _Thread_local bool readable; /* the permission is a thread's own; "no" is asked again */
+    if (!readable) {
+        PyObject *counter = core_checked_counter(module, ignored);
+        readable = counter != NULL;
+        return counter;
+    }
+    return PyLong_FromUnsignedLongLong(read_counter());
+}
+
+PyObject *core_tsc_is_invariant(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+#if defined(__x86_64__)
+    unsigned eax, ebx, ecx, edx;
+    if (syscall(SYS_arch_prctl, GET_CPUID, 0) == 0)
+        Py_RETURN_NONE;
+    return PyBool_FromLong(__get_cpuid(POWER_MANAGEMENT, &eax, &ebx, &ecx, &edx) && edx & INVARIANT_TSC);
+#else
+    Py_RETURN_NONE;
+#endif
+}

@@ -1,0 +1,52 @@
+/*
+ * Watching one file by inotify: three system calls of the C library that is loaded already. A library in Python has to
+ * find that by name first, for which ctypes runs other programs, and these need a writable temporary directory.
+ *
+ * Neither call waits, so the GIL is held: the descriptor that unwatch() is given cannot be closed meanwhile by a thread
+ * that needs the GIL to do so.
+ */
+#include "inotify.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+/* IN_ATTRIB: futimens() after a commit; a change of the link count, as by unlink() and a rename over the path.
+ * IN_MODIFY: the write() of a writer that may not set times any more (waker.c). A store through a mapping is
+ * neither. */
+#define EVENTS (IN_ATTRIB | IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF)
+
+PyObject *core_inotify_watch(PyObject *Py_UNUSED(module), PyObject *file)
+{
+    char path[32];
+    int fd = PyObject_AsFileDescriptor(file);
+    if (fd < 0)
+        return NULL;
+    int instance = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (instance < 0)
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_init1");
+    /* By descriptor, not by path: the path may lead to another file by now. */
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int watch = inotify_add_watch(instance, path, EVENTS);
+    if (watch < 0) {
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_add_watch");
+        close(instance);
+        return NULL;
+    }
+    return Py_BuildValue("(ii)", instance, watch);
+}
+
+PyObject *core_inotify_unwatch(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *file;
+    int watch;
+    if (!PyArg_ParseTuple(args, "Oi", &file, &watch))
+        return NULL;
+    int instance = PyObject_AsFileDescriptor(file);
+    if (instance < 0)
+        return NULL;
+    if (inotify_rm_watch(instance, watch))
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_rm_watch");
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,12 @@
+/*
+ * Watching one file by inotify. How, and why not through a library: inotify.c.
+ */
+#ifndef VMCLOCK_ASYNC_CORE_INOTIFY_H
+#define VMCLOCK_ASYNC_CORE_INOTIFY_H
+
+#include <Python.h>
+
+PyObject *core_inotify_watch(PyObject *module, PyObject *fd);
+PyObject *core_inotify_unwatch(PyObject *module, PyObject *args);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * The compiled core: one mapped page, the counter, and now(). Manual: _core.pyi.
+ */
+#include "clock.h"
+#include "descriptor.h"
+#include "counter.h"
+#include "inotify.h"
+#include "module.h"
+#include "page.h"
+
+static PyMethodDef core_methods[] = {
+    {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
+    {"checked_counter", core_checked_counter, METH_NOARGS, "The same, once the kernel says that it may be read."},
+    {"set_counter_error", core_set_counter_error, METH_O, "What counter() raises where it may not be read."},
+    {"set_interval_functions", core_set_interval_functions, METH_VARARGS, "What completes TimeInterval."},
+    {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},
+    {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
+    {"inotify_unwatch", core_inotify_unwatch, METH_VARARGS, "End a watch, which is an event of its own."},
+    {"inotify_watch", core_inotify_watch, METH_O, "A new inotify instance that watches one file, and the watch."},
+    {"reckon", core_reckon, METH_VARARGS, "What now() makes of a copy of a page and a counter value."},
+    {"tsc_is_invariant", core_tsc_is_invariant, METH_NOARGS, "Whether the processor says that its TSC is invariant."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Adds a type to the module; a new reference for the module's state, or NULL. */
+static PyTypeObject *add_type(PyObject *module, const char *name, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type && PyModule_AddObjectRef(module, name, type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+static int core_exec(PyObject *module)
+{
+#if defined(__x86_64__)
+    const long counter_id = 1; /* VMCLOCK_COUNTER_X86_TSC */
+#else
+    const long counter_id = 0; /* VMCLOCK_COUNTER_ARM_VCNT */
+#endif
+    if (page_install_fork_handlers() < 0) {
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, "pthread_atfork");
+        return -1;
+    }
+    struct module_state *state = PyModule_GetState(module);
+    state->page_type = add_type(module, "Page", &page_spec);
+    state->interval_type = add_type(module, "TimeInterval", &interval_spec);
+    PyTypeObject *clock_type = add_type(module, "Clock", &clock_spec);
+    Py_XDECREF((PyObject *)clock_type);
+    if (!state->page_type || !state->interval_type || !clock_type)
+        return -1;
+    if (PyModule_AddIntConstant(module, "COUNTER_ID", counter_id) < 0)
+        return -1;
+    return PyModule_AddIntConstant(module, "READ_LIMIT_NS", READ_LIMIT_NS);
+}
+
+static int core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = PyModule_GetState(module);
+    Py_VISIT((PyObject *)state->page_type);
+    Py_VISIT((PyObject *)state->interval_type);
+    Py_VISIT(state->counter_error);
+    for (int i = 0; i < INTERVAL_FUNCTIONS; i++)
+        Py_VISIT(state->interval_functions[i]);
+    for (int i = 0; i < state->kept_count; i++) /* what is kept refers to it, too */
+        Py_VISIT((PyObject *)state->interval_type);
+    return 0;
+}
+
+static int core_clear(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    interval_release_kept(state);
+    for (int i = 0; i < INTERVAL_FUNCTIONS; i++)
+        Py_CLEAR(state->interval_functions[i]);
+    Py_CLEAR(state->counter_error);
+    Py_CLEAR(state->page_type);
+    return 0;
+}
+
+static void core_free(void *module) { core_clear(module); }
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, core_exec},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "vmclock_async._core",
+    .m_doc = "Ordered access to one VMClock page, the CPU counter, bounded time. See _core.pyi.",
+    .m_size = sizeof(struct module_state),
+    .m_methods = core_methods,
+    .m_slots = core_slots,
+    .m_traverse = core_traverse,
+    .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&core_module); }

@@ -1,0 +1,23 @@
+/* What belongs to one module object: its types, and what it was given of Python's. */
+#ifndef VMCLOCK_ASYNC_CORE_MODULE_H
+#define VMCLOCK_ASYNC_CORE_MODULE_H
+
+#include <Python.h>
+
+#include "interval.h"
+
+#define KEPT 16
+
+/* The functions of intervals.py that complete TimeInterval, in the order of set_interval_functions(). */
+enum interval_function { EARLIEST, LATEST, STATUS, TEXT, ORDER, SCHEMA, INTERVAL_FUNCTIONS };
+
+struct module_state {
+    PyTypeObject *page_type;
+    PyTypeObject *interval_type;
+    PyObject *counter_error; /* of set_counter_error(), or NULL */
+    PyObject *interval_functions[INTERVAL_FUNCTIONS];
+    TimeInterval *kept[KEPT]; /* memory of intervals that are gone, for those to come */
+    int kept_count;
+};
+
+#endif

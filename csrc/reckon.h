@@ -1,0 +1,108 @@
+/*
+ * Dead reckoning: from one whole copy of a page and a counter value to an interval of UTC.
+ *
+ * The same arithmetic as reckoning.py, which has the formulas, and says why there is no interval where there is
+ * none. Here that is a mere false, and so is what is rare (a leap second announced, in progress or just over):
+ * whoever gets it asks there.
+ *
+ * Exact integers, 128 bits wide, and every rounding outward. Times without a unit are in 2^-64 s.
+ */
+#ifndef VMCLOCK_ASYNC_RECKON_H
+#define VMCLOCK_ASYNC_RECKON_H
+
+#include <string.h>
+
+#include "seqlock.h"
+
+__extension__ typedef __int128 i128;
+__extension__ typedef unsigned __int128 u128;
+
+#define NS_PER_S 1000000000
+#define LARGEST_SHIFT 63
+#define SECOND ((i128)1 << 64)
+#define FARTHEST_S (UINT64_C(1) << 34) /* past every year that fits, and short of every overflow */
+
+enum { SYNCHRONIZED = 2, FREERUNNING = 3 };
+enum { UTC = 0, TAI = 1 };
+enum { PRE_POS = 1, POST_NEG = 5 };
+enum { TAI_OFFSET_VALID = 1 << 0, PERIOD_MAXERROR_VALID = 1 << 4, TIME_MAXERROR_VALID = 1 << 6 };
+
+struct interval {
+    int64_t earliest_ns, latest_ns;
+    uint8_t status;
+};
+
+struct limits {
+    u128 before, after; /* how far a reading may be from its reference, on either side; less than FARTHEST_S */
+    uint64_t drift_ppb; /* in place of a maximum period error that the page has not; 0: there is none */
+    uint8_t counter_id;
+};
+
+/* product / 2^shift, rounded down; whether that left something. The shift is 0 to 63. */
+static inline u128 shifted(u128 product, unsigned shift, bool *rest)
+{
+    *rest = product & (((u128)1 << shift) - 1);
+    return product >> shift;
+}
+
+static inline i128 floor_ns(i128 time)
+{
+    return (time >> 64) * NS_PER_S + (i128)((u128)(uint64_t)time * NS_PER_S >> 64);
+}
+
+static inline i128 ceil_ns(i128 time) { return -floor_ns(-time); }
+
+/* How much the error has grown, rounded up: ticks * rate * 10^9 / 2^(64 + shift). */
+static inline u128 grown_ns(uint64_t ticks, uint64_t rate, unsigned shift)
+{
+    u128 product = (u128)ticks * rate;
+    u128 low = (u128)(uint64_t)product * NS_PER_S;
+    u128 high = (product >> 64) * NS_PER_S + (low >> 64); /* units of 1 ns / 2^-shift; below it is (uint64_t)low */
+    bool rest;
+    u128 grown = shifted(high, shift, &rest);
+    return grown + (rest || (uint64_t)low);
+}
+
+static inline bool reckon(const uint64_t *copy, uint64_t counter, const struct limits *limits, struct interval *out)
+{
+    struct vmclock_abi page;
+    memcpy(&page, copy, sizeof(page));
+    unsigned shift = page.counter_period_shift;
+    uint64_t rate = page.counter_period_maxerror_rate_frac_sec;
+    int64_t offset_s = 0;
+    if (page.version != 1 || page.counter_id != limits->counter_id || shift > LARGEST_SHIFT ||
+        (page.clock_status != SYNCHRONIZED && page.clock_status != FREERUNNING) ||
+        !page.counter_period_frac_sec || !(page.flags & TIME_MAXERROR_VALID) || page.time_sec >= FARTHEST_S ||
+        (page.leap_indicator >= PRE_POS && page.leap_indicator <= POST_NEG))
+        return false;
+    if (!(page.flags & PERIOD_MAXERROR_VALID)) {
+        if (!limits->drift_ppb)
+            return false;
+        u128 drift = (u128)page.counter_period_frac_sec * limits->drift_ppb;
+        rate = (uint64_t)((drift + NS_PER_S - 1) / NS_PER_S); /* fits: at most 10^9 ppb */
+    }
+    if (page.time_type == TAI && page.flags & TAI_OFFSET_VALID && page.tai_offset_sec < 0)
+        offset_s = page.tai_offset_sec;
+    else if (page.time_type != UTC)
+        return false;
+
+    int64_t difference = (int64_t)(counter - page.counter_value);
+    bool past = difference < 0, rest;
+    uint64_t ticks = past ? -(uint64_t)difference : (uint64_t)difference;
+    u128 elapsed = shifted((u128)ticks * page.counter_period_frac_sec, shift, &rest);
+    if (elapsed + rest > (past ? limits->before : limits->after))
+        return false;
+    i128 reference = (i128)((u128)page.time_sec << 64 | page.time_frac_sec) + offset_s * SECOND;
+    i128 low = reference + (past ? -(i128)(elapsed + rest) : (i128)elapsed);
+    i128 high = low + rest;
+    i128 error_ns = (i128)page.time_maxerror_nanosec + (i128)grown_ns(ticks, rate, shift);
+    i128 earliest_ns = floor_ns(low) - error_ns, latest_ns = ceil_ns(high) + error_ns;
+    if (earliest_ns < 0 || latest_ns > INT64_MAX)
+        return false;
+    out->earliest_ns = (int64_t)earliest_ns;
+    out->latest_ns = (int64_t)latest_ns;
+    out->status = page.clock_status;
+    return true;
+}
+
+#endif

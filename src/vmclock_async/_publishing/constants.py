@@ -1,0 +1,137 @@
+"""What a segment keeps for life: its timescale and its counter.
+
+UAPI.13 calls time_type and counter_id constant, so that a reader may look at them once. A reader that took UTC for
+constant would be 37 s off after a change to TAI in place, as it comes about when the kernel learns its TAI offset
+minutes after boot. So from the first time that a reader may use, be it without a bound, until a cold start:
+
+* the segment keeps its timescale, UTC or TAI. A TAI time with a valid offset becomes UTC at the same reference, and
+  a UTC time becomes TAI with the offset that is known for its reference: that of the calendar, or the last published
+  one, as long as no leap second can have come between unseen. The interval in UTC is the same to the bit.
+* the segment keeps counting with this machine's counter. counter_id says INVALID only as the publisher's answer to a
+  counter that became unfit; a page that tells no time does not make it say so.
+* a time that cannot be so expressed (another counter, MONOTONIC, smeared, an offset that nobody knows) is not
+  published: the body is void.
+
+A page without such a time fixes nothing: a device that only tells of disruptions says UTC because that is zero. There
+is nothing in that page which a timescale could give a meaning to, so a reader has no reason to look at it before there
+is a time. Were the zero to count, hardly a segment could be TAI, which UAPI.13 recommends.
+
+A publisher that starts warm keeps what the body there was told in, even if that body is void or stale. Of TAI alone it
+lets go, when no offset is known and no reader gets an interval from what is published: else there would be no time
+until a cold start, for the sake of an old body or a replayed recording. TAI_OFFSET_VALID is then clear, so that a
+reader which takes TAI for constant gets no UTC from it. Relayed bodies are copied verbatim, constants included: what is
+replayed speaks for itself, and another recording may have other constants.
+"""
+
+from collections.abc import Mapping
+from typing import Final, final
+
+from vmclock_async._publishing.ageing import VOID_AFTER_S
+from vmclock_async.abi import CounterId, Flags, LeapIndicator, TimeType, name_of
+from vmclock_async.models import Contents, VMClockBody
+from vmclock_async.reckoning import gives_interval, reference_month_ns
+from vmclock_async.timebase import COUNTER_ID
+
+__all__ = ("Constants",)
+
+_KEPT: Final = (TimeType.UTC, TimeType.TAI)
+_LEAST_OFFSET_S: Final = -0x8000
+_LEAP_S: Final[Mapping[int, int]] = {
+    LeapIndicator.PRE_POS: -1,
+    LeapIndicator.POS: -1,
+    LeapIndicator.PRE_NEG: 1,
+}
+"""What the offset changes by at the month's end."""
+
+
+@final
+class Constants:
+    """The constants of a segment that holds *contents*.
+
+    Args:
+        contents: those that the publisher found there.
+        cold: whether nobody can have read them.
+    """
+
+    def __init__(self, contents: Contents, *, cold: bool) -> None:
+        self.time_type: int | None = None
+        """The timescale that the segment keeps, with this machine's counter; None: it has yet to begin."""
+        if not cold:
+            self.found(contents)
+
+    def found(self, contents: Contents) -> None:
+        """Keep the constants of *contents*, which are in the segment and were not merged here."""
+        self.time_type = None
+        if contents.counter_id in (COUNTER_ID, CounterId.INVALID) and contents.body.counter_period_frac_sec:
+            self.keep(contents)
+
+    def keep(self, contents: Contents) -> None:
+        """Keep the constants of *contents*, which tell a time in this machine's counter; at first."""
+        if self.time_type is None and contents.time_type in _KEPT:
+            self.time_type = contents.time_type
+
+    def expressed(self, fresh: Contents, held: Contents, counter: int) -> Contents | None:
+        """*fresh*, in the segment's constants; None where that cannot be.
+
+        Args:
+            fresh: a time, with the calendar that goes with it.
+            held: what is published.
+            counter: the present counter value.
+        """
+        if self.time_type is None:
+            return fresh
+        if fresh.counter_id != COUNTER_ID:
+            return None
+        if fresh.time_type == self.time_type:
+            return fresh
+        if fresh.time_type not in _KEPT:
+            return None
+        offset_s = _offset_s(fresh.body)
+        if offset_s is None and self.time_type == TimeType.TAI:
+            offset_s = _offset_held_s(held, fresh)
+            if offset_s is None and _gives_interval(fresh, counter) and not _gives_interval(held, counter):
+                self.time_type = None
+                return fresh
+        if offset_s is None:
+            return None
+        time_sec = fresh.body.time_sec + (offset_s if self.time_type == TimeType.UTC else -offset_s)
+        if not 0 <= time_sec < 2**64:
+            return None
+        flags = Flags(fresh.body.flags | Flags.TAI_OFFSET_VALID)
+        expressed = fresh.with_values(time_sec=time_sec, tai_offset_sec=offset_s, flags=flags)
+        return expressed._replace(time_type=self.time_type)
+
+    def refusal(self, contents: Contents) -> str:
+        """Why the time in *contents* is not published, for people."""
+        if contents.counter_id != COUNTER_ID:
+            told, kept = name_of(contents.counter_id), name_of(COUNTER_ID)
+        else:
+            told, kept = name_of(contents.time_type), "UTC" if self.time_type == TimeType.UTC else "TAI"
+        return (
+            f"tells a time in {told}, which cannot be turned into the {kept} that the segment has begun with: it is "
+            "not published. Where only the offset from TAI is missing, let the kernel know it (chrony.conf: leapsectz)"
+        )
+
+
+def _gives_interval(contents: Contents, counter: int) -> bool:
+    return gives_interval(contents, counter, counter_id=COUNTER_ID)
+
+
+def _offset_s(body: VMClockBody) -> int | None:
+    """The offset of *body* from TAI to UTC; None where it is not known, or has the old sign."""
+    return body.tai_offset_sec if body.flags & Flags.TAI_OFFSET_VALID and body.tai_offset_sec < 0 else None
+
+
+def _offset_held_s(held: Contents, fresh: Contents) -> int | None:
+    """The offset of *fresh*, in UTC, going by that of *held*, in TAI; None where that cannot be told.
+
+    The offset changes at the end of a UTC month alone, and then as it was announced.
+    """
+    offset_s = _offset_s(held.body)
+    if held.time_type != TimeType.TAI or offset_s is None:
+        return None
+    if reference_month_ns(held) == reference_month_ns(fresh):
+        return offset_s
+    passed_s = fresh.body.time_sec - (held.body.time_sec + offset_s)
+    after_s = offset_s + _LEAP_S.get(held.body.leap_indicator, 0)
+    return after_s if 0 <= passed_s <= VOID_AFTER_S and _LEAST_OFFSET_S <= after_s < 0 else None

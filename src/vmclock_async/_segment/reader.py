@@ -1,0 +1,428 @@
+"""The readers' side of a segment: looking, and waiting for a change. Invariants: segment.py."""
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from io import FileIO
+from typing import Final, Self, TypeVar, final
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from vmclock_async import _core, abi
+from vmclock_async._belonging import OfThisProcess
+from vmclock_async._paths import absolute
+from vmclock_async._segment.boot import of_this_boot
+from vmclock_async._segment.descriptor import event_loop
+from vmclock_async._segment.page import CHECKED_BYTES, Mapped, check_page, map_page
+from vmclock_async._segment.watch import DeviceWatch, InodeWatch, Watch
+from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.models import Snapshot
+
+__all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_error")
+
+_log: Final = logging.getLogger("vmclock_async.segment")
+
+UNSTABLE_S: Final = 0.1
+"""How long a commit is waited for that is in progress, as the Linux driver does."""
+_RETRY_S: Final = 0.0002
+_AWAY_S: Final = 0.05
+"""Between looks of who waits while the path leads to no segment, or to one that has begun just now."""
+_Read = TypeVar("_Read")
+_unpack: Final = Snapshot.unpack
+"""Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
+
+
+_process = object()
+"""Another in the child of a fork; os.getpid() would be a system call."""
+
+
+def _note_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
+    """The error of a page whose seq_count was *first*, and *waited_s* seconds later *last*, and never read whole."""
+    waited = f"{waited_s * 1000:.3g} ms"
+    if first == last:
+        reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
+    else:
+        reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
+    return SegmentUnstableError(path, reason, last)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SegmentReaderStatistics:
+    """How a reader has been waiting."""
+
+    __module__ = "vmclock_async.segment"
+
+    waits: int
+    """Times that ``wait_changed`` went to sleep."""
+    reopened: int
+    """Times that the path led to another file, which was opened instead."""
+    watching: bool
+    """Whether inotify, or the device itself, wakes the waiters, of every event loop; if not, they poll."""
+    polling_because: str | None
+    """Why nothing wakes them; None where something does, or nobody has waited."""
+
+
+class _Followed:
+    """A mapped page, and what wakes those who wait for a change of it in one event loop."""
+
+    __slots__ = ("mapped", "watch")
+
+    def __init__(self, mapped: Mapped) -> None:
+        self.mapped: Final = mapped
+        self.watch: Final[Watch] = (
+            DeviceWatch(_own_device(mapped)) if mapped.is_device else InodeWatch(mapped.page.fileno())
+        )
+
+
+def _own_device(mapped: Mapped) -> FileIO | None:
+    """An open device beside the one that is mapped, if it notifies; what was last read() is noted on the open file."""
+    if not mapped.notifies:
+        return None
+    fd = mapped.page.fileno()
+    try:
+        return FileIO(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError:  # not permitted any more: then it is shared by the event loops, and one of them polls
+        return FileIO(os.dup(fd))
+
+
+def _unfollow(reader: "SegmentReader | None", key: "weakref.ref[object]") -> None:
+    """As the method; called when an event loop is gone."""
+    if reader is not None:
+        reader._unfollow(key)
+
+
+@final
+class SegmentReader(OfThisProcess):
+    """A reader of the segment, captured page or device at `path`; a context manager.
+
+    Args:
+        path: of any of these.
+        trust_writable: whether to read a file that others than its owner and root may write: they can change what is
+            in it, and cut it, which ends its readers by SIGBUS. Of a device this is not asked.
+
+    Raises:
+        SegmentNotInitializedError: nothing is there, the file is empty, or its version is 0.
+        SegmentMalformedError: not a VMClock page: too short, wrong magic, a size below 104 or past the file's
+            end, a directory, a FIFO, a socket.
+        SegmentVersionNotSupportedError: a version other than 0 and 1.
+        SegmentError: it may not be read, or others may write it and are not trusted.
+    """
+
+    __module__ = "vmclock_async"
+    _instead = "send its path, and open a reader of it there"
+
+    def __init__(self, path: str | os.PathLike[str], *, trust_writable: bool = True) -> None:
+        self.path: Final = absolute(path)
+        self._map: Final = partial(map_page, self.path, trust_writable=trust_writable)
+        self._waits = 0
+        self._closed = False
+        self._unpacked: tuple[bytes, Snapshot] | None = None
+        self._mapped = self._map()
+        self._process = _process
+        self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
+        """By event loop."""
+        self._calls: Final[dict[int, int]] = {}
+        """By thread: how many calls of wait_changed() are in progress."""
+        self._says_polling = True
+
+    def snapshot(self) -> Snapshot:
+        """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
+
+        Raises:
+            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer that died) or kept moving.
+            SegmentNotInitializedError: a writer has begun afresh, and committed nothing yet.
+            SegmentMalformedError: the page was overwritten with something else.
+            SegmentVersionNotSupportedError: the version has changed.
+            SegmentError: the reader is closed.
+        """
+        return self._within(UNSTABLE_S, self._attempt)
+
+    def sample(self) -> tuple[Snapshot, int]:
+        """A snapshot, and this machine's raw counter read within the same read of the page.
+
+        Raises:
+            As ``snapshot``.
+            CounterNotSupportedError: this thread may not read the counter.
+        """
+        return self.sample_within(UNSTABLE_S)
+
+    def sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
+        """The same, waiting at most *limit_s* seconds for a commit to end; others have the processor meanwhile.
+
+        With 0 it is one attempt of the core's (``READ_LIMIT_NS``): for async code, which waits by itself.
+
+        Raises:
+            As ``sample``.
+        """
+        return self._within(limit_s, self._attempt_with_counter)
+
+    def _within(self, limit_s: float, attempt: Callable[[], _Read | None]) -> _Read:
+        """What *attempt* reads, tried for at most *limit_s* seconds."""
+        first = self.seq_count
+        deadline: float | None = None
+        while (read := attempt()) is None:
+            now = time.monotonic()  # not before it is needed
+            deadline = now + limit_s if deadline is None else deadline
+            if limit_s == 0 or now > deadline:
+                raise unstable_error(self.path, first, self.seq_count, limit_s)
+            time.sleep(min(_RETRY_S, limit_s / 10))
+        return read
+
+    @property
+    def seq_count(self) -> int:
+        """The page's seq_count at this moment, 0 to 2**32 - 1; odd inside a commit."""
+        try:
+            return self._mapped.page.control_word >> 32
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    @property
+    def disruption_marker(self) -> int:
+        """The page's marker at this moment, in one load; may be of a commit that is still in progress."""
+        try:
+            return self._mapped.page.disruption_marker
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    @property
+    def of_this_boot(self) -> bool:
+        """Whether the file was written since this machine booted; the counter of an earlier boot means nothing."""
+        try:
+            return of_this_boot(self._mapped.page.fileno())
+        except (OSError, ValueError) as exc:
+            raise self._closed_error() from exc
+
+    async def wait_changed(self, seq_count: int | Snapshot, *, poll_interval: float = 0.05) -> Snapshot:
+        """Wait for a commit other than *seq_count*. Cancelling loses nothing: the body stays put.
+
+        A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot
+        returned whatever its number. A commit that a dead writer left half done is waited out, until another
+        writer repairs it. Any number of tasks may wait, of several event loops in several threads, too: each loop has a
+        watch of its own, and so has the child of a fork.
+
+        Args:
+            seq_count: the number last seen, or the snapshot. With a snapshot the whole page is compared: another
+                program's writer may begin again at the same number in the same file. A snapshot also says of which file
+                the number is; where several tasks wait, one may have opened a new file while another was busy.
+            poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify), and
+                so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not. While there is no segment
+                at the path it looks every 50 ms at least.
+
+        Raises:
+            SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as ``snapshot``.
+            ValueError: *poll_interval* is not positive.
+        """
+        if not poll_interval > 0:
+            raise ValueError(f"poll_interval must be positive, not {poll_interval}")
+        await anyio.lowlevel.checkpoint()
+        whole: Snapshot | None = None
+        if isinstance(seq_count, Snapshot):
+            whole, seen = seq_count, (seq_count.opened, seq_count.seq_count)
+        else:
+            seen = self._mapped.opened, seq_count
+        loop = event_loop()
+        if self._process is not _process:
+            self._leave_to_parent()
+        thread = threading.get_ident()
+        self._calls[thread] = self._calls.get(thread, 0) + 1
+        try:
+            while True:
+                snapshot, timeout = self._changed_from(seen, whole), poll_interval
+                if snapshot is not None:
+                    return snapshot
+                followed = self._followed.get(weakref.ref(loop))
+                if followed is None or followed.mapped is not self._mapped:
+                    followed = self._follow(loop)
+                    # A commit before the watch was set has woken nobody.
+                    snapshot = self._changed_from(seen, whole)
+                if snapshot is None and self.is_replaced():
+                    # What begins there wakes nobody: the watch is on the file before.
+                    timeout = min(poll_interval, _AWAY_S)
+                    await self._reopen()
+                    # No await between opening another file and giving what is in it: cancelled there, it were lost.
+                    snapshot = self._changed_from(seen, whole)
+                if snapshot is not None:
+                    return snapshot
+                self._waits += 1
+                await followed.watch.wait(timeout)
+        finally:
+            self._calls[thread] -= 1
+
+    def statistics(self) -> SegmentReaderStatistics:
+        """How this reader has been waiting so far."""
+        self._leave_to_parent()
+        reasons = [followed.watch.polling_because for followed in list(self._followed.values())]
+        return SegmentReaderStatistics(
+            waits=self._waits,
+            reopened=self._mapped.opened,
+            watching=bool(reasons) and not any(reasons),
+            polling_because=next(filter(None, reasons), None),
+        )
+
+    def _follow(self, loop: object) -> _Followed:
+        """Begin to watch the page that is mapped now, for the tasks of *loop*, which is that of the caller."""
+        try:
+            followed = _Followed(self._mapped)
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        reader = weakref.ref(self)
+        key = weakref.ref(loop, lambda key: _unfollow(reader(), key))
+        self._unfollow(key)
+        self._followed[key] = followed
+        reason = followed.watch.polling_because
+        if reason is not None and self._says_polling:
+            self._says_polling = False
+            level = logging.INFO if followed.mapped.is_device else logging.WARNING
+            _log.log(level, "%s: a waiting reader looks for changes at intervals (%s)", self.path, reason)
+        return followed
+
+    def _unfollow(self, key: "weakref.ref[object]") -> None:
+        """Give back what wakes the tasks of an event loop; they look again.
+
+        The loop is that of the caller, or none of its tasks waits.
+        """
+        self._leave_to_parent()
+        followed = self._followed.pop(key, None)
+        if followed is not None:
+            is_closed = getattr(key(), "is_closed", None)  # asyncio's: a task that waits there is never resumed
+            if is_closed is not None and is_closed():
+                followed.watch.abandon()
+            else:
+                followed.watch.close()
+
+    def _leave_to_parent(self) -> None:
+        """In the child of a fork: leave alone what the parent waits for, and begin without."""
+        if self._process is not _process:
+            self._process = _process
+            self._calls.clear()
+            while self._followed:
+                self._followed.popitem()[1].watch.abandon()
+
+    def _attempt(self) -> Snapshot | None:
+        """One bounded try at a whole copy; it needs no counter, which may be forbidden."""
+        mapped = self._mapped
+        try:
+            copy = mapped.page.read()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        return None if copy is None else self._unpack(copy, mapped)
+
+    def _attempt_with_counter(self) -> tuple[Snapshot, int] | None:
+        """The same, and the counter."""
+        mapped = self._mapped
+        try:
+            sample = mapped.page.read_with_counter()
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        return None if sample is None else (self._unpack(sample[0], mapped), sample[1])
+
+    def _unpack(self, copy: bytes, mapped: Mapped) -> Snapshot:
+        """The snapshot in *copy*, which is checked again, because whoever writes the page may change it all."""
+        if copy[:CHECKED_BYTES] != mapped.checked:
+            check_page(self.path, copy, abi.MAX_SIZE)
+        unpacked = self._unpacked
+        if unpacked is None or unpacked[0] != copy or unpacked[1].opened != mapped.opened:
+            # Kept: the many that one commit wakes, and the looks between two, all want the same.
+            snapshot = _unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
+            self._unpacked = unpacked = copy, snapshot
+        return unpacked[1]
+
+    def _changed_from(self, seen: tuple[int, int], whole: Snapshot | None) -> Snapshot | None:
+        """The page, if it can be read and is not what was *seen*: `opened` and `seq_count`, or the *whole* snapshot."""
+        try:
+            snapshot = self._attempt()
+        except SegmentNotInitializedError:
+            return None  # a cold start in place: the first commit is still to come
+        if snapshot is None:
+            return None
+        if (snapshot.opened, snapshot.seq_count) != seen:
+            return snapshot
+        # Another writer's cold start keeps the inode, and may begin with the number that was there.
+        return None if whole is None or snapshot is whole or snapshot == whole else snapshot
+
+    @property
+    def page(self) -> _core.Page:
+        """The page that is mapped at this moment; the reader owns it."""
+        return self._mapped.page
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a character device, as the kernel's is, and no file."""
+        return self._mapped.is_device
+
+    def is_replaced(self) -> bool:
+        """Whether the path leads elsewhere than to the file that is mapped, or nowhere."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._mapped.identity
+
+    async def _reopen(self) -> None:
+        """Map what is at the path now, if it is a segment yet."""
+        with suppress(SegmentNotInitializedError):
+            self._go_over_to(await anyio.to_thread.run_sync(self._map))
+
+    def reopen_if_replaced(self) -> bool:
+        """Map what is at the path now, if that is another file and a segment; whether it is. Waits for the disk."""
+        if self._closed or not self.is_replaced():
+            return False
+        try:
+            self._go_over_to(self._map())
+        except SegmentError:
+            return False
+        return True
+
+    def _go_over_to(self, mapped: Mapped) -> None:
+        self._leave_to_parent()
+        before = self._mapped
+        if mapped.identity != before.identity:
+            # One of the threads that come here at once is the first, and all go over to what it has opened.
+            after = before.successor.setdefault("is", mapped._replace(opened=before.opened + 1))
+            if self._mapped is before:
+                # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
+                self._mapped = after
+                for followed in list(self._followed.values()):
+                    followed.watch.wake_from_anywhere()
+        if self._mapped.page is not mapped.page or self._closed:
+            mapped.page.close()
+
+    def _closed_error(self) -> SegmentError:
+        return SegmentError(self.path, "the reader is closed")
+
+    def close(self) -> None:
+        """Unmap the page. Tasks that wait get a ``SegmentError``.
+
+        Raises:
+            RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
+        """
+        self._leave_to_parent()
+        if any(calls and thread != threading.get_ident() for thread, calls in list(self._calls.items())):
+            raise RuntimeError("tasks are waiting in another thread; close it there")
+        self._closed = True
+        self._mapped.page.close()
+        for key in list(self._followed):
+            self._unfollow(key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

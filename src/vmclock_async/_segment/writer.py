@@ -1,0 +1,170 @@
+"""The writer's side of a segment. Invariants: segment.py."""
+
+import os
+from contextlib import ExitStack, suppress
+from typing import Final, Self, final
+
+from vmclock_async import _core, abi
+from vmclock_async._belonging import OfThisProcess
+from vmclock_async._paths import absolute
+from vmclock_async._segment import file, lock
+from vmclock_async._segment.boot import forget_boot, record_boot
+from vmclock_async._segment.directory import Directory
+from vmclock_async._segment.remedies import os_error
+from vmclock_async.errors import SegmentError
+from vmclock_async.models import Contents, VMClockBody
+
+__all__ = ("SegmentWriter",)
+
+
+@final
+class SegmentWriter(OfThisProcess):
+    """The one writer of the segment at `path`, from opening to ``close``; a context manager.
+
+    What is at the path decides how it begins. Nothing: the file is created, parents too. A usable segment of
+    this boot: it goes on from there, and readers see no gap. Anything else in a regular file (another version,
+    an earlier boot, a smaller size, garbage): a cold start in place, seq_count going on upward.
+
+    Args:
+        path: where the segment is, or shall be; not a symbolic link.
+        size: bytes that a new segment has: 104 as ClockBound's, 112 with room for vm_generation_counter. A larger
+            segment that is there keeps its size.
+
+    Raises:
+        SegmentInUseError: another writer holds it. Nothing was touched.
+        SegmentError: the path is a symbolic link, a directory, a FIFO, a socket or a device, or may not be
+            written; the file or its lock is owned by another user than root and this one, or others may write it;
+            a directory on the way is a symbolic link of another user's. Nothing was touched.
+        ValueError: *size* is not a multiple of 8 from 104 to 4096.
+    """
+
+    __module__ = "vmclock_async"
+    _instead = "a segment has one writer: send what is to be written to the process that has it"
+
+    def __init__(self, path: str | os.PathLike[str], *, size: int = abi.SEGMENT_SIZE) -> None:
+        if size % 8 or not abi.SEGMENT_SIZE <= size <= abi.MAX_SIZE:
+            raise ValueError(f"size must be a multiple of 8 from {abi.SEGMENT_SIZE} to {abi.MAX_SIZE}, not {size}")
+        self.path: Final = absolute(path)
+        name, remedy = os.path.basename(self.path) or ".", "choose another path"
+        with Directory(self.path) as directory, ExitStack() as undo:
+            directory.look(name, "", remedy=remedy)
+            lock_fd = lock.acquire(self.path, directory)
+            undo.callback(_core.close_private, lock_fd)
+            undo.callback(lock.remove, self.path, directory, lock_fd)
+            fd, created = directory.open(name, "", mode=0o644, remedy=remedy)
+            undo.callback(_core.close_private, fd)
+            if created:
+                undo.callback(directory.remove, name, fd)
+            try:
+                page, marker = file.prepare(self.path, fd, size)
+                self._page: Final = _core.Page(fd, writable=True, lock_fd=lock_fd)
+                undo.pop_all()  # from here on the page closes them
+                undo.callback(self.close)
+                if created:
+                    undo.callback(directory.remove, name, fd)
+                if page is None:
+                    self._page.reset(size)
+                    page = os.pread(fd, abi.MAX_SIZE, 0)
+                self.cold: Final = abi.unpack_header(page).version == 0
+                """Whether nobody can have read a body of it: this writer's first will be the first there is."""
+                if self.cold:
+                    forget_boot(fd)  # now, because whoever drops its privileges after opening may not do it later
+                    os.fsync(fd)
+            except OSError as exc:
+                raise os_error(self.path, "open it for writing", exc) from exc
+            undo.pop_all()
+        self._boot_recorded = False
+        self.last_marker: Final = marker
+        """The marker that readers saw last in the file, before a cold start too; 0 where there was none to see."""
+        self.size: Final = abi.unpack_header(page).size
+        """Bytes in the segment."""
+        self.interrupted: Final = bool(self.seq_count & 1)
+        """Whether the writer before died in mid-update: seq_count is odd until the first ``write``."""
+        self._body = VMClockBody.unpack(page[abi.BODY_OFFSET : self.size])
+
+    @property
+    def body(self) -> VMClockBody:
+        """The body last committed, here or by the writer before; after a cold start the zero body."""
+        return self._body
+
+    @property
+    def contents(self) -> Contents:
+        """The body last committed, with the segment's counter_id and time_type."""
+        try:
+            word = self._page.control_word
+        except ValueError as exc:
+            raise self._closed_error() from exc
+        return Contents(self._body, word >> 16 & 0xFF, word >> 24 & 0xFF)
+
+    @property
+    def seq_count(self) -> int:
+        """The segment's seq_count; even, but for an ``interrupted`` segment before the first ``write``."""
+        try:
+            return self._page.control_word >> 32
+        except ValueError as exc:
+            raise self._closed_error() from exc
+
+    def write(self, body: VMClockBody, *, counter_id: int | None = None, time_type: int | None = None) -> int:
+        """Commit *body*, wake waiting readers, and return the even seq_count.
+
+        From the second call on a thread of the core's wakes them, until ``close``: it has no Python in it, and is in no
+        list of Python's. Readers may be woken, and the file's mtime set, a moment after this has returned.
+
+        Args:
+            body: written verbatim.
+            counter_id: 0 to 255; None keeps what the segment has (a new one has 0).
+            time_type: 0 to 255; None keeps what the segment has (a new one has 0).
+
+        Raises:
+            SegmentError: the writer is closed, or *body* has a vm_generation_counter and the segment no room.
+            ValueError: *counter_id* or *time_type* out of range; or the flags of *body* speak of a
+                vm_generation_counter that it has not, and readers would find a zero there.
+        """
+        packed = body.pack()
+        if self.size >= abi.SEGMENT_SIZE_WITH_GENERATION:
+            if body.vm_generation_counter is None and int(body.flags) & abi.Flags.VM_GEN_COUNTER_PRESENT.value:
+                raise ValueError("flags: VM_GEN_COUNTER_PRESENT is set, but vm_generation_counter is None")
+            packed = packed.ljust(abi.BODY_SIZE_WITH_GENERATION, b"\0")
+        elif len(packed) > abi.BODY_SIZE:
+            raise SegmentError(
+                self.path,
+                f"its {self.size} bytes have no room for vm_generation_counter; open the writer with "
+                f"size={abi.SEGMENT_SIZE_WITH_GENERATION}",
+            )
+        try:
+            if not self._boot_recorded:
+                # Before the commit: what is there by now is of this boot too. At opening nothing is to change.
+                record_boot(self._page.fileno())
+                self._boot_recorded = True
+            seq_count = self._page.commit(packed, counter_id, time_type)
+            self._body = body
+            self._page.wake()  # readers that wait; and mtime tells when this was
+        except ValueError as exc:
+            if self._page.closed:
+                raise self._closed_error() from exc
+            raise
+        except OSError as exc:
+            raise SegmentError(
+                self.path, f"committed {seq_count}, but cannot wake readers ({exc.strerror})"
+            ) from exc
+        return seq_count
+
+    def _closed_error(self) -> SegmentError:
+        return SegmentError(self.path, "the writer is closed; the child of a fork has to open one of its own")
+
+    def close(self) -> None:
+        """Unmap, and release the lock. The file stays: readers keep the last body, the next writer starts warm."""
+        lock_fd = self._page.retire()  # first the last commit ends, then the next writer may begin
+        if lock_fd is None:
+            return  # another call has closed it, or is about to; or in a fork's child, where the lock is the parent's
+        try:
+            with suppress(SegmentError), Directory(self.path, create=False) as directory:
+                lock.remove(self.path, directory, lock_fd)
+        finally:
+            self._page.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

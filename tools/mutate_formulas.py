@@ -1,0 +1,357 @@
+"""Flips each sign and drops each term of the formulas once, and sees a test turn red: ``make mutants``.
+
+Works on a copy of the tree. A mutant that no test kills, or one whose source text is not there once, is an error.
+Arguments, if any: only mutants whose file or description contains one of them.
+
+Left out, because no test can tell: ``ticks <= 0`` in ``_rate_between``, which the comparison in ``_rate`` makes good;
+the middle of the window in ``pair``, for when in it the clock was read is what nobody knows.
+"""
+
+# ruff: noqa: E501 (the source lines that are changed are as long as they are)
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+class Mutant(NamedTuple):
+    """One change to the text of a file."""
+
+    text: str
+    changed: str
+    description: str
+
+
+CHRONY: Final = (
+    Mutant("tracking.root_delay_ns / 2\n", "0\n", "drop the root delay"),
+    Mutant("tracking.root_delay_ns / 2\n", "tracking.root_delay_ns / 4\n", "quarter the root delay"),
+    Mutant("+ tracking.root_dispersion_ns\n", "- tracking.root_dispersion_ns\n", "sign of root dispersion"),
+    Mutant("            + self._understated * exchange.age_ns\n", "", "drop the understated drift"),
+    Mutant("+ self._understated * exchange", "- self._understated * exchange", "sign of the understated drift"),
+    Mutant("self._drift - Fraction(chrony", "self._drift + Fraction(chrony", "sign of chronyd's maxclockerror"),
+    Mutant("max(Fraction(0), self._drift", "max(Fraction(-1), self._drift", "let the understated drift be negative"),
+    Mutant("            + maxerror * exchange.round_trip_ticks\n", "", "drop the round trip"),
+    Mutant("+ maxerror * exchange.round_trip", "- maxerror * exchange.round_trip", "sign of the round trip"),
+    Mutant("            + Fraction(window_ticks, 2) * rate.ns_per_tick\n", "", "drop the half window"),
+    Mutant("+ Fraction(window_ticks, 2)", "- Fraction(window_ticks, 2)", "sign of the half window"),
+    Mutant("max(exchange.before.window_ticks, exchange.after", "min(exchange.before.window_ticks, exchange.after",
+           "take the narrower window"),
+    Mutant("            + exchange.disagreement_ns(raw)\n", "", "drop the disagreement"),
+    Mutant("+ exchange.disagreement_ns(raw)", "- exchange.disagreement_ns(raw)", "sign of the disagreement"),
+    Mutant("            + 2\n", "", "drop the two nanoseconds"),
+    Mutant("WIRE * (abs(tracking.offset_ns) + ", "WIRE * (0 + ", "drop the wire's error of the offset"),
+    Mutant("abs(tracking.offset_ns)", "tracking.offset_ns", "let the wire's error of the offset be negative"),
+    Mutant("+ tracking.root_delay_ns + tracking", "+ tracking", "drop the wire's error of the root delay"),
+    Mutant("delay_ns + tracking.root_dispersion_ns)", "delay_ns)", "drop the wire's error of the root dispersion"),
+    Mutant("before.clock_ns + self.tracking.offset_ns", "before.clock_ns - self.tracking.offset_ns", "sign of the offset"),
+    Mutant("before.clock_ns + self.tracking.offset_ns", "before.clock_ns", "drop the offset"),
+    Mutant("            + self._reference_error_ns\n", "", "drop the reference's own error"),
+    Mutant("max_error_ns + missing_ns", "max_error_ns", "drop what is missing"),
+    Mutant("            max_error_ns *= 2\n", "            pass\n", "count the rest of the bound once"),
+    Mutant("max_error_ns + missing_ns", "max_error_ns - missing_ns", "sign of what is missing"),
+    Mutant("exchange.true_ns - (forgotten_ns", "exchange.true_ns + (forgotten_ns", "sign of what was forgotten"),
+    Mutant("if abs(forgotten_ns) > max_error_ns else 0", "", "take noise for what was forgotten"),
+    Mutant("rms_offset_ns), max_error_ns, _U64", "rms_offset_ns), _U64", "let the estimated error exceed the bound"),
+    Mutant("(self.before) + self.tracking.offset", "(self.before) - self.tracking.offset", "sign of the age's offset"),
+    Mutant("offset_ns - self.tracking.ref_time_ns", "offset_ns + self.tracking.ref_time_ns", "sign of the reference"),
+    Mutant("abs(self._utc_ns(self.before)", "(self._utc_ns(self.before)", "let the age be negative"),
+    Mutant("clock_ns + (self.timescale.tai_offset_s", "clock_ns - (self.timescale.tai_offset_s",
+           "sign of the age's TAI offset"),
+    Mutant("self._drift + (tracking", "0 * self._drift + (tracking", "drop the oscillator's drift"),
+    Mutant("(tracking.skew_ppm + abs", "(abs", "drop the skew"),
+    Mutant("skew_ppm + abs(tracking.residual_freq_ppm)", "skew_ppm", "drop the residual frequency"),
+    Mutant("abs(tracking.residual_freq_ppm)", "tracking.residual_freq_ppm", "let the residual frequency be negative"),
+    Mutant("        maxerror += rate.error\n", "", "drop the period's own uncertainty"),
+    Mutant("(1 - frequency_ppm * PPM)", "(1 + frequency_ppm * PPM)", "sign of the frequency"),
+    Mutant("(1 - frequency_ppm * PPM)", "1", "drop the frequency"),
+    Mutant("slope.error + abs(slope", "0 * slope.error + abs(slope", "drop the slope's uncertainty"),
+    Mutant("error=slope.error + abs(slope.ns_per_tick - by_frequency)", "error=slope.error",
+           "drop the slope's distance from the frequency's period"),
+    Mutant("slope.ns_per_tick - by_frequency", "slope.ns_per_tick + by_frequency", "sign of that distance"),
+    Mutant("raw.error + by_frequency * unknown", "by_frequency * unknown", "drop RAW's uncertainty"),
+    Mutant("raw.error + by_frequency * unknown", "raw.error", "drop the kernel's correction"),
+    Mutant("max(abs(kernel_ppm), abs(", "max(0, abs(", "drop the kernel's correction alone"),
+    Mutant("abs(kernel_ppm + frequency_ppm)", "0", "drop the sum with the frequency"),
+    Mutant("abs(kernel_ppm + frequency_ppm)", "abs(kernel_ppm - frequency_ppm)", "sign of the frequency in the sum"),
+    Mutant("ENOUGH_FOR_A_SLOPE: Final = 4", "ENOUGH_FOR_A_SLOPE: Final = 3", "take a slope of three"),
+    Mutant("clock_ns=round(estimate.true_ns)", "clock_ns=exchange.before.clock_ns", "take the system clock's slope"),
+    Mutant("if self._last is not None and estimate.contradicts(self._last)", "if False", "keep a contradicted slope"),
+    Mutant("earlier.true_ns - ticks * earlier", "earlier.true_ns + ticks * earlier", "sign of the way carried forward"),
+    Mutant("away > self.max_error_ns + earlier.max", "away > earlier.max", "drop the estimate's error in the jump"),
+    Mutant("+ earlier.max_error_ns + ticks", "+ ticks", "drop the earlier estimate's error in the jump"),
+    Mutant("earlier.max_error_ns + ticks * earlier.maxerror", "earlier.max_error_ns", "drop R in the jump"),
+    Mutant("math.floor(estimate.true_ns", "math.ceil(estimate.true_ns", "round the reference up"),
+    Mutant("math.ceil(max_error_ns + missing", "math.floor(max_error_ns + missing", "round the bound down"),
+    Mutant("math.ceil(exchange.tracking.rms_offset_ns)", "0", "drop the estimated error"),
+    Mutant("+ FUZZ_S\n", "- FUZZ_S\n", "sign of the fuzz"),
+    Mutant("limit_s = max(", "limit_s = min(", "take the shorter limit of age"),
+    Mutant("- self.round_trip_ticks * raw.ns_per_tick)", "+ self.round_trip_ticks * raw.ns_per_tick)",
+           "sign of the round trip in the disagreement"),
+    Mutant("* STEP + STEP_NS", "* STEP - STEP_NS", "sign of the step's microsecond"),
+    Mutant("tai_offset_sec=scale.tai_offset_s)", "tai_offset_sec=-scale.tai_offset_s)", "sign of the TAI offset"),
+)  # fmt: skip
+
+DOUBT: Final = (
+    Mutant("(1 - self.exchange.tracking.frequency_ppm * PPM)", "1", "drop the frequency"),
+    Mutant("(1 - self.exchange", "(1 + self.exchange", "sign of the frequency"),
+    Mutant("- last.exchange.true_ns - ticks", "- last.exchange.true_ns + ticks", "sign of the way carried forward"),
+    Mutant("abs(moved_ns + offset_ns)", "abs(moved_ns - offset_ns)", "sign of the last offset"),
+    Mutant("abs(moved_ns + offset_ns)", "abs(offset_ns)", "drop the movement"),
+    Mutant("abs(moved_ns + offset_ns)", "abs(moved_ns)", "drop the last offset"),
+    Mutant("self._forgotten_ns = moved_ns + offset_ns if", "self._forgotten_ns = moved_ns if", "forget what was forgotten"),
+    Mutant("if 2 * abs(moved_ns) < abs(offset_ns) else Fraction(0)", "", "take any update for a forgotten one"),
+    Mutant("self._forgotten_ns += moved_ns", "self._forgotten_ns -= moved_ns", "sign of a movement by itself"),
+    Mutant("self._missing_ns += abs(moved_ns)", "pass", "drop a movement by itself"),
+    Mutant("                return  # it may be the leap", "                pass  # it may be the leap", "take a leap for a step"),
+    Mutant(" + ticks * raw.ns_per_tick * MAX_KERNEL_PPM * PPM", "", "drop the clock's own rate from its noise"),
+)  # fmt: skip
+
+KERNEL: Final = (
+    Mutant("        max(reading.before.maxerror_ns or 0, reading.after.maxerror_ns or 0)\n", "        0\n", "drop maxerror"),
+    Mutant("max(reading.before.maxerror_ns", "min(reading.before.maxerror_ns", "take the smaller maxerror"),
+    Mutant("        + STEP_NS\n", "", "drop the 500 us that are yet to be added"),
+    Mutant("        + offset_ns\n", "", "drop the offset"),
+    Mutant("        + _half_window_ns(reading, longest_tick_ns)\n", "", "drop the half window"),
+    Mutant("        + assumed_ns\n", "", "drop the assumed error"),
+    Mutant("        + 2  # the clock's own", "        + 0  # the clock's own", "drop the two nanoseconds"),
+    Mutant("raw.ns_per_tick * _DRIFT + abs", "abs", "drop the 500 ppm"),
+    Mutant("+ abs(rate.ns_per_tick - raw.ns_per_tick) + rate", "+ rate", "drop the distance from RAW's period"),
+    Mutant("abs(rate.ns_per_tick - raw", "abs(rate.ns_per_tick + raw", "sign of that distance"),
+    Mutant("raw.ns_per_tick) + rate.error", "raw.ns_per_tick)", "drop the period's own uncertainty"),
+    Mutant("1 + Fraction(frequency_ppb", "1 - Fraction(frequency_ppb", "sign of the kernel's correction"),
+    Mutant("raw.error * faster + raw.ns_per_tick / 10**9", "raw.error * faster", "drop the frequency's rounding"),
+    Mutant("raw.error * faster + raw", "raw", "drop RAW's uncertainty"),
+    Mutant("max(abs(before_ns), abs(", "max(0, abs(", "drop the offset of before"),
+    Mutant("abs(after_ns)) + cut", "0) + cut", "drop the offset of after"),
+    Mutant("abs(after_ns)) + cut_ns", "abs(after_ns))", "drop the offset's rounding"),
+    Mutant("window_ticks // 2 + 2", "window_ticks // 2", "drop the half window's two ticks"),
+    Mutant("reading.after.esterror_ns + offset", "offset", "drop the estimated error"),
+    Mutant("max(bound_ns, est_error_ns(reading, longest_tick_ns) or 0)", "bound_ns", "let the estimated error exceed the bound"),
+    Mutant("raw.error + raw.ns_per_tick * LARGEST", "0 * raw.ns_per_tick * LARGEST", "drop an unknown correction"),
+    Mutant("clock_ns + (self.timescale.tai_offset_s", "clock_ns - (self.timescale.tai_offset_s", "sign of TAI offset"),
+    Mutant("tai_offset_sec=scale.tai_offset_s", "tai_offset_sec=scale.tai_offset_s and -scale.tai_offset_s",
+           "sign of the published TAI offset"),
+)  # fmt: skip
+
+RECKONING: Final = (
+    Mutant("TimeType.TAI else 0\n    low", "TimeType.TAI and False else 0\n    low", "drop the TAI offset"),
+    Mutant("time.low + offset_s", "time.low - offset_s", "sign of the TAI offset"),
+    Mutant("time.high + offset_s", "time.high - offset_s", "sign of the TAI offset, latest"),
+    Mutant("low=reference + elapsed", "low=reference - elapsed", "sign of the time elapsed"),
+    Mutant("high=reference - (-product >> k)", "high=reference + elapsed", "round the latest down"),
+    Mutant("time_maxerror_nanosec + _grown_ns(d", "time_maxerror_nanosec + 0 * _grown_ns(d", "drop the bound's growth"),
+    Mutant("maxerror_ns=body.time_maxerror_nanosec + ", "maxerror_ns=", "drop the reference's bound"),
+    Mutant("time_esterror_nanosec + _grown_ns(d", "time_esterror_nanosec + 0 * _grown_ns(d", "drop esterror's growth"),
+    Mutant("-(-abs(ticks) * rate", "-(-ticks * rate", "let the bound shrink before the reference"),
+    Mutant("return -(-abs(ticks) * rate * 10**9 >> 64 + shift)", "return abs(ticks) * rate * 10**9 >> 64 + shift",
+           "round the growth down"),
+    Mutant("(low * 10**9 >> 64) - time.maxerror", "(low * 10**9 >> 64) + time.maxerror", "sign of the earliest's bound"),
+    Mutant(">> 64) + time.maxerror_ns\n", ">> 64) - time.maxerror_ns\n", "sign of the latest's bound"),
+    Mutant("latest = -(-high * 10**9 >> 64)", "latest = (high * 10**9 >> 64)", "round the latest nanosecond down"),
+    Mutant("< -units(max_past_s)", "< units(max_past_s)", "sign of the longest past"),
+    Mutant("case LeapIndicator.POS:\n            return earliest - 10**9", "case LeapIndicator.POS:\n            return earliest",
+           "drop the leap second in progress"),
+    Mutant("case LeapIndicator.POS:\n            return earliest - 10**9, latest + 10**9",
+           "case LeapIndicator.POS:\n            return earliest - 10**9, latest", "drop the first pass"),
+    Mutant("LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s) - 10**9",
+           "LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s)", "drop the second pass"),
+    Mutant("LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):\n            return earliest - 10**9",
+           "LeapIndicator.PRE_POS if latest >= _month_end_ns(reference_utc_s):\n            return earliest + 10**9",
+           "sign of the second inserted"),
+    Mutant("PRE_NEG if latest >= _month_end_ns(reference_utc_s) - 10**9:\n            return earliest, latest + 10**9",
+           "PRE_NEG if latest >= _month_end_ns(reference_utc_s) - 10**9:\n            return earliest, latest - 10**9",
+           "sign of the second left out"),
+    Mutant("PRE_NEG if latest >= _month_end_ns(reference_utc_s) - 10**9:",
+           "PRE_NEG if latest >= _month_end_ns(reference_utc_s):", "leap at the month's end"),
+    Mutant("_month_start_ns(reference_utc_s):\n            return earliest, latest + 10**9",
+           "_month_start_ns(reference_utc_s):\n            return earliest, latest", "drop the second inserted before"),
+    Mutant("_month_start_ns(reference_utc_s):\n            return earliest - 10**9",
+           "_month_start_ns(reference_utc_s):\n            return earliest", "drop the second left out before"),
+    Mutant("latest, body.time_sec + offset_s)", "latest, body.time_sec - offset_s)", "sign of the TAI offset at the month's end"),
+)  # fmt: skip
+
+NESTING: Final = (
+    Mutant("max(f.earliest_ns, c.earliest_ns)", "f.earliest_ns", "let the earliest go back"),
+    Mutant("min(f.latest_ns, c.latest_ns)", "f.latest_ns", "let the latest go on"),
+    Mutant("c.earliest_ns - TOLERANCE_NS", "c.earliest_ns + TOLERANCE_NS", "sign of the tolerance, earliest"),
+    Mutant("c.latest_ns + TOLERANCE_NS", "c.latest_ns - TOLERANCE_NS", "sign of the tolerance, latest"),
+    Mutant("if not c.bounds.earliest_ns <= f.plain", "if False and not c.bounds.earliest_ns <= f.plain",
+           "never see a contradiction"),
+    Mutant("both.midpoint_ns - offset_s * 10**9", "both.midpoint_ns + offset_s * 10**9", "sign of the TAI offset"),
+    Mutant("both.midpoint_ns - offset_s * 10**9", "both.midpoint_ns", "drop the TAI offset"),
+    Mutant("abs(both.midpoint_ns - f.midpoint_ns)", "abs(both.midpoint_ns + f.midpoint_ns)", "sign of the shift"),
+    Mutant(".esterror_ns + shifted_ns", ".esterror_ns", "drop the shift from the estimated error"),
+    Mutant('"time_maxerror_nanosec": both.error_ns', '"time_maxerror_nanosec": both.error_ns - 1', "bound too small"),
+    Mutant('"counter_value": counter,', "", "keep the measurement's counter value"),
+)  # fmt: skip
+
+QUIET: Final = (
+    Mutant("GRACE_S: Final = 5", "GRACE_S: Final = 50", "wait longer"),
+    Mutant("VOID_AFTER_S: Final = 1000", "VOID_AFTER_S: Final = 2000", "believe longer"),
+    Mutant("_RESET_S: Final = -1", "_RESET_S: Final = 1", "sign of the longest past"),
+    Mutant("        return void(contents)\n    return closed", "        pass\n    return closed", "drop the void"),
+    Mutant("return closed(contents) if is_quiet(measured, counter) else contents", "return contents", "drop the grace"),
+    Mutant("~BOUND_FLAGS.value", "~0", "keep the bound's flags"),
+    Mutant('"clock_status": ClockStatus.UNKNOWN, ', "", "keep the status"),
+)  # fmt: skip
+
+DISRUPTION: Final = (
+    Mutant("(self._base + self._own * _OWN)", "(self._base - self._own * _OWN)", "sign of n"),
+    Mutant("(self._base + self._own * _OWN)", "self._base", "drop n"),
+    Mutant("(published - marker) % _U64 // _OWN", "(marker - published) % _U64 // _OWN", "sign of n at a warm start"),
+    Mutant("        self.epoch += 1\n        return True", "        return True", "drop the epoch of a new marker"),
+    Mutant("        self._own += 1\n        self.epoch += 1\n", "        self._own += 1\n", "drop the epoch of a suspend"),
+    Mutant("        if first and self.cold:\n            return False\n", "", "take a cold start for a disruption"),
+)  # fmt: skip
+
+MERGING: Final = (
+    Mutant("        self.contents = void(self.contents)\n        self._promise = self._time = None\n", "        self._promise = self._time = None\n",
+           "drop the void on disruption"),
+    Mutant("        self._void_all_but(None)\n", "", "keep the measurements on disruption"),
+)  # fmt: skip
+
+TIMEBASE: Final = (
+    Mutant("(later - earlier + 2**63)", "(earlier - later + 2**63)", "sign of the ticks"),
+    Mutant("/ 10**9) + 1\n", "/ 10**9)\n", "drop the period's rounding"),
+    Mutant("(ticks_off * ns_per_tick + ns_off + 2)", "(ns_off + 2)", "drop the windows"),
+    Mutant("(ticks_off * ns_per_tick + ns_off + 2)", "(ticks_off * ns_per_tick + 2)", "drop the distance"),
+    Mutant("ns_per_tick + ns_off + 2)", "ns_per_tick + ns_off)", "drop the clocks' last nanoseconds"),
+    Mutant("    ticks_off += 2\n", "", "drop the ticks' rounding"),
+    Mutant("/ (ticks - ticks_off)", "/ (ticks + ticks_off)", "sign of the baseline's windows"),
+    Mutant("Fraction(first.window_ticks + last.window_ticks, 2)\n    if", "Fraction(first.window_ticks, 2)\n    if",
+           "drop a window of the calibration's"),
+    Mutant("Fraction(first.window_ticks + last.window_ticks, 2), 4", "Fraction(first.window_ticks, 2), 4",
+           "drop a window of the slope's"),
+    Mutant("4 * farthest", "0 * farthest", "drop the slope's distances"),
+    Mutant("n * sum(x * y for x, y in zip(ticks, times, strict=True)) - sum_x",
+           "n * sum(x * y for x, y in zip(ticks, times, strict=True)) + sum_x", "sign in the slope's numerator"),
+    Mutant("sum(x * x for x in ticks) - sum_x**2", "sum(x * x for x in ticks) + sum_x**2", "sign in its denominator"),
+    Mutant("abs(n * y - sum_y - slope", "abs(n * y - sum_y + slope", "sign in the slope's distances"),
+    Mutant("-timex.tai_offset_s)", "timex.tai_offset_s)", "sign of the TAI offset"),
+)  # fmt: skip
+
+CONTINUITY: Final = (
+    Mutant("Between(boottime - after, boottime - before)", "Between(boottime - before, boottime - after)",
+           "swap the ends of the time asleep"),
+    Mutant("max(before.low_ns, now.low_ns)", "now.low_ns", "forget what was known, low"),
+    Mutant("min(before.high_ns, now.high_ns)", "now.high_ns", "forget what was known, high"),
+    Mutant("now.low_ns - before.high_ns if", "now.low_ns + before.high_ns if", "sign of the time slept"),
+    Mutant("else now.high_ns - before.low_ns", "else now.high_ns + before.low_ns", "sign of a time slept that went back"),
+    Mutant("            self._asleep = now\n", "", "tell of a suspend for ever"),
+)  # fmt: skip
+
+_WORLD: Final = ("test_merging.py", "test_histories.py")
+TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
+    "plugins/vmclock_chrony/measure.py": (
+        ("test_chrony_measure.py", "test_chrony_report.py", "test_chrony_doubt.py"),
+        CHRONY,
+    ),
+    "plugins/vmclock_chrony/doubt.py": (("test_chrony_doubt.py",), DOUBT),
+    "plugins/vmclock_kernel/measure.py": (("test_kernel.py",), KERNEL),
+    "src/vmclock_async/reckoning.py": (("test_reckoning.py",), RECKONING),
+    "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
+    "src/vmclock_async/_publishing/ageing.py": (_WORLD, QUIET),
+    "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),
+    "src/vmclock_async/_publishing/merger.py": (("test_histories.py",), MERGING),
+    "src/vmclock_async/timebase.py": (("test_timebase.py",), TIMEBASE),
+    "src/vmclock_async/_continuity.py": (("test_timebase.py",), CONTINUITY),
+}
+"""By file: the tests that are to notice, and the mutants."""
+
+
+def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
+    """Whether *tests* pass in *tree*; those of whole processes are left out, being slow."""
+    roots = [str(tree / "src"), str(tree / "plugins")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-profile=unshrunk",
+    ]
+    command += [
+        "-k",
+        "not test_command and not real_readings and not zero_is_published and not ends_nothing",
+    ]
+    done = subprocess.run(
+        [*command, *(f"tests/{name}" for name in tests)],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(roots), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode not in (0, 1):  # neither all passed nor some failed: nothing was tested
+        raise RuntimeError(done.stdout)
+    return done.returncode == 0
+
+
+def is_imported_from(tree: Path) -> bool:
+    """Whether the copy is what a test imports, rather than the tree that is installed."""
+    script = "import vmclock_async, vmclock_chrony, vmclock_kernel as k; print(vmclock_async.__file__, k.__file__)"
+    roots = [str(tree / "src"), str(tree / "plugins")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    found = subprocess.check_output([sys.executable, "-c", script], env=environment, cwd=tree, text=True)
+    return all(path.startswith(str(tree)) for path in found.split())
+
+
+def say(text: str) -> None:
+    """Print *text* at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def main(words: list[str]) -> int:
+    """Try each mutant that one of *words* names, or all; the number of those that no test killed, 1 at most."""
+    chosen = [
+        (path, tests, mutant)
+        for path, (tests, mutants) in TABLE.items()
+        for mutant in mutants
+        if not words or any(word in path or word in mutant.description for word in words)
+    ]
+    bad: list[str] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        tree = Path(directory)
+        for name in ("src", "plugins", "tests"):
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", tree)
+        if not is_imported_from(tree):
+            say("the copy is not what is imported: is something of ours on sys.path before PYTHONPATH?\n")
+            return 1
+        for tests in dict.fromkeys(tests for _, tests, _ in chosen):
+            if not tests_pass(tree, tests):
+                say(f"{' '.join(tests)} fail as it is\n")
+                return 1
+        for number, (path, tests, mutant) in enumerate(chosen, 1):
+            original = (tree / path).read_text()
+            say(f"{number:3}/{len(chosen)} {path}: {mutant.description}: ")
+            if original.count(mutant.text) != 1:
+                verdict = f"NO MATCH ({original.count(mutant.text)} times)"
+            else:
+                (tree / path).write_text(original.replace(mutant.text, mutant.changed))
+                verdict = "SURVIVED" if tests_pass(tree, tests) else "killed"
+                (tree / path).write_text(original)
+            say(f"{verdict}\n")
+            if verdict != "killed":
+                bad.append(f"{verdict}: {path}: {mutant.description}")
+    say(
+        "\n".join(
+            [f"{len(chosen) - len(bad)} of {len(chosen)} killed in {time.monotonic() - began:.0f} s", *bad, ""]
+        )
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
