@@ -61,7 +61,7 @@ def set_up(copy: Path) -> None:
     hidden = shutil.ignore_patterns(
         ".venv", ".git", ".headers", "build", "*.so", "__pycache__", ".*_cache", "*.egg-info"
     )
-    shutil.copytree(CHECKOUT, copy, ignore=hidden)
+    shutil.copytree(CHECKOUT, copy, symlinks=True, ignore=hidden)
     shift = f"CORE_CFLAGS=-DVMCLOCK_COUNTER_SHIFT={2**64 - _core.counter()}u"
     subprocess.run(["make", "-C", copy, f"PYTHON={readable_python()}", shift, ".venv/installed-test"], check=True)
 

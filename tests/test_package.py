@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import json
@@ -133,6 +134,12 @@ def test_package_never_imports_asyncio_by_name() -> None:
             assert spec is not None
             if spec.origin is not None and spec.origin.endswith(".py"):
                 assert "import asyncio" not in Path(spec.origin).read_text(encoding="utf-8"), module.name
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_installed_packages_are_seen_by_tools_that_read_paths_alone(package: ModuleType) -> None:
+    """Type checkers and editors look for packages along sys.path, and run no hook of an editable install."""
+    assert importlib.machinery.PathFinder.find_spec(package.__name__) is not None
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.__name__)

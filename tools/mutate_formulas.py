@@ -268,7 +268,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
 
 def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
     """Whether *tests* pass in *tree*; those of whole processes are left out, being slow."""
-    roots = [str(tree / "src"), str(tree / "plugins")]
+    roots = [str(tree / "src")]
     command = [
         sys.executable,
         "-m",
@@ -299,7 +299,7 @@ def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
 def is_imported_from(tree: Path) -> bool:
     """Whether the copy is what a test imports, rather than the tree that is installed."""
     script = "import vmclock_async, vmclock_chrony, vmclock_kernel as k; print(vmclock_async.__file__, k.__file__)"
-    roots = [str(tree / "src"), str(tree / "plugins")]
+    roots = [str(tree / "src")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
     found = subprocess.check_output([sys.executable, "-c", script], env=environment, cwd=tree, text=True)
     return all(path.startswith(str(tree)) for path in found.split())
@@ -324,7 +324,7 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         tree = Path(directory)
         for name in ("src", "plugins", "tests"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         if not is_imported_from(tree):
             say("the copy is not what is imported: is something of ours on sys.path before PYTHONPATH?\n")
