@@ -1,9 +1,9 @@
 /*
- * now(): a read of the page, the counter and the fence's marker inside it, and the interval. Manual: _core.pyi.
+ * now(), at() and at_monotonic(): a read of the page, the counter and the fence's marker inside it, and the interval.
+ * Manual: _core.pyi.
  *
- * Only what goes well is done here. Whatever else there is (a reason why there is no bound, a commit that does not
- * end, a leap second, a marker that moved) is told, or mended, by now_slowly() in Python, in a class derived from
- * Clock.
+ * The core does only what goes well. Python explains or mends everything else (a reason why there is no bound, a
+ * commit that does not end, a leap second, a marker that moved), in _now_slowly() and its like of a derived class.
  */
 #include "clock.h"
 
@@ -17,7 +17,9 @@ typedef struct {
     struct module_state *state; /* of the module, which lives as long as the type, and so longer than the clock */
     uint64_t identity; /* magic and size, as they were checked */
     uint64_t marker;   /* as Python knows it */
-    uint64_t until;    /* counter value at which Python wants to look itself */
+    uint64_t since_counter;     /* counter and CLOCK_MONOTONIC when Python first saw that marker */
+    uint64_t since_monotonic_ns;
+    uint64_t until; /* counter value at which Python wants to look itself */
     struct limits limits;
     pthread_mutex_t mutex; /* of free-threaded builds: attach() beside a reading */
 } Clock;
@@ -30,71 +32,166 @@ typedef struct {
 #define UNLOCK(self) ((void)0)
 #endif
 
-static bool read_bounded(Clock *self, struct interval *out)
+/* The low half of a marker is the device's; the publisher's own disruptions count in the high half. */
+static uint32_t device_marker(uint64_t marker) { return (uint32_t)marker; }
+
+/* One whole copy of the attached page, and the counter within it, if it is as Python saw it. */
+static bool read_attached(Clock *self, uint64_t *copy, uint64_t *counter)
 {
-    uint64_t copy[PAGE_WORDS], counter, marker = 0;
+    uint64_t marker = 0;
     Page *page = self->page, *fence = self->fence;
-    if (!page || !page_try_enter(page))
+    if (!page || atomic_load_explicit(&page->left, memory_order_relaxed) || !page_try_enter(page))
         return false;
     if (fence && !page_try_enter(fence)) {
         page_leave(page);
         return false;
     }
-    bool whole = seqlock_read(page->words, copy, &counter, fence ? fence->words : NULL, &marker);
+    bool whole = seqlock_read(page->words, copy, counter, fence ? fence->words : NULL, &marker);
     if (fence)
         page_leave(fence);
     page_leave(page);
     return whole && copy[IDENTITY] == self->identity && copy[MARKER] == self->marker &&
-           (!fence || (uint32_t)marker == (uint32_t)copy[MARKER]) && (int64_t)(self->until - counter) >= 0 &&
-           reckon(copy, counter, &self->limits, out);
+           (!fence || device_marker(marker) == device_marker(copy[MARKER])) && (int64_t)(self->until - *counter) >= 0;
 }
 
-static PyObject *clock_slowly(Clock *self, PyObject *max_error_ns)
+static bool read_now(Clock *self, struct interval *out)
 {
-    PyObject *method = PyObject_GetAttrString((PyObject *)self, "_now_slowly");
+    uint64_t copy[PAGE_WORDS], counter;
+    return read_attached(self, copy, &counter) && reckon(copy, counter, &self->limits, out);
+}
+
+/* The limits of a stamp: it may be as old as a reference may be, on either side of it. */
+static struct limits limits_of_stamps(const Clock *self)
+{
+    struct limits limits = self->limits;
+    limits.before = limits.after;
+    return limits;
+}
+
+static bool read_at(Clock *self, uint64_t stamp, struct interval *out)
+{
+    uint64_t copy[PAGE_WORDS], counter;
+    if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) || (int64_t)(stamp - self->since_counter) < 0 ||
+        (int64_t)(counter - stamp) < 0)
+        return false;
+    struct limits limits = limits_of_stamps(self);
+    return ticks_last_at_most(copy, counter - stamp, limits.after) && reckon(copy, stamp, &limits, out) &&
+           !before_month_of_reference(copy, out->earliest_ns);
+}
+
+static bool read_at_monotonic(Clock *self, int64_t ns, struct interval *out)
+{
+    uint64_t copy[PAGE_WORDS], counter;
+    struct interval after;
+    if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) || ns < (int64_t)self->since_monotonic_ns)
+        return false;
+    int64_t age_ns = monotonic_ns() - ns;
+    if (age_ns < 0 || (u128)age_ns << 64 > self->limits.after * NS_PER_S ||
+        !reckon(copy, counter, &self->limits, out) || !reckon(copy, read_counter(), &self->limits, &after))
+        return false;
+    out->latest_ns = after.latest_ns; /* CLOCK_MONOTONIC was read between the two */
+    return set_back_by_monotonic(out, age_ns) && !is_near_leap(copy, out->earliest_ns);
+}
+
+static PyObject *slowly(Clock *self, const char *name, PyObject *stamp, PyObject *max_error_ns)
+{
+    PyObject *method = PyObject_GetAttrString((PyObject *)self, name);
     if (!method)
         return NULL;
-    PyObject *result = PyObject_CallFunctionObjArgs(method, max_error_ns, NULL);
+    PyObject *result = stamp ? PyObject_CallFunctionObjArgs(method, stamp, max_error_ns, NULL)
+                             : PyObject_CallFunctionObjArgs(method, max_error_ns, NULL);
     Py_DECREF(method);
     return result;
 }
 
-/* The keyword max_error_ns, or None; NULL for whatever else there is. */
-static PyObject *only_max_error_ns(PyObject *const *args, Py_ssize_t count, PyObject *names)
+/* The keyword max_error_ns after `positional` arguments, or None; NULL for whatever else there is. */
+static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyObject *const *args, Py_ssize_t count,
+                                   PyObject *names)
 {
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
-    if (count == 0 && keywords == 0)
+    if (count == positional && keywords == 0)
         return Py_None;
-    if (count == 0 && keywords == 1 &&
+    if (count == positional && keywords == 1 &&
         PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "max_error_ns") == 0)
-        return args[0];
-    PyErr_SetString(PyExc_TypeError, "now() takes no arguments but the keyword max_error_ns");
+        return args[positional];
+    PyErr_SetString(PyExc_TypeError, usage);
     return NULL;
+}
+
+/* max_error_ns as a number: 1; 0 where Python has to say what is wrong with it; -1 with an exception set. */
+static int limit_of(PyObject *max_error_ns, uint64_t *limit_ns)
+{
+    *limit_ns = UINT64_MAX;
+    if (max_error_ns == Py_None)
+        return 1;
+    *limit_ns = PyLong_AsUnsignedLongLong(max_error_ns);
+    if (*limit_ns != UINT64_MAX || !PyErr_Occurred())
+        return 1;
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+        return -1;
+    PyErr_Clear();
+    return 0;
 }
 
 static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     struct interval found;
-    unsigned long long limit_ns = UINT64_MAX;
-    PyObject *max_error_ns = only_max_error_ns(args, count, names);
-    if (!max_error_ns)
+    uint64_t limit_ns;
+    PyObject *max_error_ns =
+        only_max_error_ns("now() takes no arguments but the keyword max_error_ns", 0, args, count, names);
+    int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
+    if (plain < 0)
         return NULL;
-    if (max_error_ns != Py_None) {
-        limit_ns = PyLong_AsUnsignedLongLong(max_error_ns);
-        if (limit_ns == (unsigned long long)-1 && PyErr_Occurred()) {
-            if (!PyErr_ExceptionMatches(PyExc_OverflowError))
-                return NULL;
-            PyErr_Clear();
-            return clock_slowly(self, max_error_ns); /* which says what is out of range */
-        }
-    }
     LOCK(self);
-    bool bounded = read_bounded(self, &found);
+    plain = plain && read_now(self, &found);
     struct module_state *state = self->state;
     UNLOCK(self);
-    if (!bounded || interval_error_ns(&found) > limit_ns)
-        return clock_slowly(self, max_error_ns);
+    if (!plain || interval_error_ns(&found) > limit_ns)
+        return slowly(self, "_now_slowly", NULL, max_error_ns);
     return interval_make(state, &found);
+}
+
+static PyObject *clock_at(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    struct interval found;
+    uint64_t limit_ns;
+    PyObject *max_error_ns = only_max_error_ns("at() takes a counter value and the keyword max_error_ns", 1, args, count,
+                                               names);
+    int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
+    if (plain < 0)
+        return NULL;
+    if (plain && PyLong_Check(args[0])) {
+        uint64_t stamp = PyLong_AsUnsignedLongLongMask(args[0]);
+        LOCK(self);
+        plain = read_at(self, stamp, &found);
+        struct module_state *state = self->state;
+        UNLOCK(self);
+        if (plain && interval_error_ns(&found) <= limit_ns)
+            return interval_make(state, &found);
+    }
+    return slowly(self, "_at_slowly", args[0], max_error_ns);
+}
+
+static PyObject *clock_at_monotonic(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    struct interval found;
+    uint64_t limit_ns;
+    int overflow = 1;
+    PyObject *max_error_ns = only_max_error_ns(
+        "at_monotonic() takes nanoseconds of CLOCK_MONOTONIC and the keyword max_error_ns", 1, args, count, names);
+    int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
+    if (plain < 0)
+        return NULL;
+    long long ns = PyLong_Check(args[0]) ? PyLong_AsLongLongAndOverflow(args[0], &overflow) : 0;
+    if (plain && !overflow) {
+        LOCK(self);
+        plain = read_at_monotonic(self, ns, &found);
+        struct module_state *state = self->state;
+        UNLOCK(self);
+        if (plain && interval_error_ns(&found) <= limit_ns)
+            return interval_make(state, &found);
+    }
+    return slowly(self, "_at_monotonic_slowly", args[0], max_error_ns);
 }
 
 static bool is_page(struct module_state *state, PyObject *object)
@@ -112,28 +209,43 @@ static void swap(Page **one, Page **other)
     *other = before;
 }
 
+static PyObject *clock_limit(Clock *self, PyObject *args)
+{
+    unsigned char counter_id;
+    unsigned long long max_age_s, max_age_frac_sec, drift_ppb;
+    if (!PyArg_ParseTuple(args, "bKKK", &counter_id, &max_age_s, &max_age_frac_sec, &drift_ppb))
+        return NULL;
+    if (max_age_s >= FARTHEST_S || drift_ppb > NS_PER_S) {
+        PyErr_SetString(PyExc_ValueError, "max_age or drift_ppb is out of range");
+        return NULL;
+    }
+    LOCK(self);
+    self->limits.counter_id = counter_id;
+    self->limits.before = SECOND;
+    self->limits.after = (u128)max_age_s << 64 | max_age_frac_sec;
+    self->limits.drift_ppb = drift_ppb;
+    UNLOCK(self);
+    Py_RETURN_NONE;
+}
+
 static PyObject *clock_attach(Clock *self, PyTypeObject *defining, PyObject *const *args, Py_ssize_t count,
                               PyObject *names)
 {
     struct module_state *state = PyType_GetModuleState(defining);
-    unsigned long long number[7]; /* identity, marker, counter_id, max_age in two words, drift_ppb, until */
+    uint64_t number[5]; /* identity, marker, since_counter, since_monotonic_ns, until */
     if (!state)
         return NULL;
-    if (count != 9 || names) {
-        PyErr_SetString(PyExc_TypeError, "attach(page, fence, identity, marker, counter_id, max_age_s, "
-                                         "max_age_frac_sec, drift_ppb, until)");
+    if (count != 7 || names) {
+        PyErr_SetString(PyExc_TypeError,
+                        "_attach(page, fence, identity, marker, since_counter, since_monotonic_ns, until)");
         return NULL;
     }
     if (!is_page(state, args[0]) || (args[1] != Py_None && !is_page(state, args[1])))
         return NULL;
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 5; i++) {
         number[i] = PyLong_AsUnsignedLongLong(args[2 + i]);
-        if (number[i] == (unsigned long long)-1 && PyErr_Occurred())
+        if (number[i] == UINT64_MAX && PyErr_Occurred())
             return NULL;
-    }
-    if (number[2] > 255 || number[3] >= FARTHEST_S || number[5] > NS_PER_S) {
-        PyErr_SetString(PyExc_ValueError, "counter_id, max_age or drift_ppb is out of range");
-        return NULL;
     }
     Page *page = (Page *)Py_NewRef(args[0]);
     Page *fence = args[1] == Py_None ? NULL : (Page *)Py_NewRef(args[1]);
@@ -143,25 +255,11 @@ static PyObject *clock_attach(Clock *self, PyTypeObject *defining, PyObject *con
     self->state = state;
     self->identity = number[0];
     self->marker = number[1];
-    self->limits.counter_id = (uint8_t)number[2];
-    self->limits.before = SECOND;
-    self->limits.after = (u128)number[3] << 64 | number[4];
-    self->limits.drift_ppb = number[5];
-    self->until = number[6];
+    self->since_counter = number[2];
+    self->since_monotonic_ns = number[3];
+    self->until = number[4];
     UNLOCK(self);
-    Py_XDECREF((PyObject *)page); /* what was there before; not under the lock, for it may take its time */
-    Py_XDECREF((PyObject *)fence);
-    Py_RETURN_NONE;
-}
-
-static PyObject *clock_detach(Clock *self, PyObject *Py_UNUSED(ignored))
-{
-    Page *page = NULL, *fence = NULL;
-    LOCK(self);
-    swap(&self->page, &page);
-    swap(&self->fence, &fence);
-    UNLOCK(self);
-    Py_XDECREF((PyObject *)page);
+    Py_XDECREF((PyObject *)page); /* what was there before; not under the lock, because it may take its time */
     Py_XDECREF((PyObject *)fence);
     Py_RETURN_NONE;
 }
@@ -188,27 +286,36 @@ static void clock_dealloc(Clock *self)
 
 #define METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
-static PyMethodDef now_method = {
-    "now", METHOD(clock_now), METH_FASTCALL | METH_KEYWORDS,
-    "now($self, /, *, max_error_ns=None)\n--\n\n"
-    "The interval of UTC that contains true time, at this moment. See vmclock_async.Clock.",
+static PyMethodDef quick_methods[] = {
+    {"now", METHOD(clock_now), METH_FASTCALL | METH_KEYWORDS,
+     "now($self, /, *, max_error_ns=None)\n--\n\n"
+     "The interval of UTC that contains true time, at this moment. See vmclock_async.Clock."},
+    {"at", METHOD(clock_at), METH_FASTCALL | METH_KEYWORDS,
+     "at($self, counter_ticks, /, *, max_error_ns=None)\n--\n\n"
+     "The interval of UTC that contains the time at which the counter was counter_ticks. See vmclock_async.Clock."},
+    {"at_monotonic", METHOD(clock_at_monotonic), METH_FASTCALL | METH_KEYWORDS,
+     "at_monotonic($self, ns, /, *, max_error_ns=None)\n--\n\n"
+     "The interval of UTC that contains the time at which CLOCK_MONOTONIC was ns. See vmclock_async.Clock."},
+    {NULL, NULL, 0, NULL},
 };
 
-/* Each derived class gets now() as its own: the interpreter calls a method of C's in the quick way only where the
- * object is of the very class that the method was made for. */
+/* Each derived class gets these methods as its own: the interpreter calls a method of C's in the quick way only where
+ * the object is of the very class that the method was made for. */
 static PyObject *clock_init_subclass(PyObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, &now_method);
-    int failed = method ? PyObject_SetAttrString(type, "now", method) : -1;
-    Py_XDECREF(method);
-    if (failed)
-        return NULL;
+    for (PyMethodDef *quick = quick_methods; quick->ml_name; quick++) {
+        PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, quick);
+        int failed = method ? PyObject_SetAttrString(type, quick->ml_name, method) : -1;
+        Py_XDECREF(method);
+        if (failed)
+            return NULL;
+    }
     Py_RETURN_NONE;
 }
 
 static PyMethodDef clock_methods[] = {
     {"_attach", METHOD(clock_attach), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, "Read this page from now on."},
-    {"_detach", (PyCFunction)clock_detach, METH_NOARGS, "Read no page: every reading is a slow one."},
+    {"_limit", (PyCFunction)clock_limit, METH_VARARGS, "Set once what a reading may be."},
     {"__init_subclass__", METHOD(clock_init_subclass), METH_VARARGS | METH_KEYWORDS | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -7,6 +7,7 @@
 #include "inotify.h"
 #include "module.h"
 #include "page.h"
+#include "witness.h"
 
 static PyMethodDef core_methods[] = {
     {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
@@ -19,6 +20,7 @@ static PyMethodDef core_methods[] = {
     {"inotify_watch", core_inotify_watch, METH_O, "A new inotify instance that watches one file, and the watch."},
     {"reckon", core_reckon, METH_VARARGS, "What now() makes of a copy of a page and a counter value."},
     {"tsc_is_invariant", core_tsc_is_invariant, METH_NOARGS, "Whether the processor says that its TSC is invariant."},
+    {"unchanged", (PyCFunction)(void (*)(void))core_unchanged, METH_FASTCALL, "Whether two pages are as they were."},
     {NULL, NULL, 0, NULL},
 };
 

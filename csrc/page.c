@@ -155,6 +155,7 @@ static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->lock_fd = lock_fd;
     self->writable = writable;
     atomic_init(&self->closed, 0);
+    atomic_init(&self->left, 0);
     atomic_init(&self->released, 0);
     atomic_init(&self->in_flight, 0);
     pthread_mutex_init(&self->commit_mutex, NULL);
@@ -181,6 +182,12 @@ static void page_dealloc(Page *self)
 static PyObject *page_close(Page *self, PyObject *Py_UNUSED(ignored))
 {
     page_close_once(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_leave_behind(Page *self, PyObject *Py_UNUSED(ignored))
+{
+    atomic_store(&self->left, 1);
     Py_RETURN_NONE;
 }
 
@@ -324,6 +331,7 @@ static PyMethodDef page_methods[] = {
     {"close", (PyCFunction)page_close, METH_NOARGS, "Unmap the page and close its descriptors."},
     {"commit", (PyCFunction)(void (*)(void))page_commit, METH_FASTCALL, "Commit a body; return seq_count."},
     {"fileno", (PyCFunction)page_fileno, METH_NOARGS, "The descriptor of the mapped file."},
+    {"leave", (PyCFunction)page_leave_behind, METH_NOARGS, "Let no clock read the page by itself any more."},
     {"read", (PyCFunction)page_read, METH_NOARGS, "One bounded attempt at a whole copy, or None."},
     {"read_with_counter", (PyCFunction)page_read_with_counter, METH_NOARGS, "The same, with the counter."},
     {"retire", (PyCFunction)page_retire, METH_NOARGS, "End all calls; the lock's descriptor for who did it."},

@@ -7,6 +7,7 @@
 #include <Python.h>
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "waker.h"
 #include "seqlock.h"
@@ -18,6 +19,7 @@ typedef struct Page {
     int lock_fd;
     int writable;
     atomic_int closed;
+    atomic_int left; /* its reader has gone over to another file */
     atomic_int released;
     atomic_int in_flight;
     pthread_mutex_t commit_mutex;
@@ -52,6 +54,13 @@ static inline void page_leave(Page *self)
 #else
     (void)self;
 #endif
+}
+
+/* Whether the file has a name yet: one that was removed, or over which another was renamed, has none. */
+static inline bool page_is_linked(const Page *page)
+{
+    struct stat status;
+    return fstat(page->fd, &status) == 0 && status.st_nlink > 0;
 }
 
 #endif

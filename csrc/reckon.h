@@ -105,4 +105,54 @@ static inline bool reckon(const uint64_t *copy, uint64_t counter, const struct l
     return true;
 }
 
+/* Whether `ticks` of the counter of `copy` last `most` at the most, in 2^-64 s. */
+static inline bool ticks_last_at_most(const uint64_t *copy, uint64_t ticks, u128 most)
+{
+    struct vmclock_abi page;
+    memcpy(&page, copy, sizeof(page));
+    bool rest;
+    return page.counter_period_shift <= LARGEST_SHIFT &&
+           shifted((u128)ticks * page.counter_period_frac_sec, page.counter_period_shift, &rest) <= most;
+}
+
+/* Day of the month of a day since 1970-01-01, from 0: 400 years of the Gregorian calendar are 146,097 days. */
+static inline int64_t day_of_month(int64_t day)
+{
+    int64_t of_era = (day + 719468) % 146097; /* since 0000-03-01, so that a leap day ends its year */
+    int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
+    int64_t month = (5 * of_year + 2) / 153;
+    return of_year - (153 * month + 2) / 5;
+}
+
+/* Whether it lies in an earlier month of UTC than the reference of `copy`, between which a leap second may have been
+ * that the page says nothing of any more. The page is one of which reckon() made an interval. */
+static inline bool before_month_of_reference(const uint64_t *copy, int64_t ns)
+{
+    struct vmclock_abi page;
+    memcpy(&page, copy, sizeof(page));
+    int64_t utc_s = (int64_t)page.time_sec + (page.time_type == TAI ? page.tai_offset_sec : 0);
+    int64_t day = utc_s / 86400 - (utc_s % 86400 < 0);
+    return ns < (i128)(day - day_of_month(day)) * 86400 * NS_PER_S;
+}
+
+/* Whether a leap second is announced or just over, or the time lies in an earlier month than the reference. */
+static inline bool is_near_leap(const uint64_t *copy, int64_t ns)
+{
+    struct vmclock_abi page;
+    memcpy(&page, copy, sizeof(page));
+    return page.leap_indicator || before_month_of_reference(copy, ns);
+}
+
+/* The kernel slews CLOCK_MONOTONIC by a tenth at most (ADJ_TICK), by 500 ppm (ADJ_FREQUENCY), and takes an oscillator to
+ * be off by as much (kernel/time/ntp.c): it runs at 0.899 to 1.101 of true time. False: beyond the years that fit. */
+static inline bool set_back_by_monotonic(struct interval *now, int64_t age_ns)
+{
+    i128 earliest_ns = now->earliest_ns - ((i128)age_ns * 1000 + 898) / 899;
+    i128 latest_ns = now->latest_ns - (i128)age_ns * 1000 / 1101;
+    now->earliest_ns = (int64_t)earliest_ns;
+    now->latest_ns = (int64_t)latest_ns;
+    return earliest_ns >= 0;
+}
+
 #endif

@@ -23,7 +23,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from vmclock_async import Clock, Flags, TimeInterval, VMClockError, open_clock
-from vmclock_async.clock import Clockwork
 from vmclock_async.events import EventStream, MaintenanceAnnounced
 
 logger = logging.getLogger("uvicorn.error")
@@ -43,7 +42,7 @@ class DrainingError(Exception):
 class Service:
     """The notes, and what the service knows of its machine."""
 
-    def __init__(self, clock: Clockwork, events: EventStream) -> None:
+    def __init__(self, clock: Clock, events: EventStream) -> None:
         self.clock = clock
         self.events = events
         self.notes: list[Note] = []

@@ -25,8 +25,7 @@ from typing import TextIO
 
 import anyio
 
-from vmclock_async import Lease, LeaseLostError, VMClockError, open_clock
-from vmclock_async.clock import Clockwork
+from vmclock_async import Clock, Lease, LeaseLostError, VMClockError, open_clock
 
 
 class RefusedError(Exception):
@@ -65,7 +64,7 @@ async def work(ledger: Ledger, lease: Lease, every_s: float, lines: int) -> None
             ledger.append(file, lease.token, f"line {number}")
 
 
-async def hold(clock: Clockwork, ledger: Ledger, lease_s: float, every_s: float, lines: int) -> None:
+async def hold(clock: Clock, ledger: Ledger, lease_s: float, every_s: float, lines: int) -> None:
     """Work under one lease after the other."""
     while True:
         await clock.wait_bounded(int(lease_s * 10**9) // 4)  # it takes twice the error until a lease is given

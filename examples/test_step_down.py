@@ -3,12 +3,11 @@
 import anyio
 import trio.testing
 
-from vmclock_async import LeaseLostError
-from vmclock_async.clock import Clockwork
+from vmclock_async import Clock, LeaseLostError
 from vmclock_async.testing import ManualClock
 
 
-async def lead(clock: Clockwork, acts: list[float]) -> None:
+async def lead(clock: Clock, acts: list[float]) -> None:
     """The program: a leader who acts once a second, as long as its lease is held."""
     try:
         async with clock.lease(10) as lease:

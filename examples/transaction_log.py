@@ -27,8 +27,7 @@ from pathlib import Path
 import anyio
 from pydantic import BaseModel
 
-from vmclock_async import VMClockError, open_clock
-from vmclock_async.clock import Clockwork
+from vmclock_async import Clock, VMClockError, open_clock
 
 
 class Transaction(BaseModel):
@@ -58,7 +57,7 @@ def write(path: Path, line: BaseModel) -> None:
         print(line.model_dump_json(), file=file)
 
 
-async def commit(clock: Clockwork, log: Path, number: int, *, wait: bool) -> Receipt:
+async def commit(clock: Clock, log: Path, number: int, *, wait: bool) -> Receipt:
     """Write a transaction, and return once its timestamp is past.
 
     Raises:

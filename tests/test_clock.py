@@ -48,6 +48,7 @@ from vmclock_async import (
     SegmentError,
     SegmentMalformedError,
     SegmentNotInitializedError,
+    SegmentReader,
     SegmentUnstableError,
     SegmentVersionNotSupportedError,
     SegmentWriter,
@@ -536,7 +537,7 @@ def test_a_stopped_publisher_cannot_make_a_reading_pass_the_fence(
                     break
                 except (ClockDisruptedError, SegmentUnstableError):
                     continue
-            assert clock._look()[0].body.disruption_marker == marker
+            assert clock.snapshot().body.disruption_marker == marker
 
 
 def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
@@ -574,9 +575,11 @@ def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
     """Beside a publisher at full speed: whoever has seen the device's new marker gets no reading of the old body."""
     world.writer.close()
     told = refused = 0
-    with Clock(world.path, fence=world.device) as clock:
-        device, page = clock._fence, clock._reader
-        assert device is not None
+    with (
+        Clock(world.path, fence=world.device) as clock,
+        SegmentReader(world.device) as device,
+        SegmentReader(world.path) as page,
+    ):
         here = {"PYTHONPATH": str(Path(__file__).parent)}
         process = start_script(DISRUPTER_SCRIPT, world.path, world.device, environment=here)
         while told < 10_000 or refused < 100:

@@ -66,8 +66,8 @@ StartScript = Callable[..., "subprocess.Popen[str]"]
 
 async def until_waiting(clock: Clock, tasks: int = 1) -> None:
     """Return once *tasks* more have gone to sleep on the segment."""
-    waits = clock._reader.statistics().waits
-    while clock._reader.statistics().waits < waits + tasks:
+    waits = clock.statistics().waits
+    while clock.statistics().waits < waits + tasks:
         await anyio.lowlevel.checkpoint()
 
 
@@ -251,10 +251,12 @@ async def test_waits_are_checkpoints(clock: Clock, name: str) -> None:
 
 
 async def test_waits_for_nothing_are_refused(clock: Clock) -> None:
-    """No status, or the name of one, would never come; an interval or a float is no moment."""
-    for statuses in ((), ("SYNCHRONIZED",)):
+    """No status, or one that there is not, would never come; an interval or a float is no moment."""
+    for statuses in ((), (2.0,)):
         with pytest.raises(TypeError):
             await clock.wait_status(*statuses)
+    with pytest.raises(ValueError, match="'SYNCHRONISED'; take one of UNKNOWN, INITIALIZING, SYNCHRONIZED"):
+        await clock.wait_status("SYNCHRONISED")
     for moment in (clock.now(), 1.5):
         with pytest.raises(TypeError, match="integer"):
             await clock.wait_past(moment)  # type: ignore[arg-type]
@@ -446,7 +448,7 @@ async def test_without_inotify_events_are_found_by_polling(world: World, clock: 
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert isinstance(outcome[0], Disrupted)
-    assert clock._reader.statistics().polling_because == "no inotify watch: Too many open files"
+    assert clock.statistics().polling_because == "no inotify watch: Too many open files"
 
 
 # A writer that is stopped, or killed, in the middle of a commit.
@@ -711,10 +713,10 @@ async def test_a_lease_ends_with_what_it_is_measured_by(
             async with clock.lease(60) as lease:
                 await until_waiting(clock)
                 happen(world)
-                waits = clock._reader.statistics().waits
+                waits = clock.statistics().waits
                 await anyio.sleep_forever()
         # Within a second's looks, however long the machine took for them: while the path leads nowhere it looks often.
-        assert clock._reader.statistics().waits < waits + 25
+        assert clock.statistics().waits < waits + 25
         assert lease.remaining_ns == 0
 
 

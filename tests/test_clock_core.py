@@ -230,7 +230,8 @@ class Quick(_core.Clock):
     def __init__(self, page: _core.Page, fence: _core.Page | None, *, until: int | None = None) -> None:
         if until is None:
             until = (_core.counter() + 2**62) % 2**64
-        self._attach(page, fence, 112 << 32 | 0x4B4C4356, 7, COUNTER_ID, 1000, 0, 0, until)
+        self._limit(COUNTER_ID, 1000, 0, 0)
+        self._attach(page, fence, 112 << 32 | 0x4B4C4356, 7, 0, 0, until)
 
     def _now_slowly(self, max_error_ns: int | None) -> None:
         return None
@@ -261,9 +262,10 @@ def test_the_core_answers_what_is_plain_and_nothing_else(changes: dict[str, int]
     sound = Page(
         counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, counter_period_frac_sec=2**60
     )
-    clock = Quick(page_of(replace(sound, **changes)), None)
+    page = page_of(replace(sound, **changes))
+    clock = Quick(page, None)
     assert (clock.now() is not None) == quick
-    clock._detach()
+    page.leave()
     assert clock.now() is None
 
 

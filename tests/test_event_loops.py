@@ -103,7 +103,7 @@ def test_each_loop_waits_for_a_clock(writer: SegmentWriter, first: str, second: 
             Side(first, partial(events, clock)),
             Side(second, partial(clock.wait_status, ClockStatus.UNRELIABLE)),
         ]
-        until(lambda: clock._reader.statistics().waits >= 2)
+        until(lambda: clock.statistics().waits >= 2)
         writer.write(VMClockBody(disruption_marker=1, clock_status=ClockStatus.UNRELIABLE))
         event, snapshot = (side.ended() for side in sides)
     assert isinstance(event, StatusChanged)

@@ -274,9 +274,9 @@ def test_one_restore_is_one_new_incarnation(segment_path: Path, looks: list[Look
 
 async def told(clock: Clock, writer: SegmentWriter, body: VMClockBody) -> None:
     """Commit *body*, and let what waits on the clock see it and wait again."""
-    waits = clock._reader.statistics().waits
+    waits = clock.statistics().waits
     writer.write(body)
-    while clock._reader.statistics().waits == waits:
+    while clock.statistics().waits == waits:
         await anyio.sleep(0.001)
 
 
@@ -296,7 +296,7 @@ async def test_callbacks_run_once_a_restore(segment_path: Path, looks: list[Look
     with anyio.fail_after(10), SegmentWriter(segment_path, size=112) as writer:
         writer.write(looking(looks[0]))
         async with open_clock(writer.path, fence=None, on_restore=[call]) as clock:
-            while clock._reader.statistics().waits == 0:
+            while clock.statistics().waits == 0:
                 await anyio.sleep(0.001)
             for look in looks[1:]:
                 await told(clock, writer, looking(look))
@@ -318,7 +318,7 @@ async def test_a_marker_that_the_device_contradicts_says_nothing(tmp_path: Path)
         writer.write(looking((None, 1)))
         with anyio.fail_after(10):
             async with open_clock(writer.path, fence=device.path, on_restore=[call]) as clock:
-                while clock._reader.statistics().waits == 0:
+                while clock.statistics().waits == 0:
                     await anyio.sleep(0.001)
                 for marker in (5, 1, 0, 1):
                     await told(clock, writer, looking((None, marker)))

@@ -35,9 +35,11 @@ def kept():
 EACH_STEP = """
 places, steps = set(), 0
 
+STEPPED = tuple(f"/_segment/{name}.py" for name in ("boot", "directory", "file", "lock", "writer"))
+
 def step(frame, event, argument):
     global steps
-    if not frame.f_code.co_filename.endswith(("_directory.py", "_file.py", "_lock.py", "_writer.py", "_boot.py")):
+    if not frame.f_code.co_filename.endswith(STEPPED):
         return None
     steps += 1
     child = os.fork()

@@ -37,7 +37,6 @@ from vmclock_async import (
     TimeType,
     VMClockBody,
 )
-from vmclock_async.clock import Clockwork
 from vmclock_async.events import Disrupted, Event, MaintenanceAnnounced, Restored, StatusChanged
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
@@ -268,7 +267,7 @@ def played(request: pytest.FixtureRequest) -> Iterator[Played]:
         yield Played(segment, real, unfenced)
 
 
-def true_ns(clock: Clockwork) -> int:
+def true_ns(clock: Clock) -> int:
     return clock.utc_ns if isinstance(clock, ManualClock) else time.time_ns()
 
 
@@ -327,14 +326,14 @@ def test_both_stages_have_a_fence(played: Played) -> None:
 def test_both_stages_die_and_are_repaired(played: Played) -> None:
     """An odd seq_count is no time; the next commit of any kind is, under a number that is even and new."""
     machine, clock = played.machine, played.clock
-    first = clock._sample(0)[0].seq_count
+    first = clock.snapshot().seq_count
     machine.die_mid_commit()
     machine.die_mid_commit()
     with pytest.raises(SegmentUnstableError, match=f"odd at {first + 1}"):
         clock.now()
     machine.lose_sync()
     assert clock.now().status == FREERUNNING
-    assert clock._sample(0)[0].seq_count == first + 2
+    assert clock.snapshot().seq_count == first + 2
     machine.freeze()
     machine.die_mid_commit()
     machine.migrate()
@@ -342,7 +341,7 @@ def test_both_stages_die_and_are_repaired(played: Played) -> None:
     clock.now()
 
 
-async def received(clock: Clockwork, happen: Callable[[], None]) -> list[Event]:
+async def received(clock: Clock, happen: Callable[[], None]) -> list[Event]:
     """The events of *happen*, received one after the other by a task that waited for the first."""
     found: list[Event] = []
 
@@ -356,7 +355,7 @@ async def received(clock: Clockwork, happen: Callable[[], None]) -> list[Event]:
             await settled()
             assert found == []
             happen()
-            seen = clock._look()[0].body
+            seen = clock.snapshot().body
             while not found or found[-1].snapshot.body != seen:
                 await anyio.sleep(0.001)
             await settled()  # one snapshot may tell of several
@@ -584,7 +583,7 @@ def test_program_steps_down_and_up_again(run: Callable[..., float]) -> None:
     """Tasks that sleep, wait and play share one virtual time."""
     log: list[str] = []
 
-    async def program(clock: Clockwork) -> None:
+    async def program(clock: Clock) -> None:
         while True:
             await clock.wait_bounded(2 * MS)
             log.append("up")

@@ -1,8 +1,24 @@
-"""What belongs to one process, and is no value that could be sent to another."""
+"""Objects that belong to one process: they can be neither sent to another nor used in the child of a fork."""
 
+import os
 from typing import NoReturn
 
-__all__ = ("OfThisProcess",)
+__all__ = ("OfThisProcess", "this_process")
+
+_process = object()
+
+
+def _note_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def this_process() -> object:
+    """A mark of this process; the child of a fork has another. (os.getpid() would be a system call.)"""
+    return _process
 
 
 class OfThisProcess:
@@ -11,10 +27,10 @@ class OfThisProcess:
     __slots__ = ()
 
     _instead: str
-    """What another process, or whoever wants a second one, is to do."""
+    """What another process, or a caller who wants a second one, should do."""
 
     def __reduce__(self) -> NoReturn:
-        """Raises TypeError: what a copy would share (mappings, descriptors, a lock) is this process's."""
+        """Raises TypeError: what a copy would share (mappings, descriptors, a lock) belongs to this process."""
         raise TypeError(
             f"cannot pickle or copy '{type(self).__name__}': it belongs to this process; {self._instead}"
         )

@@ -121,6 +121,9 @@ class Page:
     def close(self) -> None:
         """Unmap and close, once the calls in flight have ended. May be called again."""
 
+    def leave(self) -> None:
+        """Let no ``Clock`` read this page by itself any more: its reader has gone over to another file."""
+
     def retire(self) -> int | None:
         """End all calls as ``close()`` does, but keep the descriptors, and so the lock, until ``close()``.
 
@@ -239,13 +242,14 @@ class TimeInterval:
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any, /) -> Any: ...
 
 class Clock:
-    """``now()`` for a derived class, which has ``_now_slowly(max_error_ns)`` for what is not done here.
+    """``now()``, ``at()`` and ``at_monotonic()`` for a derived class, which has ``_now_slowly(max_error_ns)``,
+    ``_at_slowly(counter_ticks, max_error_ns)`` and ``_at_monotonic_slowly(ns, max_error_ns)`` for what the core leaves.
 
     In the core one reading is one read of the page (at most ``READ_LIMIT_NS``), with the counter and then the
-    fence's marker inside it, and the interval by exact integers, every rounding outward. It goes to ``_now_slowly``
-    where nothing is attached, the read does not succeed, the page's magic, size or marker are not those of
-    ``_attach``, the low halves of its marker and the fence's differ, a leap second is announced, in progress or over,
-    or there is any reason why there is no bound.
+    fence's marker inside it, and the interval by exact integers, every rounding outward. The core leaves a reading to
+    Python where nothing is attached, the page was left, the read does not succeed, the page's magic, size or marker are
+    not those of ``_attach``, the low halves of its marker and the fence's differ, a leap second is announced, in
+    progress or over, a stamp is of an earlier month than the reference, or there is any reason for no bound.
     """
 
     def now(self, *, max_error_ns: int | None = None) -> TimeInterval:
@@ -255,8 +259,62 @@ class Clock:
             max_error_ns: largest half width that is of use to the caller, nanoseconds, 0 to 2**64 - 1.
 
         Raises:
-            Whatever ``_now_slowly`` raises.
+            ClockError, SegmentError: as ``vmclock_async.Clock`` lists them.
             TypeError: *max_error_ns* is no integer.
+            ValueError: it is out of range.
+        """
+
+    def at(self, counter_ticks: int, /, *, max_error_ns: int | None = None) -> TimeInterval:
+        """The interval of UTC that contains the true time at which the counter was *counter_ticks*.
+
+        Convert stamps soon: the interval grows by the drift times the time from the stamp to the page's reference,
+        with 50 ppm by 50 microseconds a second; and by a second where a month's end lies between them, because there
+        may have been a leap second that the page no longer shows.
+
+        A stamp is a bare number: where the counter was disrupted, went back, and has come as far again, an old stamp
+        looks like one of now. So drop stamps on ``Disrupted``.
+
+        Args:
+            counter_ticks: a value of ``counter_ticks()`` (modulo 2**64), taken since this clock was opened and within
+                the last ``max_age`` seconds.
+            max_error_ns: as for ``now``.
+
+        Raises:
+            TypeError: an argument is no integer.
+            ValueError: the stamp lies ahead, or *max_error_ns* is out of range.
+            ClockStaleError: the stamp is older than ``max_age``.
+            ClockDisruptedError: the counter was disrupted since, or may have been: the stamp is from before this
+                clock first saw the present disruption marker.
+            ClockError, SegmentError: as ``now``.
+        """
+
+    def at_monotonic(self, ns: int, /, *, max_error_ns: int | None = None) -> TimeInterval:
+        """The interval of UTC that contains the true time at which CLOCK_MONOTONIC was *ns*.
+
+        The kernel may slew that clock by a tenth, so the interval is wider than that of ``now`` by a tenth of the
+        stamp's age on either side, and by a second more while a leap second is announced or just over, and for a stamp
+        from the month before the page's reference. Stamps of the counter (``at``) have no such error.
+
+        Args:
+            ns: a value of ``time.monotonic_ns()``, taken since this clock was opened and within the last
+                ``max_age`` seconds.
+            max_error_ns: as for ``now``.
+
+        Raises:
+            As ``at``.
+        """
+
+    def _limit(self, counter_id: int, max_age_s: int, max_age_frac_sec: int, drift_ppb: int, /) -> None:
+        """Set what holds for every reading.
+
+        Args:
+            counter_id: of this machine.
+            max_age_s, max_age_frac_sec: longest time for which a reference is carried forward, in seconds and units
+                of 2**-64 s; less than 2**34 s.
+            drift_ppb: maximum period error where the page has none, parts in 10**9; 0: no substitute.
+
+        Raises:
+            ValueError, OverflowError: out of range.
         """
 
     def _attach(
@@ -265,10 +323,8 @@ class Clock:
         fence: Page | None,
         identity: int,
         marker: int,
-        counter_id: int,
-        max_age_s: int,
-        max_age_frac_sec: int,
-        drift_ppb: int,
+        since_counter: int,
+        since_monotonic_ns: int,
         until: int,
         /,
     ) -> None:
@@ -278,18 +334,33 @@ class Clock:
             page, fence: kept, also when they are closed.
             identity: the page's first eight bytes, as a number: magic and size.
             marker: the page's disruption_marker.
-            counter_id: of this machine.
-            max_age_s, max_age_frac_sec: longest time for which a reference is carried forward, in seconds and units
-                of 2**-64 s; less than 2**34 s.
-            drift_ppb: maximum period error where the page has none, parts in 10**9; 0: nothing is.
-            until: counter value from which on each reading is a slow one again.
+            since_counter, since_monotonic_ns: the counter and CLOCK_MONOTONIC when that marker was first seen; older
+                stamps are left to Python.
+            until: counter value from which on each reading is left to Python again.
 
         Raises:
-            TypeError, ValueError, OverflowError: not so.
+            TypeError, OverflowError: an argument is of another type or size.
         """
 
-    def _detach(self) -> None:
-        """Read nothing any more: each reading is a slow one."""
+def unchanged(
+    page: Page,
+    control_word: int,
+    fence: Page | None,
+    fence_control_word: int,
+    fence_marker: int,
+    earliest: int,
+    until: int,
+    /,
+) -> int | None:
+    """The counter, if an earlier look at *page* and *fence* is as good as a new one; else None.
+
+    The look is as good where the control words are the given ones and even, before and after the counter is read; the
+    fence has the given marker; the page was not left, and its file still has a name; and the counter is from *earliest*
+    to just before *until*.
+
+    Raises:
+        TypeError, OverflowError: an argument is of another type or size.
+    """
 
 def reckon(
     page: bytes,

@@ -18,9 +18,10 @@ __all__ = (
     "HEADER_SIZE",
     "MAGIC",
     "MAX_SIZE",
+    "OWN_DISRUPTION",
     "SEGMENT_SIZE",
     "SEGMENT_SIZE_WITH_GENERATION",
-    "SEQ_COUNT_MODULUS",
+    "TELLS_TIME",
     "VERSION",
     "ClockStatus",
     "CounterId",
@@ -29,6 +30,7 @@ __all__ = (
     "LeapIndicator",
     "SmearingHint",
     "TimeType",
+    "device_marker",
     "name_of",
     "pack_body",
     "pack_header",
@@ -50,7 +52,8 @@ SEGMENT_SIZE: Final = 104
 SEGMENT_SIZE_WITH_GENERATION: Final = 112
 MAX_SIZE: Final = 4096
 """One page: the kernel's device, and the most that is ever mapped."""
-SEQ_COUNT_MODULUS: Final = 2**32
+OWN_DISRUPTION: Final = 2**32
+"""By how much a disruption that the publisher found itself moves the marker: the low 32 bits are the device's."""
 
 HEADER: Final = struct.Struct("<IIHBBI")
 """The fields of ``Header``, as the page has them."""
@@ -136,6 +139,15 @@ class Flags(IntFlag):
 
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 """As an int: an IntFlag's & makes a new IntFlag, which takes ten times as long."""
+
+
+TELLS_TIME: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
+"""The statuses of a clock whose time may be used."""
+
+
+def device_marker(marker: int) -> int:
+    """The device's part of a segment's disruption marker: the low 32 bits."""
+    return marker % OWN_DISRUPTION
 
 
 def name_of(value: int) -> str:

@@ -1,61 +1,44 @@
 """The clock: bounded time out of a segment, and waiting for it.
 
-``now()`` is in the compiled core: page, counter and fence in one read. What it cannot do quickly it hands to
-``_reading.readings``, which finds the reason, or does it slowly.
-
-The fence. A publisher can be late, stopped or dead when the machine is migrated. So where this process may read the
-kernel's device, the clock maps it too, and a reading whose segment has not caught up with the device's marker is an
-error. Without the fence the exposure is the publisher's latency: until it has looked at the device, at once where that
-wakes it, 0.1 s later where it polls, and without limit while it is stopped.
+``Clock`` is one class over a feed (``_reading.feed``): the segment with its fence, or one that is played. The core
+reads a plain page by itself; whatever is not plain goes through ``_now_slowly`` and its like to ``Readings``, which
+asks the feed and says why there is no interval. ``Waiting`` waits for readings.
 """
 
-import errno
 import inspect
-import logging
-import os
-import time
+import operator
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, Literal, final
+from typing import Any, Self
+from uuid import UUID
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core
 from vmclock_async._background import beside
-from vmclock_async._continuity import counter_distrusted_because
+from vmclock_async._belonging import OfThisProcess
 from vmclock_async._paths import default_path
-from vmclock_async._reading.clockwork import Clockwork
-from vmclock_async._reading.readings import ATTEMPTS_S
-from vmclock_async.errors import (
-    ClockDisruptedError,
-    CounterNotSupportedError,
-    SegmentError,
-    SegmentNotInitializedError,
-)
-from vmclock_async.incarnation import OnRestore
+from vmclock_async._reading.feed import Feed
+from vmclock_async._reading.readings import Readings, require_limit
+from vmclock_async._reading.segment_feed import Fence, PathLike, SegmentFeed
+from vmclock_async._reading.waiting import Waiting
+from vmclock_async.abi import ClockStatus
+from vmclock_async.errors import SegmentError
+from vmclock_async.events import EventStream, open_events
+from vmclock_async.incarnation import Incarnation, OnRestore
 from vmclock_async.intervals import TimeInterval
+from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import UNITS_PER_SECOND, ticks_between, units
-from vmclock_async.segment import SegmentReader
-from vmclock_async.timebase import COUNTER_ID, pair
+from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, reckon, units
+from vmclock_async.segment import SegmentReaderStatistics
 
-__all__ = ("Clock", "Clockwork", "open_clock")
-
-DEVICE: Final = "/dev/vmclock0"
-_NOT_FOR_US: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM)
-"""Of a device: none there, no driver, no permission."""
-_FENCE_POLL_S: Final = 0.05
-
-_log: Final = logging.getLogger("vmclock_async.clock")
-
-PathLike = str | os.PathLike[str]
-Fence = Literal["auto"] | PathLike | None
+__all__ = ("Clock", "open_clock")
 
 
-@final
-class Clock(_core.Clock, Clockwork):
+class Clock(_core.Clock, OfThisProcess):
     """Bounded time from the segment at `path`; a context manager. In async code: ``open_clock``.
 
     ``now()`` is a reading: the ``TimeInterval`` of UTC that contains true time. It never waits for more than a
@@ -95,6 +78,7 @@ class Clock(_core.Clock, Clockwork):
     """
 
     __module__ = "vmclock_async"
+    _instead = "send its path, and open a clock of it there"
 
     def __init__(
         self,
@@ -106,34 +90,76 @@ class Clock(_core.Clock, Clockwork):
         trust_writable: bool = False,
     ) -> None:
         _core.checked_counter()  # first of all: where that is forbidden, most that looks at a time is a SIGSEGV
-        Clockwork.__init__(self, counter_id=COUNTER_ID, max_age=max_age, max_drift_ppm=max_drift_ppm)
-        self._distrusted = counter_distrusted_because()
-        """Why the kernel does not trust the counter, when it was last looked at."""
-        self._reader: Final = SegmentReader(
-            default_path() if path is None else path, trust_writable=trust_writable
-        )
-        self._page_of_this_boot: _core.Page | None = None
-        self._attached: tuple[_core.Page, int, int] | None = None
-        """The page, its size and its marker, that now() in the core knows of."""
-        self._attached_until = 0
-        """The counter value until which it reads them without asking here."""
+        feed = SegmentFeed(default_path() if path is None else path, fence=fence, trust_writable=trust_writable)
         try:
-            self._fence: Final = _open_fence(fence, self._reader, trust_writable)
+            self._read_from(feed, max_age=max_age, max_drift_ppm=max_drift_ppm)
         except BaseException:
-            self._reader.close()
+            feed.close()
             raise
+
+    def _read_from(self, feed: Feed, *, max_age: float, max_drift_ppm: float | None = None) -> None:
+        """Begin to read *feed*."""
+        self._feed = feed
+        self._readings = Readings(feed, max_age=max_age, max_drift_ppm=max_drift_ppm)
+        self._waiting = Waiting(self._readings)
+        self._incarnation = Incarnation()
+        age_s, age_frac_sec = divmod(units(max_age), UNITS_PER_SECOND)
+        self._limit(int(feed.counter_id), age_s, age_frac_sec, self._readings.drift_ppb)
         with suppress(SegmentError):
-            self._look()  # takes note of the marker, so that stamps from now on are good
+            self._readings.sample()  # notes the marker, so that stamps from now on are good
+
+    def __repr__(self) -> str:
+        """What it reads, without a look at it."""
+        fenced = ", fenced" if self._feed.fenced else ""
+        return f"<{type(self).__name__} of {self._feed.path}{fenced}>"
 
     @property
     def path(self) -> str:
-        """Of the segment."""
-        return self._reader.path
+        """The path of the segment."""
+        return self._feed.path
+
+    @property
+    def max_age(self) -> float:
+        """Longest time, in seconds, by which a reference is carried forward."""
+        return self._readings.max_age
 
     @property
     def fenced(self) -> bool:
-        """Whether a disruption that the device tells of ends readings at once, whatever the publisher does."""
-        return self._fence is not None or self._reader.is_device
+        """Whether a disruption that the device reports ends readings at once, whatever the publisher does."""
+        return self._feed.fenced
+
+    @property
+    def age_ns(self) -> int:
+        """The age of the page's reference time, nanoseconds, rounded down; negative where it lies ahead.
+
+        Raises:
+            SegmentError: as ``now``.
+        """
+        snapshot, counter = self._readings.sample()
+        return reckon(snapshot.body, counter).elapsed * 10**9 // UNITS_PER_SECOND
+
+    @property
+    def status(self) -> ClockStatus | int:
+        """The page's clock_status.
+
+        Raises:
+            SegmentError: as ``now``.
+        """
+        return self.snapshot().body.clock_status
+
+    @property
+    def incarnation(self) -> UUID:
+        """The identity of this process: a new one for each process, and after every restore of the machine.
+
+        Of two machines restored from one snapshot, each has another. In the callbacks of ``on_restore`` it is the new
+        one already. See ``incarnation``.
+
+        Raises:
+            ClockDisruptedError: the machine was restored, and the callbacks of ``on_restore`` have not finished; or
+                the device says that it was disrupted, and the segment does not yet.
+            SegmentError: as ``now``.
+        """
+        return self._incarnation.now(self._readings)
 
     def counter_ticks(self) -> int:
         """This machine's raw counter at this moment: a stamp for ``at``, in order with other loads.
@@ -141,7 +167,19 @@ class Clock(_core.Clock, Clockwork):
         Raises:
             CounterNotSupportedError: this thread may not read it.
         """
-        return _core.counter()
+        return self._feed.counter_ticks()
+
+    def snapshot(self) -> Snapshot:
+        """The page as it is now, whether it gives a time or not.
+
+        Raises:
+            SegmentError: as ``now``.
+        """
+        return self._readings.sample()[0]
+
+    def statistics(self) -> SegmentReaderStatistics:
+        """How tasks have been waiting for this clock so far."""
+        return self._feed.statistics()
 
     def close(self) -> None:
         """Unmap the segment and the device; tasks that wait get a ``SegmentError``.
@@ -149,146 +187,153 @@ class Clock(_core.Clock, Clockwork):
         Raises:
             RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
         """
-        self._detach()
-        self._attached = None
-        self._reader.close()
-        if self._fence is not None:
-            self._fence.close()
+        self._feed.close()
 
-    def _sample(self, limit_s: float) -> tuple[Snapshot, int]:
-        self._reader.reopen_if_replaced()
-        self._leave_old_page()
-        return self._reader.sample_within(limit_s)
+    def __enter__(self) -> Self:
+        return self
 
-    def _leave_old_page(self) -> None:
-        """Let now() in the core not go on with a page that the reader has left."""
-        attached = self._attached
-        if attached is not None and attached[0] is not self._reader.page:
-            self._detach()
-            self._attached = None
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _fence_marker(self) -> int | None:
-        return None if self._fence is None else self._fence.disruption_marker
+    async def wait_past(self, ns: int) -> TimeInterval:
+        """Wait until true time is certain to be past *ns* (commit-wait); the first reading that is.
 
-    def _fence_generation(self) -> int | None:
-        if self._fence is None:
-            return None
-        return self._fence.sample_within(ATTEMPTS_S)[0].body.vm_generation_counter
+        Args:
+            ns: UTC, nanoseconds since 1970, less than 2**63. To wait out an interval: its ``latest_ns``.
 
-    def _require_in_place(self) -> None:
-        if self._reader.is_replaced():
-            raise SegmentError(self.path, "the segment was replaced by another, or removed")
+        Raises:
+            TypeError: *ns* is no integer.
+            ValueError: *ns* is 2**63 or more, in 2262, past which there is no reading.
+            ClockDisruptedError: the disruption marker moved meanwhile: what is waited for may mean nothing now.
+            ClockError, SegmentError: as ``now``.
+        """
+        ns = operator.index(ns)
+        if ns > LATEST_NS:
+            raise ValueError(f"no reading is past {ns} ns: they end in 2262, with 2**63 - 1")
+        return await self._waiting.wait_past(ns)
 
-    def _pair_monotonic(self) -> tuple[int, int, int]:
-        paired = pair(time.CLOCK_MONOTONIC)
-        # A tick takes less than a nanosecond, or the window is a few ticks of some more: a microsecond is ample.
-        return paired.counter_ticks, paired.clock_ns, paired.window_ticks + 1000
+    async def wait_status(self, *statuses: ClockStatus | str) -> Snapshot:
+        """Wait until clock_status is one of *statuses*; the snapshot that shows it.
 
-    def _stamps(self) -> tuple[int, int]:
-        return _core.counter(), time.monotonic_ns()
+        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
 
-    async def _next(self, seen: Snapshot) -> Snapshot:
-        snapshot = await self._reader.wait_changed(seen)
-        if snapshot.opened != seen.opened:
-            self._leave_old_page()
-        self._note_marker(snapshot)
-        return snapshot
+        Args:
+            statuses: members of ``ClockStatus``, their names, or the ABI's numbers.
 
-    async def _wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
-        end = anyio.current_time() + timeout
-        left = timeout
-        while True:  # once at least, for _next is a checkpoint: where time stands still, who waits must not block
-            with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
-                return await self._next(seen)
-            if fence_seen is not None and self._fence_marker() != fence_seen:
-                return None
-            if (left := end - anyio.current_time()) <= 0:
-                return None
+        Raises:
+            SegmentError: what is there is no segment, or the clock is closed.
+            TypeError: there is no status to wait for, or one is neither a number nor a name.
+            ValueError: no status has such a name.
+        """
+        if not statuses:
+            raise TypeError("wait_status() needs a status to wait for")
+        return await self._waiting.wait_status(frozenset(map(_status, statuses)))
 
-    def _interval(
-        self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
-    ) -> TimeInterval:
-        if reason := self._unfit_because(snapshot):
-            raise CounterNotSupportedError(f"{reason}; or read the device too, where that gives the time")
-        page = self._reader.page
-        self._require_this_boot(page)
-        interval = super()._interval(snapshot, counter, max_error_ns, max_past_s=max_past_s)
-        if page is self._page_of_this_boot:
-            self._attach_to(page, snapshot, counter)
+    async def wait_bounded(self, max_error_ns: int | None = None) -> TimeInterval:
+        """Wait until there is a bounded time (within *max_error_ns* of the middle, if given); that reading.
+
+        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+
+        Raises:
+            CounterNotSupportedError: the kernel does not trust this machine's counter: waiting is of no use.
+            SegmentError: what is there is no segment, or the clock is closed.
+            ValueError: *max_error_ns* is not from 0 to 2**64 - 1.
+        """
+        require_limit(max_error_ns)
+        return await self._waiting.wait_bounded(max_error_ns)
+
+    def events(self) -> AbstractAsyncContextManager[EventStream]:
+        """What happens to the segment from now on: ``async with clock.events() as events: async for event in events``.
+
+        No disruption, restore or replacement is lost, however late the next event is asked for. A stream is for one
+        task; a clock may have many. Events are of the segment: while the publisher is stopped, only the device shows
+        what happened; ``now()`` and leases know it at once, and events once it has been committed.
+        """
+        return open_events(self._waiting)
+
+    def lease(self, duration_s: float) -> AbstractAsyncContextManager[Lease]:
+        """A time-limited right to act: see ``Lease``. Raises ``LeaseLostError`` where it ended before the block.
+
+        Args:
+            duration_s: seconds, more than 0, ``max_age`` at most.
+        """
+        return open_lease(self._waiting, duration_s)
+
+    @asynccontextmanager
+    async def on_restore(self, *callbacks: OnRestore) -> AsyncIterator[Self]:
+        """Await *callbacks* after each restore of the machine from a snapshot, for the length of the block.
+
+        They are awaited one after the other before ``incarnation`` shows a new one; to them it does. What they raise
+        ends the block. A restore counts from the moment before the block begins.
+
+        Args:
+            callbacks: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too).
+
+        Raises:
+            TypeError: one of *callbacks* is no async function; it is named.
+            RuntimeError: a block of this clock has callbacks already.
+            SegmentError: as ``now``.
+        """
+        callbacks = _require_async(callbacks)
+        if self._incarnation.on_restore:
+            raise RuntimeError("this clock has its on_restore callbacks already; give all of them at once")
+        async with AsyncExitStack() as stack:
+            if callbacks:
+                snapshot, _ = await self._waiting.sample_patiently()
+                self._incarnation.of(snapshot, self._readings.generation(snapshot))
+                self._incarnation.on_restore = callbacks
+                stack.callback(setattr, self._incarnation, "on_restore", ())
+                await stack.enter_async_context(beside(partial(self._incarnation.keep, self._waiting, snapshot)))
+            yield self
+
+    def _now_slowly(self, max_error_ns: int | None) -> TimeInterval:
+        """``now()`` where the core does not know, or there is a reason why there is no interval."""
+        require_limit(max_error_ns)
+        snapshot, counter = self._readings.sample()
+        interval = self._readings.interval(snapshot, counter, max_error_ns)
+        self._attach_to(snapshot)
         return interval
 
-    def _unfit_because(self, snapshot: Snapshot) -> str | None:
-        if self._distrusted is None:
-            return None
-        self._distrusted = counter_distrusted_because()  # it may have been but the boot's first clocksource
-        return None if self._distrusted is None or self._is_vouched_for(snapshot) else self._distrusted
+    def _at_slowly(self, counter_ticks: int, max_error_ns: int | None) -> TimeInterval:
+        """``at()`` in the same cases, a stamp of an earlier month for one."""
+        interval = self._readings.at(counter_ticks, max_error_ns=max_error_ns)
+        self._attach_to(self._readings.sample()[0])
+        return interval
 
-    def _is_vouched_for(self, snapshot: Snapshot) -> bool:
-        """Whether a device gives the time in terms of this counter: its hypervisor knows more than the guest sees."""
-        device = snapshot if self._reader.is_device else None
-        if self._fence is not None:
-            device, _ = self._fence.sample_within(ATTEMPTS_S)
-        return device is not None and device.counter_id == COUNTER_ID and device.body.counter_period_frac_sec > 0
+    def _at_monotonic_slowly(self, ns: int, max_error_ns: int | None) -> TimeInterval:
+        """``at_monotonic()`` in the same cases."""
+        interval = self._readings.at_monotonic(ns, max_error_ns=max_error_ns)
+        self._attach_to(self._readings.sample()[0])
+        return interval
 
-    def _require_this_boot(self, page: _core.Page) -> None:
-        if page is self._page_of_this_boot:
-            return
-        if self._reader.is_device or self._reader.of_this_boot:
-            if page is self._reader.page:  # else another thread has gone on to another meanwhile
-                self._page_of_this_boot = page
-        else:
-            raise ClockDisruptedError(
-                f"{self.path} was written before this machine booted, or its clock was set since; wait for a new "
-                "commit: is its publisher running?"
+    def _attach_to(self, snapshot: Snapshot) -> None:
+        """Let the core read the page by itself for a second, as long as its marker is that of *snapshot*."""
+        attachment = self._feed.attachment(snapshot)
+        if attachment is not None:
+            since = self._readings.note_marker(snapshot)
+            self._attach(
+                attachment.page,
+                attachment.fence,
+                attachment.identity,
+                since.marker,
+                since.counter,
+                since.monotonic_ns,
+                attachment.until,
             )
 
-    def _attach_to(self, page: _core.Page, snapshot: Snapshot, counter: int) -> None:
-        """Let now() in the core read this page for a second, as long as its marker is that of *snapshot*.
 
-        Then it is asked here whether the path still leads to this page: a publisher may have gone on to another.
-        """
-        body = snapshot.body
-        known = page, snapshot.size, body.disruption_marker
-        if self._attached == known and 0 < ticks_between(counter, self._attached_until):
-            return
-        second = (2 ** (64 + body.counter_period_shift)) // body.counter_period_frac_sec
-        self._attached_until = (_core.counter() + min(second, 2**62)) % 2**64
-        age_s, age_frac = divmod(units(self.max_age), UNITS_PER_SECOND)
-        identity = snapshot.size << 32 | snapshot.magic
-        fence = None if self._fence is None else self._fence.page
-        self._attach(
-            page,
-            fence,
-            identity,
-            body.disruption_marker,
-            int(COUNTER_ID),
-            age_s,
-            age_frac,
-            self._drift_ppb,
-            self._attached_until,
-        )
-        self._attached = known
-
-
-def _open_fence(fence: Fence, reader: SegmentReader, trust_writable: bool) -> SegmentReader | None:
-    if fence is None or reader.is_device:
-        return None
-    if fence != "auto":
-        try:
-            return SegmentReader(fence, trust_writable=trust_writable)
-        except SegmentNotInitializedError as exc:
-            reason = 'nothing is there that could be the fence; check the path, or take fence="auto" or None'
-            raise SegmentNotInitializedError(exc.path, reason) from exc
+def _status(status: ClockStatus | str) -> int:
+    if not isinstance(status, str):
+        return operator.index(status)
     try:
-        return SegmentReader(DEVICE)
-    except SegmentError as exc:
-        if not (isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _NOT_FOR_US):
-            _log.warning("%s; passed over: the clock of %s has no fence", exc, reader.path)
-        return None
+        return ClockStatus[status.upper()]
+    except KeyError:
+        names = ", ".join(ClockStatus.__members__)
+        raise ValueError(f"no clock_status is called {status!r}; take one of {names}") from None
 
 
 def _require_async(callbacks: Iterable[OnRestore]) -> tuple[OnRestore, ...]:
-    """*callbacks*; whoever is no async function is found here, and not at the first restore."""
+    """*callbacks*; one that is no async function is found here, and not at the first restore."""
     callbacks = tuple(callbacks)
     for callback in callbacks:
         function: Any = callback
@@ -330,13 +375,7 @@ async def open_clock(
         Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm, trust_writable=trust_writable
     )
     with await anyio.to_thread.run_sync(opened) as clock:
-        async with AsyncExitStack() as stack:
-            if callbacks:
-                # Before the block begins: a restore in it is one, however soon.
-                snapshot, _ = await clock._look_patiently()
-                clock._incarnation.of(snapshot, clock._generation(snapshot))
-                clock._incarnation.on_restore = callbacks
-                await stack.enter_async_context(beside(partial(clock._incarnation.keep, clock, snapshot)))
+        async with clock.on_restore(*callbacks):
             yield clock
 
 

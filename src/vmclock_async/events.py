@@ -1,24 +1,23 @@
 """What happened between two snapshots of a segment.
 
 Events are derived from differences, so a disruption, a restore or a replacement is never missed however long one
-did not look: a marker that moved twice is one ``Disrupted``. A status or a notice that came and went is.
+did not look: a marker that moved twice is one ``Disrupted``. A status or notice that appears and disappears between two
+looks is missed.
 """
 
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Self, final
 
 import anyio
 import anyio.lowlevel
 
 from vmclock_async._belonging import OfThisProcess
+from vmclock_async._reading.waiting import Waiting
 from vmclock_async.abi import ClockStatus, Flags, LeapIndicator
 from vmclock_async.models import Snapshot
-
-if TYPE_CHECKING:
-    from vmclock_async._reading.clockwork import Clockwork
 
 __all__ = (
     "Disrupted",
@@ -126,13 +125,13 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
 
 @final
 class EventStream(OfThisProcess):
-    """The events of one clock's segment, for one task; see ``Clock.events``."""
+    """The events of one clock's segment, for one task: ``async for event in events``; see ``Clock.events``."""
 
     __module__ = "vmclock_async"
     _instead = "open a clock there, and take its events()"
 
-    def __init__(self, clock: "Clockwork", seen: Snapshot) -> None:
-        self._clock: Final = clock
+    def __init__(self, waiting: Waiting, seen: Snapshot) -> None:
+        self._waiting: Final = waiting
         self._seen = seen
         self._generation = seen.body.vm_generation_counter
         """The last that there was."""
@@ -153,13 +152,20 @@ class EventStream(OfThisProcess):
         """
         await anyio.lowlevel.checkpoint()
         while not self._pending:
-            snapshot = await self._clock._next(self._seen)
+            snapshot = await self._waiting.next(self._seen)
             self._pending.extend(events_between(self._seen, snapshot))
             generation = snapshot.body.vm_generation_counter
             if generation is not None:
                 self._note_generation(generation, snapshot)
             self._seen = snapshot
         return self._pending.popleft()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """As ``receive``; there is no last event."""
+        return await self.receive()
 
     def _note_generation(self, generation: int, snapshot: Snapshot) -> None:
         """Tell a restore that the page told after a while without a generation: no two snapshots show it."""
@@ -169,7 +175,7 @@ class EventStream(OfThisProcess):
 
 
 @asynccontextmanager
-async def open_events(clock: "Clockwork") -> AsyncIterator[EventStream]:
-    """The events of *clock* from now on."""
-    snapshot, _ = await clock._look_patiently()
-    yield EventStream(clock, snapshot)
+async def open_events(waiting: Waiting) -> AsyncIterator[EventStream]:
+    """The events from now on."""
+    snapshot, _ = await waiting.sample_patiently()
+    yield EventStream(waiting, snapshot)

@@ -24,13 +24,16 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
+from vmclock_async import _core
+from vmclock_async._belonging import this_process
+from vmclock_async._reading.feed import Witness
+from vmclock_async._reading.readings import Readings
+from vmclock_async._reading.waiting import Waiting
+from vmclock_async.abi import device_marker
 from vmclock_async.errors import ClockDisruptedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
-
-if TYPE_CHECKING:
-    from vmclock_async._reading.clockwork import Clockwork
 
 __all__ = ("Incarnation", "OnRestore")
 
@@ -39,19 +42,17 @@ OnRestore = Callable[[Snapshot], Awaitable[None]]
 
 To the callbacks themselves it is: ``Clock.incarnation`` is the new one in them, to authenticate with."""
 
-_LONGEST_WAIT_S: Final = 60.0
-_DEVICE_POLL_S: Final = 0.25
+_LONGEST_POLL_S: Final = 60.0
+_POLL_WHILE_ONLY_THE_DEVICE_TELLS_S: Final = 0.25
 _upcoming: Final[ContextVar[uuid.UUID | None]] = ContextVar("upcoming", default=None)
 """In a callback and the tasks it starts: the incarnation that others see once the callbacks have finished."""
 
 
-_forks = 0
 _lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _forks, _lock
-    _forks += 1
+    global _lock
     _lock = threading.Lock()  # the parent's may be held by a thread that is not here
 
 
@@ -68,14 +69,14 @@ class _Life(NamedTuple):
 
     @classmethod
     def of(cls, snapshot: Snapshot, generation: int | None) -> "_Life":
-        return cls(generation, snapshot.body.disruption_marker % 2**32)
+        return cls(generation, device_marker(snapshot.body.disruption_marker))
 
     @classmethod
-    def seen_by(cls, clock: "Clockwork", snapshot: Snapshot) -> "_Life":
+    def seen_by(cls, waiting: Waiting, snapshot: Snapshot) -> "_Life":
         """That of *snapshot*, without its marker where the fence contradicts it, or is in mid-update itself."""
         try:
-            life = cls.of(snapshot, clock._generation(snapshot))
-            clock._require_fence(snapshot)
+            life = cls.of(snapshot, waiting.readings.generation(snapshot))
+            waiting.readings.require_fence(snapshot)
         except SegmentUnstableError:
             return cls(None, None)
         except ClockDisruptedError:
@@ -99,9 +100,14 @@ class _Life(NamedTuple):
         return f"generation is now {self.generation}"
 
 
-def _process() -> tuple[int, int]:
-    """This process: a forked child is another, whatever its number."""
-    return os.getpid(), _forks
+class _Known(NamedTuple):
+    """An incarnation that holds as long as the pages do not change."""
+
+    drawn: uuid.UUID
+    process: object
+    witness: Witness
+    counter: int
+    until: int
 
 
 @final
@@ -111,11 +117,27 @@ class Incarnation:
     def __init__(self) -> None:
         self._drawn: uuid.UUID | None = None
         """Drawn along with the look at `_life`, not before: a snapshot taken in between would copy it."""
-        self._drawn_by = 0, 0
+        self._drawn_by: object = None
         self._life: _Life | None = None
         """All that was seen of the present life so far."""
-        self._next: tuple[_Life, tuple[int, int], uuid.UUID] | None = None
+        self._next: tuple[_Life, object, uuid.UUID] | None = None
+        self._known: _Known | None = None
         self.on_restore: tuple[OnRestore, ...] = ()
+
+    def now(self, readings: Readings) -> uuid.UUID:
+        """The incarnation at this moment; as ``Clock.incarnation``."""
+        known = self._known
+        if known is not None and self._next is None and known.process is this_process():
+            if _core.unchanged(*known.witness, known.counter, known.until) is not None:
+                return known.drawn
+        witness = readings.feed.witness()
+        snapshot, counter = readings.sample()
+        readings.require_fence(snapshot)
+        readings.require_generation(snapshot)
+        drawn, until = self.of(snapshot, readings.generation(snapshot)), readings.asked_again_at(snapshot, counter)
+        if witness is not None and until is not None and self._next is None:
+            self._known = _Known(drawn, this_process(), witness, counter, until % 2**64)
+        return drawn
 
     def of(self, snapshot: Snapshot, generation: int | None) -> uuid.UUID:
         """The incarnation for *snapshot* and *generation*. Inside an on_restore callback: the new one, which others do
@@ -125,10 +147,10 @@ class Incarnation:
             ClockDisruptedError: a new one is due, and the callbacks have not finished.
         """
         with _lock:
-            life, process = _Life.of(snapshot, generation), _process()
+            life, process = _Life.of(snapshot, generation), this_process()
             if self._next is not None:
                 upcoming, upcoming_process, drawn = self._next
-                if drawn == _upcoming.get() and process == upcoming_process and not life.is_restored(upcoming):
+                if drawn == _upcoming.get() and process is upcoming_process and not life.is_restored(upcoming):
                     return drawn
             is_new = self._note(life)
             if is_new and self.on_restore:
@@ -138,7 +160,7 @@ class Incarnation:
                 )
             if is_new:
                 self._life = life
-            if is_new or self._drawn is None or self._drawn_by != process:
+            if is_new or self._drawn is None or self._drawn_by is not process:
                 self._drawn, self._drawn_by = uuid.uuid4(), process
             return self._drawn
 
@@ -151,27 +173,28 @@ class Incarnation:
         self._life = life
         return False
 
-    async def keep(self, clock: "Clockwork", snapshot: Snapshot) -> None:
-        """Await the callbacks after each restore that *clock* sees after *snapshot*, for ever."""
+    async def keep(self, waiting: Waiting, snapshot: Snapshot) -> None:
+        """Await the callbacks after each restore that is seen after *snapshot*, for ever."""
         while True:
-            life = _Life.seen_by(clock, snapshot)
+            life = _Life.seen_by(waiting, snapshot)
             with _lock:
                 is_new = self._note(life)
             if is_new:
                 try:
                     await self._begin(life, snapshot)
                 except ClockDisruptedError:
-                    snapshot, _ = await clock._look_until_there()
-                    if not _Life.seen_by(clock, snapshot).is_restored(life):
+                    snapshot, _ = await waiting.sample_until_there()
+                    if not _Life.seen_by(waiting, snapshot).is_restored(life):
                         raise
                     continue  # restored again meanwhile: what they began is for nobody
             # Of what only the device has, its generation or a marker that contradicts, no commit tells.
             by_commits = snapshot.body.vm_generation_counter is not None and life.marker is not None
-            snapshot = await clock._wait(snapshot, _LONGEST_WAIT_S if by_commits else _DEVICE_POLL_S) or snapshot
+            poll_s = _LONGEST_POLL_S if by_commits else _POLL_WHILE_ONLY_THE_DEVICE_TELLS_S
+            snapshot = await waiting.wait(snapshot, poll_s) or snapshot
 
     async def _begin(self, life: _Life, snapshot: Snapshot) -> None:
         drawn = uuid.uuid4()
-        self._next = life, _process(), drawn
+        self._next = life, this_process(), drawn
         reset = _upcoming.set(drawn)
         try:
             for callback in self.on_restore:
@@ -180,4 +203,4 @@ class Incarnation:
             _upcoming.reset(reset)
             self._next = None
         with _lock:
-            self._drawn, self._drawn_by, self._life = drawn, _process(), life
+            self._drawn, self._drawn_by, self._life = drawn, this_process(), life

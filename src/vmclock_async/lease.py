@@ -13,16 +13,18 @@ it is what keeps out a holder who is late all the same.
 """
 
 import math
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 
 import anyio
 
+from vmclock_async import _core
 from vmclock_async._background import beside
-from vmclock_async._belonging import OfThisProcess
+from vmclock_async._belonging import OfThisProcess, this_process
+from vmclock_async._reading.feed import Witness
+from vmclock_async._reading.waiting import Waiting
 from vmclock_async._segment.reader import UNSTABLE_S
 from vmclock_async.errors import (
     ClockDisruptedError,
@@ -35,14 +37,13 @@ from vmclock_async.errors import (
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import ticks_between, went_back
 
-if TYPE_CHECKING:
-    from vmclock_async._reading.clockwork import Clockwork
-
 __all__ = ("Lease", "open_lease")
 
 
-_LONGEST_SLEEP_S: Final = 0.25
-"""Between looks of a lease that nothing wakes: a bound that was lost by age, a path that leads nowhere, wake nobody."""
+_LONGEST_POLL_S: Final = 0.25
+"""Poll interval of a lease's watch, because a bound lost by age and a path that leads nowhere wake nobody."""
+_POLL_WHILE_COMMITTING_S: Final = 0.001
+"""Pause between tries to read a device that is being written."""
 
 
 class _Held(NamedTuple):
@@ -74,9 +75,12 @@ class Lease(OfThisProcess):
     __module__ = "vmclock_async"
     _instead = "send its token, or take another lease there"
 
-    def __init__(
-        self, clock: "Clockwork", duration_s: float, snapshot: Snapshot, counter: int, token: int
-    ) -> None:
+    def __repr__(self) -> str:
+        """What it is, from what is known without a look at the segment."""
+        state = "held" if self._over is None else f"over: {self._over}"
+        return f"<Lease of {self.duration_s:g} s on {self._waiting.feed.path}, token {self.token}, {state}>"
+
+    def __init__(self, waiting: Waiting, duration_s: float, snapshot: Snapshot, counter: int, token: int) -> None:
         self.duration_s: Final = duration_s
         """Seconds that it lasts, from the reading that began it, or from the last renewal."""
         self.token: Final = token
@@ -84,11 +88,16 @@ class Lease(OfThisProcess):
         was given has the greater. It is the latest_ns of the reading that began the lease, and was waited out before
         the lease was given.
         """
-        self._clock: Final = clock
-        self._held: Final = _Held.of(snapshot, clock._generation(snapshot))
+        self._waiting: Final = waiting
+        self._readings: Final = waiting.readings
+        self._held: Final = _Held.of(snapshot, self._readings.generation(snapshot))
         self._start = self._latest = counter
-        self._pid: Final = os.getpid()
-        self._longest_tick_s = clock._longest_tick_s(snapshot)
+        self._process: Final = this_process()
+        self._witness: Witness | None = None
+        """The pages in which ``check`` last saw that the lease is held."""
+        self._until = 0
+        """The counter value from which on that look is out of date."""
+        self._longest_tick_s = self._readings.longest_tick_s(snapshot)
         self._end = math.inf
         """By the loop's time, as far as the watch knows; it has to look first after a renewal."""
         self._over: str | None = None
@@ -104,7 +113,7 @@ class Lease(OfThisProcess):
             SegmentUnstableError: as ``check``.
         """
         try:
-            return int(self._left_s(self._look()) * 10**9)
+            return int(self._left_s(self._sample()) * 10**9)
         except LeaseLostError:
             return 0
 
@@ -115,7 +124,26 @@ class Lease(OfThisProcess):
             LeaseLostError: it is over; says why.
             SegmentUnstableError: that cannot be told at the moment: a commit is in progress, and does not end.
         """
-        self._left_s(self._look())
+        if self._witness is not None and self._over is None and self._process is this_process():
+            counter = _core.unchanged(*self._witness, self._latest, self._until)
+            if counter is not None:
+                self._latest = counter
+                return
+        witness = self._waiting.feed.witness()
+        sample = self._sample()
+        self._until = self._held_until(sample, self._left_s(sample))
+        self._witness = witness  # from before the look: what changes after it shows
+
+    def _held_until(self, sample: tuple[Snapshot, int], left_s: Fraction) -> int:
+        """The counter value up to which the lease is held if nothing changes, or should be looked at again."""
+        snapshot, counter = sample
+        again = self._readings.asked_again_at(snapshot, counter)
+        last = counter if again is None else counter + min(again - counter, left_s // self._longest_tick_s)
+        try:
+            self._readings.interval(snapshot, last, None)  # that is the last at which it is known to be bounded
+        except (ClockError, SegmentError):
+            return counter
+        return last % 2**64
 
     def renew(self) -> None:
         """Begin the duration anew, from now; the token stays.
@@ -123,16 +151,17 @@ class Lease(OfThisProcess):
         Raises:
             As ``check``: what is over cannot be renewed.
         """
-        sample = self._look()
+        sample = self._sample()
         self._left_s(sample)
         self._start = sample[1]  # of the very moment at which it was held
+        self._witness = None
         self._end = math.inf
 
-    def _look(self) -> tuple[Snapshot, int]:
+    def _sample(self) -> tuple[Snapshot, int]:
         """A sample; LeaseLostError if there is none any more."""
         if self._over is None:
             try:
-                return self._clock._look()
+                return self._readings.sample()
             except SegmentUnstableError as exc:
                 self._doubt = exc
                 raise
@@ -144,21 +173,21 @@ class Lease(OfThisProcess):
         """Seconds that are left at *sample*, at the least; LeaseLostError if it is over."""
         if self._over is not None:
             raise self._lost(self._over)
-        if os.getpid() != self._pid:
+        if self._process is not this_process():
             raise self._lost("it is held by the process that forked this one")
         snapshot, counter = sample
         try:
             # First: of a migration the lack of a bound is but the consequence.
-            self._held.require(_Held.of(snapshot, self._clock._generation(snapshot)))
-            self._clock._require_generation(snapshot)
-            self._clock._interval(snapshot, counter, None)
-            self._clock._require_in_place()
+            self._held.require(_Held.of(snapshot, self._readings.generation(snapshot)))
+            self._readings.require_generation(snapshot)
+            self._readings.interval(snapshot, counter, None)
+            self._waiting.feed.require_in_place()
         except SegmentUnstableError as exc:
             self._doubt = exc
             raise  # the device's page: it cannot be told at the moment
         except (ClockError, SegmentError) as exc:
             raise self._lost(str(exc)) from exc
-        self._longest_tick_s = max(self._longest_tick_s, self._clock._longest_tick_s(snapshot))
+        self._longest_tick_s = max(self._longest_tick_s, self._readings.longest_tick_s(snapshot))
         if went_back(self._latest, counter):
             raise self._lost("the counter went back")
         self._latest = counter
@@ -169,39 +198,43 @@ class Lease(OfThisProcess):
         return left_s
 
     def _lost(self, reason: str) -> LeaseLostError:
-        self._over = reason
+        self._end_because(reason)
         return LeaseLostError(f"the lease is over: {reason}")
+
+    def _end_because(self, reason: str) -> None:
+        self._over = self._over or reason
+        self._witness = None
 
     async def _watch(self) -> None:
         """Cancel the scope once it is over."""
         try:
             while True:
-                fence = self._clock._fence_marker()
+                fence = self._waiting.feed.fence_marker()
                 snapshot, left_s = await self._left_patiently()
-                await self._clock._wait(snapshot, min(left_s, _LONGEST_SLEEP_S), fence_seen=fence)
+                await self._waiting.wait(snapshot, min(left_s, _LONGEST_POLL_S), fence_seen=fence)
         except (ClockError, SegmentError) as exc:
-            self._over = self._over or str(exc)
+            self._end_because(str(exc))
             self._scope.cancel()
 
     async def _left_patiently(self) -> tuple[Snapshot, float]:
         """The page, and seconds that are left; what cannot be read is waited for, but not beyond the lease's end."""
         give_up = anyio.current_time() + UNSTABLE_S
         while True:
-            sample = await self._clock._look_patiently(self._end - anyio.current_time())
+            sample = await self._waiting.sample_patiently(self._end - anyio.current_time())
             try:
                 left_s = float(self._left_s(sample))
             except SegmentUnstableError:  # the device's page
                 if anyio.current_time() > min(give_up, self._end):
                     raise
-                await anyio.sleep(0.001)
+                await anyio.sleep(_POLL_WHILE_COMMITTING_S)
             else:
                 self._end = anyio.current_time() + left_s
                 return sample[0], left_s
 
 
 @asynccontextmanager
-async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lease]:
-    """A lease on *clock* for the length of the block, *duration_s* seconds at most.
+async def open_lease(waiting: Waiting, duration_s: float) -> AsyncIterator[Lease]:
+    """A lease for the length of the block, *duration_s* seconds at most.
 
     Raises:
         LeaseLostError: it was over before the block was, which was cancelled at an await; or the block ended with the
@@ -210,18 +243,20 @@ async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lea
         ClockUnboundedError: it would be over before its token is past, which takes twice the error of the time.
         ClockError, SegmentError: there is no bounded time to begin with.
     """
-    if not 0 < duration_s <= clock.max_age:
-        raise ValueError(f"a lease lasts more than 0 s and {clock.max_age:g} s at most, not {duration_s}")
-    snapshot, counter = await clock._look_patiently()
-    began = clock._interval(snapshot, counter, None)
+    if not 0 < duration_s <= waiting.readings.max_age:
+        raise ValueError(
+            f"a lease lasts more than 0 s and {waiting.readings.max_age:g} s at most, not {duration_s}"
+        )
+    snapshot, counter = await waiting.sample_patiently()
+    began = waiting.readings.interval(snapshot, counter, None)
     if began.latest_ns - began.earliest_ns >= duration_s * 10**9:
         raise ClockUnboundedError(
             f"the time is bounded to {began.error_ns} ns, and a lease of {duration_s:g} s would be over before it "
             "begins; take a longer one, or wait_bounded() first"
         )
-    lease = Lease(clock, duration_s, snapshot, counter, token=began.latest_ns)
-    await clock.wait_past(lease.token)
-    lease._left_s(await clock._look_patiently())
+    lease = Lease(waiting, duration_s, snapshot, counter, token=began.latest_ns)
+    await waiting.wait_past(lease.token)
+    lease._left_s(await waiting.sample_patiently())
     try:
         async with beside(lease._watch):
             with lease._scope:
@@ -234,4 +269,4 @@ async def open_lease(clock: "Clockwork", duration_s: float) -> AsyncIterator[Lea
             raise
         raise lease._lost(lease._over or str(exc)) from exc  # check() could not tell, and the block did not wait
     finally:
-        lease._over = lease._over or "its block has ended"
+        lease._end_because("its block has ended")

@@ -17,7 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core, abi
-from vmclock_async._belonging import OfThisProcess
+from vmclock_async._belonging import OfThisProcess, this_process
 from vmclock_async._paths import absolute
 from vmclock_async._segment.boot import of_this_boot
 from vmclock_async._segment.descriptor import event_loop
@@ -31,25 +31,13 @@ __all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_e
 _log: Final = logging.getLogger("vmclock_async.segment")
 
 UNSTABLE_S: Final = 0.1
-"""How long a commit is waited for that is in progress, as the Linux driver does."""
+"""Longest time, in seconds, that a reader waits for a commit to end, as the Linux driver does."""
 _RETRY_S: Final = 0.0002
-_AWAY_S: Final = 0.05
-"""Between looks of who waits while the path leads to no segment, or to one that has begun just now."""
+_POLL_WHILE_REPLACED_S: Final = 0.05
+"""Poll interval of wait_changed() while the path leads to no segment, or to one that has just begun."""
 _Read = TypeVar("_Read")
 _unpack: Final = Snapshot.unpack
 """Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
-
-
-_process = object()
-"""Another in the child of a fork; os.getpid() would be a system call."""
-
-
-def _note_fork() -> None:
-    global _process
-    _process = object()
-
-
-os.register_at_fork(after_in_child=_note_fork)
 
 
 def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
@@ -135,7 +123,7 @@ class SegmentReader(OfThisProcess):
         self._closed = False
         self._unpacked: tuple[bytes, Snapshot] | None = None
         self._mapped = self._map()
-        self._process = _process
+        self._process = this_process()
         self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
         """By event loop."""
         self._calls: Final[dict[int, int]] = {}
@@ -238,7 +226,7 @@ class SegmentReader(OfThisProcess):
         else:
             seen = self._mapped.opened, seq_count
         loop = event_loop()
-        if self._process is not _process:
+        if self._process is not this_process():
             self._leave_to_parent()
         thread = threading.get_ident()
         self._calls[thread] = self._calls.get(thread, 0) + 1
@@ -254,7 +242,7 @@ class SegmentReader(OfThisProcess):
                     snapshot = self._changed_from(seen, whole)
                 if snapshot is None and self.is_replaced():
                     # What begins there wakes nobody: the watch is on the file before.
-                    timeout = min(poll_interval, _AWAY_S)
+                    timeout = min(poll_interval, _POLL_WHILE_REPLACED_S)
                     await self._reopen()
                     # No await between opening another file and giving what is in it: cancelled there, it were lost.
                     snapshot = self._changed_from(seen, whole)
@@ -309,8 +297,8 @@ class SegmentReader(OfThisProcess):
 
     def _leave_to_parent(self) -> None:
         """In the child of a fork: leave alone what the parent waits for, and begin without."""
-        if self._process is not _process:
-            self._process = _process
+        if self._process is not this_process():
+            self._process = this_process()
             self._calls.clear()
             while self._followed:
                 self._followed.popitem()[1].watch.abandon()
@@ -399,6 +387,7 @@ class SegmentReader(OfThisProcess):
             if self._mapped is before:
                 # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
                 self._mapped = after
+                before.page.leave()
                 for followed in list(self._followed.values()):
                     followed.watch.wake_from_anywhere()
         if self._mapped.page is not mapped.page or self._closed:

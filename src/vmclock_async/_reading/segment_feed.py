@@ -1,0 +1,190 @@
+"""The real feed: a segment, the device that fences it, and this machine's counter."""
+
+import errno
+import logging
+import os
+import time
+from typing import Final, Literal, final
+
+import anyio
+
+from vmclock_async import _core
+from vmclock_async._continuity import counter_distrusted_because
+from vmclock_async._reading.feed import Attachment, Witness
+from vmclock_async._reading.readings import SYNC_LIMIT_S
+from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
+from vmclock_async.models import Snapshot
+from vmclock_async.segment import SegmentReader, SegmentReaderStatistics
+from vmclock_async.timebase import COUNTER_ID, pair
+
+__all__ = ("Fence", "PathLike", "SegmentFeed")
+
+DEVICE: Final = "/dev/vmclock0"
+_NOT_FOR_US: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM)
+"""Errors of a device that is not there, has no driver, or is not for this user."""
+_FENCE_POLL_S: Final = 0.05
+"""Pause between looks at the fence's marker, of which no commit wakes a waiting task."""
+
+_log: Final = logging.getLogger("vmclock_async.clock")
+
+PathLike = str | os.PathLike[str]
+Fence = Literal["auto"] | PathLike | None
+
+
+@final
+class SegmentFeed:
+    """The segment at *path* with its *fence*, read in terms of this machine's counter.
+
+    Args and errors: those of ``Clock``.
+    """
+
+    counter_id = COUNTER_ID
+
+    def __init__(self, path: PathLike, *, fence: Fence, trust_writable: bool) -> None:
+        self._distrusted = counter_distrusted_because()
+        """Why the kernel does not trust the counter, when it was last asked."""
+        self._reader: Final = SegmentReader(path, trust_writable=trust_writable)
+        self._page_of_this_boot: _core.Page | None = None
+        self._closed = False
+        try:
+            self._fence: Final = _open_fence(fence, self._reader, trust_writable)
+        except BaseException:
+            self._reader.close()
+            raise
+
+    @property
+    def path(self) -> str:
+        return self._reader.path
+
+    @property
+    def fenced(self) -> bool:
+        return self._fence is not None or self._reader.is_device
+
+    def counter_ticks(self) -> int:
+        return _core.counter()
+
+    def stamps(self) -> tuple[int, int]:
+        return _core.counter(), time.monotonic_ns()
+
+    def pair_monotonic(self) -> tuple[int, int, int]:
+        paired = pair(time.CLOCK_MONOTONIC)
+        # A tick takes less than a nanosecond, or the window is a few ticks of some more: a microsecond is ample.
+        return paired.counter_ticks, paired.clock_ns, paired.window_ticks + 1000
+
+    def sample(self, limit_s: float) -> tuple[Snapshot, int]:
+        self._require_open()
+        self._reader.reopen_if_replaced()
+        return self._reader.sample_within(limit_s)
+
+    def fence_marker(self) -> int | None:
+        self._require_open()
+        return None if self._fence is None else self._fence.disruption_marker
+
+    def fence_generation(self) -> int | None:
+        self._require_open()
+        if self._fence is None:
+            return None
+        return self._fence.sample_within(SYNC_LIMIT_S)[0].body.vm_generation_counter
+
+    def unfit_because(self, snapshot: Snapshot) -> str | None:
+        if self._distrusted is None:
+            return None
+        self._distrusted = (
+            counter_distrusted_because()
+        )  # at first it may have been only the boot's first clocksource
+        return None if self._distrusted is None or self._is_vouched_for(snapshot) else self._distrusted
+
+    def _is_vouched_for(self, snapshot: Snapshot) -> bool:
+        """Whether a device gives the time in terms of this counter: its hypervisor knows more than the guest sees."""
+        device = snapshot if self._reader.is_device else None
+        if self._fence is not None:
+            device, _ = self._fence.sample_within(SYNC_LIMIT_S)
+        return device is not None and device.counter_id == COUNTER_ID and device.body.counter_period_frac_sec > 0
+
+    def require_this_boot(self) -> None:
+        page = self._reader.page
+        if page is self._page_of_this_boot:
+            return
+        if self._reader.is_device or self._reader.of_this_boot:
+            if page is self._reader.page:  # else another thread has gone on to another meanwhile
+                self._page_of_this_boot = page
+        else:
+            raise ClockDisruptedError(
+                f"{self.path} was written before this machine booted, or its clock was set since; wait for a new "
+                "commit: is its publisher running?"
+            )
+
+    def require_in_place(self) -> None:
+        if self._reader.is_replaced():
+            raise SegmentError(self.path, "the segment was replaced by another, or removed")
+
+    def attachment(self, snapshot: Snapshot) -> Attachment | None:
+        """The mapped page, for a second.
+
+        Then the clock asks here whether the path still leads to this page: a publisher may have begun another.
+        """
+        page = self._reader.page
+        body = snapshot.body
+        if page is not self._page_of_this_boot or not body.counter_period_frac_sec:
+            return None
+        second = (2 ** (64 + body.counter_period_shift)) // body.counter_period_frac_sec
+        until = (_core.counter() + min(second, 2**62)) % 2**64
+        fence = None if self._fence is None else self._fence.page
+        return Attachment(page, fence, snapshot.size << 32 | snapshot.magic, until)
+
+    def witness(self) -> Witness | None:
+        page, fence = self._reader.page, None if self._fence is None else self._fence.page
+        try:
+            device = (0, 0) if fence is None else (fence.control_word, fence.disruption_marker)
+            return Witness(page, page.control_word, fence, *device)
+        except ValueError:  # closed meanwhile, in another thread
+            return None
+
+    async def next(self, seen: Snapshot) -> Snapshot:
+        self._require_open()
+        try:
+            return await self._reader.wait_changed(seen)
+        except SegmentError:
+            self._require_open()  # else the reader says that the reader is closed
+            raise
+
+    async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
+        end = anyio.current_time() + timeout
+        left = timeout
+        while True:  # once at least, because next() is a checkpoint: where time stands still, this must not block
+            with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
+                return await self.next(seen)
+            if fence_seen is not None and self.fence_marker() != fence_seen:
+                return None
+            if (left := end - anyio.current_time()) <= 0:
+                return None
+
+    def statistics(self) -> SegmentReaderStatistics:
+        return self._reader.statistics()
+
+    def close(self) -> None:
+        self._reader.close()
+        self._closed = True
+        if self._fence is not None:
+            self._fence.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise SegmentError(self.path, "the clock is closed")
+
+
+def _open_fence(fence: Fence, reader: SegmentReader, trust_writable: bool) -> SegmentReader | None:
+    if fence is None or reader.is_device:
+        return None
+    if fence != "auto":
+        try:
+            return SegmentReader(fence, trust_writable=trust_writable)
+        except SegmentNotInitializedError as exc:
+            reason = 'nothing is there that could be the fence; check the path, or take fence="auto" or None'
+            raise SegmentNotInitializedError(exc.path, reason) from exc
+    try:
+        return SegmentReader(DEVICE)
+    except SegmentError as exc:
+        if not (isinstance(exc.__cause__, OSError) and exc.__cause__.errno in _NOT_FOR_US):
+            _log.warning("%s; passed over: the clock of %s has no fence", exc, reader.path)
+        return None

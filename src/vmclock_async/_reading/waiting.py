@@ -1,0 +1,124 @@
+"""Waiting for what a clock reads: a time, a status, a bound, the next page."""
+
+import math
+from fractions import Fraction
+from typing import Final, final
+
+import anyio
+import anyio.lowlevel
+
+from vmclock_async._reading.readings import Readings, require_limit
+from vmclock_async._segment.reader import UNSTABLE_S, unstable_error
+from vmclock_async.errors import ClockDisruptedError, ClockError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.intervals import TimeInterval
+from vmclock_async.models import Snapshot
+from vmclock_async.reckoning import maxerror_rate
+
+__all__ = ("Waiting",)
+
+_LONGEST_POLL_S: Final = 60.0
+"""Poll interval of wait_past() and wait_status() when no commit wakes them."""
+_POLL_WHILE_UNBOUNDED_S: Final = 0.25
+"""Poll interval of wait_bounded(), because a bound may come without a commit."""
+_POLL_WHILE_MISSING_S: Final = 0.05
+"""Poll interval while a segment is begun afresh, or was left half written."""
+_POLL_WHILE_COMMITTING_S: Final = 0.001
+"""Pause between tries to read a page that a commit changes."""
+
+
+@final
+class Waiting:
+    """Waiting for the readings of one feed."""
+
+    def __init__(self, readings: Readings) -> None:
+        self.readings: Final = readings
+        self.feed: Final = readings.feed
+
+    async def wait_past(self, ns: int) -> TimeInterval:
+        """As ``Clock.wait_past``, of nanoseconds up to LATEST_NS."""
+        await anyio.lowlevel.checkpoint()
+        marker: int | None = None
+        while True:
+            fence = self.feed.fence_marker()
+            snapshot, counter = await self.sample_patiently()
+            marker = _require_marker(marker, snapshot)
+            interval = self.readings.interval(snapshot, counter, None)
+            if interval.earliest_ns > ns:
+                return interval
+            sleep_s = self._sleep_s(snapshot, ns + 1 - interval.earliest_ns)
+            await self.wait(snapshot, sleep_s, fence_seen=fence)
+
+    async def wait_status(self, wanted: frozenset[int]) -> Snapshot:
+        """As ``Clock.wait_status``."""
+        await anyio.lowlevel.checkpoint()
+        while True:
+            snapshot, _ = await self.sample_until_there()
+            if snapshot.body.clock_status in wanted:
+                return snapshot
+            await self.wait(snapshot, _LONGEST_POLL_S)
+
+    async def wait_bounded(self, max_error_ns: int | None) -> TimeInterval:
+        """As ``Clock.wait_bounded``."""
+        require_limit(max_error_ns)
+        await anyio.lowlevel.checkpoint()
+        while True:
+            fence = self.feed.fence_marker()
+            snapshot, counter = await self.sample_until_there()
+            try:
+                return self.readings.interval(snapshot, counter, max_error_ns)
+            except ClockError:
+                if self.feed.unfit_because(snapshot) is not None:
+                    raise  # no waiting mends that
+                # What lies ahead, a reference or a time of writing, comes without a commit.
+                await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
+
+    async def next(self, seen: Snapshot) -> Snapshot:
+        """The next page after *seen*; its marker is noted."""
+        snapshot = await self.feed.next(seen)
+        self.readings.note_marker(snapshot)
+        return snapshot
+
+    async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
+        """The next page after *seen* within *timeout* seconds, as ``Feed.wait``; its marker is noted."""
+        snapshot = await self.feed.wait(seen, timeout, fence_seen=fence_seen)
+        if snapshot is not None:
+            self.readings.note_marker(snapshot)
+        return snapshot
+
+    async def sample_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
+        """A sample; the loop goes on while a commit is in progress, for 0.1 s, or *limit_s* seconds if that is less."""
+        wait_s = max(0.0, min(limit_s, UNSTABLE_S))
+        give_up = anyio.current_time() + wait_s
+        first: int | None = None
+        while True:
+            try:
+                return self.readings.sample(0)
+            except SegmentUnstableError as exc:
+                first = exc.seq_count if first is None else first
+                if anyio.current_time() > give_up:
+                    raise unstable_error(exc.path, first, exc.seq_count, wait_s) from exc
+            await anyio.sleep(_POLL_WHILE_COMMITTING_S)
+
+    async def sample_until_there(self) -> tuple[Snapshot, int]:
+        """A sample, once there is one: also of a segment that is begun afresh, or was left half written."""
+        while True:
+            try:
+                return await self.sample_patiently()
+            except (SegmentNotInitializedError, SegmentUnstableError):
+                await anyio.sleep(_POLL_WHILE_MISSING_S)
+
+    def _sleep_s(self, snapshot: Snapshot, ns: int) -> float:
+        """How long until earliest_ns has moved on by *ns*: it does so by less than a second a second."""
+        body = snapshot.body
+        slower = Fraction(maxerror_rate(body, self.readings.drift_ppb), body.counter_period_frac_sec)
+        if slower >= 1:
+            return _LONGEST_POLL_S
+        return min(float(Fraction(ns, 10**9) / (1 - slower)), _LONGEST_POLL_S)
+
+
+def _require_marker(marker: int | None, snapshot: Snapshot) -> int:
+    """The marker of *snapshot*, which must be *marker* if that is known."""
+    now = snapshot.body.disruption_marker
+    if marker is not None and marker != now:
+        raise ClockDisruptedError(f"the disruption marker moved from {marker} to {now} meanwhile")
+    return now

@@ -1,0 +1,65 @@
+"""A clock over a recording."""
+
+import os
+from typing import Final, final
+
+from vmclock_async._reading.recorded_feed import RecordedFeed
+from vmclock_async._reading.virtual_time import VirtualTime
+from vmclock_async.clock import Clock
+
+__all__ = ("RecordedClock",)
+
+
+@final
+class RecordedClock(Clock):
+    """A ``Clock`` over a recording, in virtual time: what programs saw, at any moment of an incident.
+
+    Time begins at the first record. It runs with that of the event loop (``anyio.current_time()``), and so with that
+    of a test clock where the loop has one, as trio's ``MockClock``; and it jumps ahead with ``advance``. Outside of a
+    loop it stands still. ``events()`` plays the records one by one, however far time jumps ahead.
+
+    ``now()`` gives what a reader on the recorded machine had, as far as a recording can tell: there is no fence, and
+    between two records the counter runs as fast as the page says.
+
+    Args:
+        path: of the recording, JSON Lines, perhaps compressed with gzip; see ``recording``.
+        max_age, max_drift_ppm: as for ``Clock``.
+        follow_loop: whether time runs with the event loop; if not, ``advance`` alone moves it.
+
+    Raises:
+        RecordingError: it is no recording, or has no record in it.
+        ValueError: *max_age* or *max_drift_ppm* is out of range.
+    """
+
+    __module__ = "vmclock_async.testing"
+    _instead = "send the path of the recording, and make one there"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_age: float = 1000.0,
+        max_drift_ppm: float | None = None,
+        follow_loop: bool = True,
+    ) -> None:
+        self._time: Final = VirtualTime(follow_loop=follow_loop)
+        self._recorded: Final = RecordedFeed(path, self._time)
+        self._read_from(self._recorded, max_age=max_age, max_drift_ppm=max_drift_ppm)
+
+    @property
+    def duration_ns(self) -> int:
+        """Nanoseconds from the first record to the last."""
+        return self._recorded.duration_ns
+
+    @property
+    def elapsed_ns(self) -> int:
+        """Nanoseconds of virtual time since the first record; after the last record, time goes on."""
+        return self._time.elapsed_ns
+
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* go by at once; tasks that wait for them go on.
+
+        Raises:
+            ValueError: *seconds* is negative, or no number.
+        """
+        self._time.advance(seconds)
