@@ -5,8 +5,7 @@ from enum import IntEnum, IntFlag
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from vmclock_async import ClockStatus, CounterId, Flags, LeapIndicator, SmearingHint, TimeType, abi
 

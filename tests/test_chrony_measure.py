@@ -5,8 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from chrony_exchanges import NOW_NS, NS, PPM, RAW, TICK_NS, estimator, exchange, timex
 from vmclock_async import BodyUpdate, CounterId, TimeType, VMClockBody

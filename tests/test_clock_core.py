@@ -10,8 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import event, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import event, example, given, settings, strategies as st
 
 import exact_time
 from exact_time import BOUNDED, PERIOD_MAXERROR_VALID, TAI_OFFSET_VALID, Limits, Page, exact_bounds

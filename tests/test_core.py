@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import vmclock_async
 from seqlock_twin import SeqlockPage, TwinPage

@@ -23,8 +23,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import event, given
-from hypothesis import strategies as st
+from hypothesis import event, given, strategies as st
 
 from adjtimex_stand_in import STA_CLOCKERR, STA_DEL, STA_INS, STA_NANO, STA_PLL, STA_UNSYNC, AdjtimexStandIn
 from vmclock_async import (

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel
 
 from vmclock_async import BodyUpdate, CounterId, Emit, Flags, InvalidUpdateError, SegmentWriter, VMClockBody

@@ -9,8 +9,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import event, given, settings
-from hypothesis import strategies as st
+from hypothesis import event, given, settings, strategies as st
 
 from vmclock_async import (
     ClockDisruptedError,

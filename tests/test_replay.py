@@ -17,8 +17,7 @@ import anyio.lowlevel
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from vmclock_async import (
     BodyUpdate,

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from adjtimex_stand_in import STA_CLOCKERR, STA_INS, STA_NANO, STA_PLL, AdjtimexStandIn
 from vmclock_async import LeapIndicator, TimeType, _core

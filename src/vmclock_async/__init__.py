@@ -3,12 +3,9 @@
 Data goes one way: sources hand ``BodyUpdate``s to a ``Publisher``, whose ``SegmentWriter`` commits them to one
 page of shared memory; a ``SegmentReader`` in this process or another takes whole ``Snapshot``s of it, and a ``Clock``
 makes bounded time of them.
-
-Importing this is cheap, as it is with anyio and pydantic: each name is imported when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import types
 
 try:
     from vmclock_async import _core as _core
@@ -25,107 +22,68 @@ except ImportError as exc:
         "pip install --force-reinstall --no-binary vmclock-async vmclock-async"
     ) from exc
 
-if TYPE_CHECKING:
-    from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, SmearingHint, TimeType
-    from vmclock_async.clock import Clock, open_clock
-    from vmclock_async.errors import (
-        ClockDisruptedError,
-        ClockError,
-        ClockNotSynchronizedError,
-        ClockStaleError,
-        ClockUnboundedError,
-        CounterNotSupportedError,
-        InvalidUpdateError,
-        LeaseLostError,
-        RecordingError,
-        SegmentError,
-        SegmentInUseError,
-        SegmentMalformedError,
-        SegmentNotInitializedError,
-        SegmentUnstableError,
-        SegmentVersionNotSupportedError,
-        SourceError,
-        SourceSettingsError,
-        SourceUnavailableError,
-        UnknownSourceError,
-        VMClockError,
-    )
-    from vmclock_async.intervals import Order, TimeInterval
-    from vmclock_async.lease import Lease
-    from vmclock_async.models import BodyUpdate, Snapshot, VMClockBody
-    from vmclock_async.publisher import Publisher
-    from vmclock_async.segment import SegmentReader, SegmentWriter
-    from vmclock_async.sources import Emit, Source
-
-__all__ = (
-    "BodyUpdate",
-    "Clock",
-    "ClockDisruptedError",
-    "ClockError",
-    "ClockNotSynchronizedError",
-    "ClockStaleError",
-    "ClockStatus",
-    "ClockUnboundedError",
-    "CounterId",
-    "CounterNotSupportedError",
-    "Emit",
-    "Flags",
-    "InvalidUpdateError",
-    "LeapIndicator",
-    "Lease",
-    "LeaseLostError",
-    "Order",
-    "Publisher",
-    "RecordingError",
-    "SegmentError",
-    "SegmentInUseError",
-    "SegmentMalformedError",
-    "SegmentNotInitializedError",
-    "SegmentReader",
-    "SegmentUnstableError",
-    "SegmentVersionNotSupportedError",
-    "SegmentWriter",
-    "SmearingHint",
-    "Snapshot",
-    "Source",
-    "SourceError",
-    "SourceSettingsError",
-    "SourceUnavailableError",
-    "TimeInterval",
-    "TimeType",
-    "UnknownSourceError",
-    "VMClockBody",
-    "VMClockError",
-    "open_clock",
+from vmclock_async.abi import (
+    ClockStatus as ClockStatus,
+    CounterId as CounterId,
+    Flags as Flags,
+    LeapIndicator as LeapIndicator,
+    SmearingHint as SmearingHint,
+    TimeType as TimeType,
+)
+from vmclock_async.clock import (
+    Clock as Clock,
+    open_clock as open_clock,
+)
+from vmclock_async.errors import (
+    ClockDisruptedError as ClockDisruptedError,
+    ClockError as ClockError,
+    ClockNotSynchronizedError as ClockNotSynchronizedError,
+    ClockStaleError as ClockStaleError,
+    ClockUnboundedError as ClockUnboundedError,
+    CounterNotSupportedError as CounterNotSupportedError,
+    InvalidUpdateError as InvalidUpdateError,
+    LeaseLostError as LeaseLostError,
+    RecordingError as RecordingError,
+    SegmentError as SegmentError,
+    SegmentInUseError as SegmentInUseError,
+    SegmentMalformedError as SegmentMalformedError,
+    SegmentNotInitializedError as SegmentNotInitializedError,
+    SegmentUnstableError as SegmentUnstableError,
+    SegmentVersionNotSupportedError as SegmentVersionNotSupportedError,
+    SourceError as SourceError,
+    SourceSettingsError as SourceSettingsError,
+    SourceUnavailableError as SourceUnavailableError,
+    UnknownSourceError as UnknownSourceError,
+    VMClockError as VMClockError,
+)
+from vmclock_async.intervals import (
+    Order as Order,
+    TimeInterval as TimeInterval,
+)
+from vmclock_async.lease import (
+    Lease as Lease,
+)
+from vmclock_async.models import (
+    BodyUpdate as BodyUpdate,
+    Snapshot as Snapshot,
+    VMClockBody as VMClockBody,
+)
+from vmclock_async.publisher import (
+    Publisher as Publisher,
+)
+from vmclock_async.segment import (
+    SegmentReader as SegmentReader,
+    SegmentWriter as SegmentWriter,
+)
+from vmclock_async.sources import (
+    Emit as Emit,
+    Source as Source,
 )
 
-_HOMES = {
-    "abi": "ClockStatus CounterId Flags LeapIndicator SmearingHint TimeType",
-    "clock": "Clock open_clock",
-    "errors": (
-        "ClockDisruptedError ClockError ClockNotSynchronizedError ClockStaleError ClockUnboundedError "
-        "CounterNotSupportedError InvalidUpdateError LeaseLostError RecordingError SegmentError "
-        "SegmentInUseError SegmentMalformedError SegmentNotInitializedError SegmentUnstableError "
-        "SegmentVersionNotSupportedError SourceError SourceSettingsError SourceUnavailableError "
-        "UnknownSourceError VMClockError"
-    ),
-    "intervals": "Order TimeInterval",
-    "lease": "Lease",
-    "models": "BodyUpdate Snapshot VMClockBody",
-    "publisher": "Publisher",
-    "segment": "SegmentReader SegmentWriter",
-    "sources": "Emit Source",
+_public = {
+    name: value for name, value in vars().items() if name[0] != "_" and not isinstance(value, types.ModuleType)
 }
-"""Where each name is defined."""
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = tuple(sorted(_public))
+for _value in _public.values():
+    if _value.__module__ != __name__:  # so that a traceback and a pickle name vmclock_async.SegmentError
+        _value.__module__ = __name__

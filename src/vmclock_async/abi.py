@@ -64,8 +64,6 @@ _GENERATION = struct.Struct("<Q")
 class CounterId(IntEnum):
     """Which CPU counter ``counter_value`` counts (u8 at 0x0A)."""
 
-    __module__ = "vmclock_async"
-
     ARM_VCNT = 0
     X86_TSC = 1
     INVALID = 0xFF
@@ -73,8 +71,6 @@ class CounterId(IntEnum):
 
 class TimeType(IntEnum):
     """What ``time_sec`` counts (u8 at 0x0B)."""
-
-    __module__ = "vmclock_async"
 
     UTC = 0
     TAI = 1
@@ -86,8 +82,6 @@ class TimeType(IntEnum):
 class ClockStatus(IntEnum):
     """State of the clock that the page describes (u8 at 0x22)."""
 
-    __module__ = "vmclock_async"
-
     UNKNOWN = 0
     INITIALIZING = 1
     SYNCHRONIZED = 2
@@ -98,8 +92,6 @@ class ClockStatus(IntEnum):
 class SmearingHint(IntEnum):
     """How the time is to be shown to users around a leap second (u8 at 0x23)."""
 
-    __module__ = "vmclock_async"
-
     STRICT = 0
     NOON_LINEAR = 1
     UTC_SLS = 2
@@ -107,8 +99,6 @@ class SmearingHint(IntEnum):
 
 class LeapIndicator(IntEnum):
     """Leap second at the end of the reference time's month (u8 at 0x26)."""
-
-    __module__ = "vmclock_async"
 
     NONE = 0
     PRE_POS = 1
@@ -120,8 +110,6 @@ class LeapIndicator(IntEnum):
 
 class Flags(IntFlag):
     """Bits of ``flags`` (u64 at 0x18); bits without a name are kept."""
-
-    __module__ = "vmclock_async"
 
     TAI_OFFSET_VALID = 1 << 0
     DISRUPTION_SOON = 1 << 1

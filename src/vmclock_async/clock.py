@@ -77,7 +77,6 @@ class Clock(_core.Clock, OfThisProcess):
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
 
-    __module__ = "vmclock_async"
     _instead = "send its path, and open a clock of it there"
 
     def __init__(
@@ -377,6 +376,3 @@ async def open_clock(
     with await anyio.to_thread.run_sync(opened) as clock:
         async with clock.on_restore(*callbacks):
             yield clock
-
-
-open_clock.__module__ = "vmclock_async"

@@ -39,7 +39,6 @@ __all__ = (
 class VMClockError(Exception):
     """Base of every error this package raises on purpose; `reason` says what was seen, and then the remedy."""
 
-    __module__ = "vmclock_async"
     _remedy: ClassVar[str] = ""
     """What to do where the reason does not say it."""
     reason: str
@@ -65,7 +64,6 @@ class VMClockError(Exception):
 class SegmentError(VMClockError):
     """The segment at `path` cannot be used, for `reason`."""
 
-    __module__ = "vmclock_async"
     _remedy = "check the path and who may read it"
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
@@ -81,7 +79,6 @@ class SegmentError(VMClockError):
 class SegmentNotInitializedError(SegmentError):
     """Nothing has been committed there yet: no file, an empty one, or version 0."""
 
-    __module__ = "vmclock_async"
     _remedy = "start a publisher, or wait for it"
 
 
@@ -89,7 +86,6 @@ class SegmentNotInitializedError(SegmentError):
 class SegmentMalformedError(SegmentError):
     """What is there is not a VMClock segment."""
 
-    __module__ = "vmclock_async"
     _remedy = "check the path, or let a publisher write a segment there"
 
 
@@ -97,7 +93,6 @@ class SegmentMalformedError(SegmentError):
 class SegmentVersionNotSupportedError(SegmentError):
     """The segment has a version other than 1."""
 
-    __module__ = "vmclock_async"
     _remedy = "read it with a newer version of vmclock-async"
 
 
@@ -105,7 +100,6 @@ class SegmentVersionNotSupportedError(SegmentError):
 class SegmentInUseError(SegmentError):
     """Another live writer holds the segment."""
 
-    __module__ = "vmclock_async"
     _remedy = "stop the other writer, or choose another path"
 
 
@@ -113,7 +107,6 @@ class SegmentInUseError(SegmentError):
 class SegmentUnstableError(SegmentError):
     """No whole copy could be read in time; `seq_count` is the number last seen."""
 
-    __module__ = "vmclock_async"
     _remedy = "try again, or start its writer again"
 
     def __init__(self, path: str | os.PathLike[str], reason: str, seq_count: int) -> None:
@@ -125,7 +118,6 @@ class SegmentUnstableError(SegmentError):
 class SourceError(VMClockError):
     """The source named `source` cannot deliver updates, for `reason`."""
 
-    __module__ = "vmclock_async"
     _remedy = "name another source, or repair this one"
 
     def __init__(self, source: str, reason: str) -> None:
@@ -141,7 +133,6 @@ class SourceError(VMClockError):
 class SourceUnavailableError(SourceError):
     """The source is absent for now; the publisher tries it again."""
 
-    __module__ = "vmclock_async"
     _remedy = "start what the source asks, or wait for it"
 
 
@@ -149,7 +140,6 @@ class SourceUnavailableError(SourceError):
 class InvalidUpdateError(SourceError):
     """The source sent an update that fails validation; it is not tried again."""
 
-    __module__ = "vmclock_async"
     _remedy = "repair the source, or what it asks"
 
 
@@ -157,7 +147,6 @@ class InvalidUpdateError(SourceError):
 class SourceSettingsError(SourceError):
     """The source does not take these settings."""
 
-    __module__ = "vmclock_async"
     _remedy = "correct the option; the command sources lists all"
 
 
@@ -165,14 +154,12 @@ class SourceSettingsError(SourceError):
 class UnknownSourceError(SourceError):
     """No installed distribution offers a source of this name."""
 
-    __module__ = "vmclock_async"
     _remedy = "install the source, or name another"
 
 
 class ClockError(VMClockError):
     """There is no bounded time now, for `reason`."""
 
-    __module__ = "vmclock_async"
     _remedy = "wait for a new commit"
 
     def __init__(self, reason: str) -> None:
@@ -184,14 +171,11 @@ class ClockError(VMClockError):
 class ClockNotSynchronizedError(ClockError):
     """clock_status is neither SYNCHRONIZED nor FREERUNNING."""
 
-    __module__ = "vmclock_async"
-
 
 @final
 class ClockUnboundedError(ClockError):
     """The segment gives a time without a bound on its error."""
 
-    __module__ = "vmclock_async"
     _remedy = "use a source that bounds its time"
 
 
@@ -199,7 +183,6 @@ class ClockUnboundedError(ClockError):
 class ClockStaleError(ClockError):
     """The segment's reference is too old to be carried forward."""
 
-    __module__ = "vmclock_async"
     _remedy = "start the publisher again"
 
 
@@ -207,14 +190,11 @@ class ClockStaleError(ClockError):
 class ClockDisruptedError(ClockError):
     """The counter no longer continues the one that the segment describes."""
 
-    __module__ = "vmclock_async"
-
 
 @final
 class CounterNotSupportedError(ClockError):
     """The counter cannot be used: it is another machine's, the kernel does not trust it, or it may not be read."""
 
-    __module__ = "vmclock_async"
     _remedy = "use a source that gives the time in this machine's counter"
 
 
@@ -222,7 +202,6 @@ class CounterNotSupportedError(ClockError):
 class LeaseLostError(ClockError):
     """The lease is over, for `reason`: it expired, or what it was measured by is not to be relied on any more."""
 
-    __module__ = "vmclock_async"
     _remedy = "stop what the lease allowed, and acquire another"
 
 
@@ -230,7 +209,6 @@ class LeaseLostError(ClockError):
 class RecordingError(VMClockError):
     """The recording at `path` cannot be used, for `reason`; `line` counts from 1, 0 means the file itself."""
 
-    __module__ = "vmclock_async"
     _remedy = "check the path, or correct the file"
 
     def __init__(self, path: str | os.PathLike[str], line: int, reason: str) -> None:

@@ -127,7 +127,6 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
 class EventStream(OfThisProcess):
     """The events of one clock's segment, for one task: ``async for event in events``; see ``Clock.events``."""
 
-    __module__ = "vmclock_async"
     _instead = "open a clock there, and take its events()"
 
     def __init__(self, waiting: Waiting, seen: Snapshot) -> None:

@@ -25,8 +25,6 @@ _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 class Order(Enum):
     """How one interval lies to another."""
 
-    __module__ = "vmclock_async"
-
     BEFORE = "before"
     """It ended before the other began: what it stamps is certain to be earlier."""
     AFTER = "after"

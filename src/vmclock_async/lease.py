@@ -72,7 +72,6 @@ class Lease(OfThisProcess):
     `token` is a fencing token for the resource; `duration_s` seconds is how long it lasts.
     """
 
-    __module__ = "vmclock_async"
     _instead = "send its token, or take another lease there"
 
     def __repr__(self) -> str:

@@ -104,7 +104,6 @@ class VMClockBody(BaseModel):
     one sets ``Flags.VM_GEN_COUNTER_PRESENT``. No other flag follows from a value here: see ``BodyUpdate``.
     """
 
-    __module__ = "vmclock_async"
     # Built at the first validation: who only reads a segment needs none, and imports this 40 ms sooner.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
@@ -172,7 +171,6 @@ class BodyUpdate(BaseModel):
     fit; in a whole body it says only that the page tells no time.
     """
 
-    __module__ = "vmclock_async"
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     SPOKEN_FLAGS: ClassVar[Flags] = Flags(
@@ -323,7 +321,6 @@ class Contents(NamedTuple):
 class Snapshot(BaseModel):
     """One whole copy of a page: its header, its body, and the inode it was read from."""
 
-    __module__ = "vmclock_async"
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     magic: Annotated[int, _Range(0, 2**32 - 1)]

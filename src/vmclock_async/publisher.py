@@ -217,8 +217,6 @@ class Publisher:
         ValueError: *sources* is empty.
     """
 
-    __module__ = "vmclock_async"
-
     def __init__(self, path: str | os.PathLike[str], sources: Mapping[str, Source] | Iterable[Source]) -> None:
         self.path: Final = absolute(path)
         self._sources: Final = [_Supervised(name, source) for name, source in _by_name(sources).items()]

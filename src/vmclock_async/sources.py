@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, distributions
-from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, cast, final, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +21,9 @@ from vmclock_async._strangers import failure
 from vmclock_async._wording import validation_reason
 from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSourceError, VMClockError
 from vmclock_async.models import BodyUpdate
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = (
     "ENTRY_POINT_GROUP",
@@ -150,7 +152,7 @@ class InstalledSource:
     name: str
     distribution: str
     version: str
-    entry_point: EntryPoint
+    entry_point: "EntryPoint"
 
     rival: "InstalledSource | None" = None
     """Another distribution's source of the same name, which makes both unusable."""
@@ -221,6 +223,8 @@ def installed_sources() -> dict[str, InstalledSource]:
 
 def _offered() -> Iterator[InstalledSource]:
     """What each distribution offers, also where another's metadata cannot be read."""
+    from importlib.metadata import distributions  # it takes a tenth of the package's import, and few need it
+
     seen = set()
     for distribution in distributions():
         name = "an unknown distribution"

@@ -113,7 +113,6 @@ class SegmentReader(OfThisProcess):
         SegmentError: it may not be read, or others may write it and are not trusted.
     """
 
-    __module__ = "vmclock_async"
     _instead = "send its path, and open a reader of it there"
 
     def __init__(self, path: str | os.PathLike[str], *, trust_writable: bool = True) -> None:

@@ -38,7 +38,6 @@ class SegmentWriter(OfThisProcess):
         ValueError: *size* is not a multiple of 8 from 104 to 4096.
     """
 
-    __module__ = "vmclock_async"
     _instead = "a segment has one writer: send what is to be written to the process that has it"
 
     def __init__(self, path: str | os.PathLike[str], *, size: int = abi.SEGMENT_SIZE) -> None:

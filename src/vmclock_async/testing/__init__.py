@@ -16,3 +16,6 @@ from vmclock_async.testing._recorded import RecordedClock
 from vmclock_async.testing._segment import PlayedSegment
 
 __all__ = ("ManualClock", "PlayedMachine", "PlayedSegment", "RecordedClock", "check_source", "make_body")
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -83,6 +83,3 @@ def make_body(**overrides: Any) -> VMClockBody:
     """
     first = {"disruption_marker": 1, "vm_generation_counter": 1}
     return applied(VMClockBody(), {**first, **measured_here(), **overrides})
-
-
-make_body.__module__ = "vmclock_async.testing"

@@ -75,9 +75,6 @@ async def check_source(make_source: Callable[[], Source], *, patience_s: float =
     return first.updates
 
 
-check_source.__module__ = "vmclock_async.testing"
-
-
 def _broken(name: str, promise: str, seen: str) -> NoReturn:
     raise AssertionError(f"{name} breaks a promise of Source: {promise}; but {seen}")
 

@@ -43,7 +43,6 @@ class ManualClock(PlayedMachine, Clock):
         ValueError: *max_age* is out of range.
     """
 
-    __module__ = "vmclock_async.testing"
     _instead = "make one there"
 
     def __init__(

@@ -30,8 +30,6 @@ class PlayedMachine(ABC):
     does is a commit, and so raises ``RuntimeError`` while it is frozen.
     """
 
-    __module__ = "vmclock_async.testing"
-
     def __init__(self) -> None:
         self._device = VMClockBody(disruption_marker=1, vm_generation_counter=1)
         self._body = self._device

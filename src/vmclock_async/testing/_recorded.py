@@ -31,7 +31,6 @@ class RecordedClock(Clock):
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
 
-    __module__ = "vmclock_async.testing"
     _instead = "send the path of the recording, and make one there"
 
     def __init__(

@@ -33,8 +33,6 @@ class PlayedSegment(PlayedMachine):
         SegmentError, SegmentInUseError: as ``SegmentWriter``.
     """
 
-    __module__ = "vmclock_async.testing"
-
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         super().__init__()
         self.path: Final = Path(directory) / "shm0"
