@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import child_signals
+from command_line import command, run_command, run_new_interpreter
 from earlier_boot import age_by_a_boot
 from vmclock_async import ClockStatus, Flags, SegmentReader, SegmentWriter, VMClockBody, timebase
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
@@ -34,11 +35,6 @@ HEADER = {
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Demos = list["Future[tuple[int, str, float]]"]
-
-
-def command(*args: object) -> list[str]:
-    """The command line with *args*."""
-    return [sys.executable, "-m", "vmclock_async", *map(str, args)]
 
 
 def demo_on_pipe() -> tuple[int, str]:
@@ -70,11 +66,8 @@ def run(tmp_path: Path) -> Run:
     """Runs the command line to its end, in an environment that names no segment."""
 
     def run(*args: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("VMCLOCK")}
-        environment["XDG_RUNTIME_DIR"] = str(tmp_path)
-        return subprocess.run(
-            command(*args), capture_output=True, text=True, timeout=30, env=environment | variables, check=False
-        )
+        how = run_new_interpreter if "PYTHONPATH" in variables else run_command
+        return how(tmp_path, *args, variables=variables)
 
     return run
 

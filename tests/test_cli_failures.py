@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import command, environment, failure, run_command
+from command_line import command, environment, failure, run_command, run_new_interpreter
 from told_world import World
 from vmclock_async import SegmentWriter, VMClockBody
 
@@ -112,7 +112,9 @@ def test_json_of_a_source_that_two_offer(tmp_path: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vmclock_async.sources]\nreplay = rival:Source\n")
-    said = failure(run_command(tmp_path, "publish", "replay", "--json", variables={"PYTHONPATH": str(tmp_path)}))
+    said = failure(
+        run_new_interpreter(tmp_path, "publish", "replay", "--json", variables={"PYTHONPATH": str(tmp_path)})
+    )
     assert (said["error"], said["source"]) == ("SourceError", "replay")
     assert said["remedy"].startswith("uninstall one of ")
 
