@@ -18,6 +18,7 @@ import pytest
 from hypothesis import Phase, settings
 
 import adjtimex_stand_in
+import markers
 from adjtimex_stand_in import AdjtimexStandIn
 from told_world import World
 from vmclock_async import Clock
@@ -58,6 +59,12 @@ def become_nobody():
 def pytest_xdist_auto_num_workers() -> int:
     """With ``-n auto``: two more than processors, because the rigs of real daemons sleep for a minute in all."""
     return min(len(os.sched_getaffinity(0)) + 2, 8)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes, before ``-m`` chooses by markers."""
+    markers.mark(items)
 
 
 @pytest.hookimpl(trylast=True)

@@ -242,6 +242,7 @@ class Probed:
         """Say nothing."""
 
 
+@pytest.mark.long
 def test_probe_that_fails_or_hangs_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever a plugin's probe does, the others are picked, and it is looked for later on."""
     over = threading.Event()

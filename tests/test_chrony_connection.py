@@ -182,6 +182,7 @@ ODD_REPORTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.long
 def test_no_report_of_chronyds_is_an_error_of_the_source(played: PlayedChronyd) -> None:
     """Whatever the wire can carry: updates that are valid, or a chronyd that is unavailable for now."""
 

@@ -244,6 +244,7 @@ SIGNS = st.sampled_from([-1, 1])
 PARTS = st.fractions(-1, 1, max_denominator=1000)
 
 
+@pytest.mark.long
 @given(
     offset_ns=st.integers(-(10**10), 10**10),
     wire=PARTS,

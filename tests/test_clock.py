@@ -887,6 +887,7 @@ print("parent", clock.incarnation == mine)
 """
 
 
+@pytest.mark.long
 def test_threads_share_a_clock(world: World, clock: Clock) -> None:
     """Four threads read beside commits that change the marker: nothing but readings that contain the truth."""
     stop = threading.Event()

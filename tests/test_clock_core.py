@@ -124,6 +124,7 @@ def both_ways(page: Page, counter: int, limits: Limits) -> str:
     return "refused" if expected is None else "leap second" if announced else "bounded"
 
 
+@pytest.mark.long
 @given(readings())
 @settings(max_examples=350)
 @example((Page(counter_value=2**64 - 5), 10**9, Limits()))
@@ -340,6 +341,7 @@ def reading_of(clock: Clock) -> TimeInterval | None:
         return None
 
 
+@pytest.mark.long
 @given(page=pages(), ago_s=st.fractions(-2, 1100, max_denominator=1000), marker=st.integers(0, 2))
 @settings(max_examples=250)
 def test_a_clock_gives_what_fractions_give(told: Told, page: Page, ago_s: Fraction, marker: int) -> None:

@@ -59,6 +59,7 @@ async def awaited(clock: Clock, ns: Any, duration_s: float) -> None:
             typed(lease.renew)
 
 
+@pytest.mark.long
 @given(
     page=pages(),
     age=st.sampled_from([0, 1, 900]) | st.integers(-2, 1100),

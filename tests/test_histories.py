@@ -10,6 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from simulated_world import KINDS, Act, World, random_history
 
+pytestmark = pytest.mark.long
+
 ACTS = st.builds(
     Act,
     kind=st.sampled_from(KINDS),

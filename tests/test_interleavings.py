@@ -10,6 +10,8 @@ import pytest
 
 from stepped_waiting import Allowed, explore
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("allowed", "least"),

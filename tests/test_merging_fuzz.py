@@ -70,6 +70,7 @@ def _quiet_log() -> Iterator[None]:
     log.setLevel(logging.NOTSET)
 
 
+@pytest.mark.long
 @given(steps=STEPS, left=ANY, cold=st.booleans(), closes=st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_no_value_raises_in_merging(
@@ -107,6 +108,7 @@ class Device(Silent):
         return self.marker
 
 
+@pytest.mark.long
 @given(
     updates=st.lists(
         st.tuples(st.sampled_from(["device", "strange", "other"]), ANY, st.integers(0, 2)), max_size=8

@@ -415,6 +415,7 @@ async def test_source_that_cannot_be_run_is_named(segment_path: Path, source: Sc
         await Publisher(segment_path, {"odd one": source}).run()
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_source_that_holds_the_loop_is_named_once(
     segment_path: Path, caplog: pytest.LogCaptureFixture

@@ -98,6 +98,7 @@ def test_ticks_between_wraps(earlier: int, later: int) -> None:
     assert ticks_between(earlier, later) == signed_difference(earlier, later)
 
 
+@pytest.mark.long
 @given(
     counter=U64,
     counter_value=U64,
@@ -178,6 +179,7 @@ def readings(draw: st.DrawFn) -> tuple[Snapshot, int]:
     return snapshot_of(body, counter_id=counter_id, time_type=time_type), (counter_value + ticks) % 2**64
 
 
+@pytest.mark.long
 @given(reading=readings())
 @settings(max_examples=1500, deadline=None)
 def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, int]) -> None:

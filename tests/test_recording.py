@@ -100,6 +100,7 @@ def lines(tmp_path: Path) -> list[bytes]:
     return write(tmp_path / "original.jsonl", some_records(6)).read_bytes().splitlines(keepends=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["plain.jsonl", "compressed.jsonl.gz"])
 @given(records=RECORDS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -406,6 +407,7 @@ NAMED_HEADER = b"\x1f\x8b\x08\x08" + bytes(6)
 EMPTY = gzip.compress(b"")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "silent",
     [

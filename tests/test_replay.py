@@ -351,6 +351,7 @@ async def test_recording_of_a_killed_recorder(
     assert "line 4: cut short" in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize("options", [{"speed": 0, "loop": True}, {"speed": 1}, {"mode": "live"}], ids=str)
 async def test_cancelled_anywhere(tmp_path: Path, options: dict[str, Any]) -> None:

@@ -718,6 +718,7 @@ async def test_a_replacement_that_one_waiter_finds_is_a_change_for_all(
     assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(2, BODY)] * 2
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_no_waking_is_lost(segment_path: Path) -> None:
     """Each commit wakes every task before the next, though tasks are cancelled and segments replaced at random."""

@@ -145,6 +145,7 @@ def test_slope_goes_on_past_the_counters_end(to_the_end: int) -> None:
 TRUE_RATES = st.fractions(Fraction(1, 20), 20, max_denominator=10**6)
 
 
+@pytest.mark.long
 @given(
     true=TRUE_RATES,
     origin_ns=st.fractions(0, 10**19, max_denominator=1000),
