@@ -57,17 +57,39 @@ void interval_release_kept(struct module_state *state)
     Py_XDECREF((PyObject *)type);
 }
 
+/* The integer `value` of the argument `name`; false with an exception set. */
+static bool integer_of(PyObject *value, const char *name, long long *result)
+{
+    if (PyBool_Check(value) || !PyIndex_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be an integer, not %R", name, value);
+        return false;
+    }
+    PyObject *index = PyNumber_Index(value);
+    if (!index)
+        return false;
+    int overflow;
+    *result = PyLong_AsLongLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (overflow)
+        PyErr_Format(PyExc_OverflowError, "%s must be a 64-bit integer, not %R", name, value);
+    return !PyErr_Occurred();
+}
+
 static PyObject *interval_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"earliest_ns", "latest_ns", "status", NULL};
+    PyObject *earliest, *latest, *given_status = NULL;
     long long earliest_ns, latest_ns, status = SYNCHRONIZED;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "LL|L", names, &earliest_ns, &latest_ns, &status))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:TimeInterval", names, &earliest, &latest, &given_status))
         return NULL;
-    if (earliest_ns > latest_ns || status < 0 || status > 255) {
-        PyErr_Format(PyExc_ValueError, "not an interval with a status from 0 to 255: %lld to %lld ns, status %lld",
-                     earliest_ns, latest_ns, status);
+    if (!integer_of(earliest, names[0], &earliest_ns) || !integer_of(latest, names[1], &latest_ns) ||
+        (given_status && !integer_of(given_status, names[2], &status)))
         return NULL;
-    }
+    if (status < 0 || status > 255)
+        return PyErr_Format(PyExc_ValueError, "status must be from 0 to 255, not %lld", status);
+    if (earliest_ns > latest_ns)
+        return PyErr_Format(PyExc_ValueError, "earliest_ns must not be after latest_ns: %lld is after %lld",
+                            earliest_ns, latest_ns);
     struct interval bounds = {earliest_ns, latest_ns, (uint8_t)status};
     return interval_make(PyType_GetModuleState(type), &bounds);
 }
@@ -76,7 +98,7 @@ PyObject *core_set_interval_functions(PyObject *module, PyObject *functions)
 {
     struct module_state *state = PyModule_GetState(module);
     if (PyTuple_Size(functions) != INTERVAL_FUNCTIONS) {
-        PyErr_SetString(PyExc_TypeError, "set_interval_functions(earliest, latest, status, text, order, schema)");
+        PyErr_SetString(PyExc_TypeError, "not the functions that set_interval_functions() takes: see _core.pyi");
         return NULL;
     }
     for (int i = 0; i < INTERVAL_FUNCTIONS; i++) {
@@ -104,16 +126,35 @@ static PyObject *interval_get(PyObject *self, void *which)
     return in_python(Py_TYPE(self), (enum interval_function)(intptr_t)which, self, NULL);
 }
 
-static PyObject *interval_repr(PyObject *self) { return in_python(Py_TYPE(self), TEXT, self, NULL); }
+static PyObject *interval_repr(PyObject *self) { return in_python(Py_TYPE(self), REPR, self, NULL); }
+
+static PyObject *interval_str(PyObject *self) { return in_python(Py_TYPE(self), TEXT, self, NULL); }
 
 static PyObject *interval_compare(PyObject *self, PyObject *other)
 {
     return in_python(Py_TYPE(self), ORDER, self, other);
 }
 
+static PyObject *interval_as_dict(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"strings", NULL};
+    PyObject *strings = Py_False;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:as_dict", names, &strings))
+        return NULL;
+    return in_python(Py_TYPE(self), AS_DICT, self, strings);
+}
+
 static PyObject *interval_schema(PyObject *type, PyObject *Py_UNUSED(args))
 {
     return in_python((PyTypeObject *)type, SCHEMA, type, NULL);
+}
+
+static PyObject *interval_json_schema(PyObject *type, PyObject *args)
+{
+    PyObject *schema, *handler;
+    if (!PyArg_ParseTuple(args, "OO", &schema, &handler))
+        return NULL;
+    return in_python((PyTypeObject *)type, JSON_SCHEMA, schema, handler);
 }
 
 static PyObject *interval_midpoint_ns(TimeInterval *self, void *Py_UNUSED(closure))
@@ -127,7 +168,8 @@ static PyObject *interval_error(TimeInterval *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(interval_error_ns(&self->bounds));
 }
 
-/* The times of `other`, an interval or nanoseconds; false with an exception set. */
+/* The times of `other`: an interval, nanoseconds, or what intervals.py makes nanoseconds of; false with an exception
+ * set. Beyond 64 bits it is the last moment there is. */
 static bool times_of(PyObject *self, PyObject *other, int64_t *earliest_ns, int64_t *latest_ns)
 {
     if (Py_TYPE(other) == Py_TYPE(self)) {
@@ -135,12 +177,13 @@ static bool times_of(PyObject *self, PyObject *other, int64_t *earliest_ns, int6
         *latest_ns = ((TimeInterval *)other)->bounds.latest_ns;
         return true;
     }
-    if (!PyLong_Check(other)) {
-        PyErr_Format(PyExc_TypeError, "not a TimeInterval, nor nanoseconds since 1970: %R", other);
+    /* A bool is an int, too, and no time. */
+    PyObject *moment = PyLong_CheckExact(other) ? Py_NewRef(other) : in_python(Py_TYPE(self), MOMENT, other, NULL);
+    if (!moment)
         return false;
-    }
     int overflow;
-    long long ns = PyLong_AsLongLongAndOverflow(other, &overflow);
+    long long ns = PyLong_AsLongLongAndOverflow(moment, &overflow);
+    Py_DECREF(moment);
     *earliest_ns = *latest_ns = overflow > 0 ? INT64_MAX : overflow < 0 ? INT64_MIN : ns;
     return !PyErr_Occurred();
 }
@@ -159,6 +202,20 @@ static PyObject *interval_after(TimeInterval *self, PyObject *other)
     if (!times_of((PyObject *)self, other, &earliest_ns, &latest_ns))
         return NULL;
     return PyBool_FromLong(self->bounds.earliest_ns > latest_ns);
+}
+
+static int interval_contains(TimeInterval *self, PyObject *other)
+{
+    int64_t earliest_ns, latest_ns;
+    if (!times_of((PyObject *)self, other, &earliest_ns, &latest_ns))
+        return -1;
+    return self->bounds.earliest_ns <= earliest_ns && latest_ns <= self->bounds.latest_ns;
+}
+
+static PyObject *interval_contains_method(TimeInterval *self, PyObject *other)
+{
+    int contains = interval_contains(self, other);
+    return contains < 0 ? NULL : PyBool_FromLong(contains);
 }
 
 static PyObject *interval_richcompare(PyObject *self, PyObject *other, int op)
@@ -204,19 +261,25 @@ static PyGetSetDef interval_getset[] = {
     {"error_ns", (getter)interval_error, NULL, "Half the width, rounded up; ns.", NULL},
     {"earliest", interval_get, NULL, "earliest_ns as an aware datetime, rounded down to microseconds.", (void *)EARLIEST},
     {"latest", interval_get, NULL, "latest_ns as an aware datetime, rounded up to microseconds.", (void *)LATEST},
+    {"midpoint", interval_get, NULL, "midpoint_ns as an aware datetime, rounded down to microseconds.", (void *)MIDPOINT},
     {"status", interval_get, NULL, "The segment's clock_status when it was read: a ClockStatus.", (void *)STATUS},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef interval_methods[] = {
     {"before", (PyCFunction)interval_before, METH_O,
-     "before($self, other, /)\n--\n\nWhether it is certain to be earlier than another interval, or ns since 1970."},
+     "before($self, other, /)\n--\n\nWhether it is certain to be earlier than an interval, ns since 1970 or a datetime."},
     {"after", (PyCFunction)interval_after, METH_O,
-     "after($self, other, /)\n--\n\nWhether it is certain to be later than another interval, or ns since 1970."},
+     "after($self, other, /)\n--\n\nWhether it is certain to be later than an interval, ns since 1970 or a datetime."},
     {"compare", interval_compare, METH_O,
-     "compare($self, other, /)\n--\n\nThe Order of it and another interval, or ns since 1970."},
+     "compare($self, other, /)\n--\n\nThe Order of it and an interval, ns since 1970 or a datetime."},
+    {"contains", (PyCFunction)interval_contains_method, METH_O,
+     "contains($self, other, /)\n--\n\nWhether all of an interval, ns since 1970 or a datetime is within it."},
+    {"as_dict", (PyCFunction)(void (*)(void))interval_as_dict, METH_VARARGS | METH_KEYWORDS,
+     "as_dict($self, /, *, strings=False)\n--\n\nIts times, its error and the name of its status, for JSON."},
     {"__reduce__", (PyCFunction)interval_reduce, METH_NOARGS, "For pickle."},
     {"__get_pydantic_core_schema__", interval_schema, METH_VARARGS | METH_CLASS, "For pydantic."},
+    {"__get_pydantic_json_schema__", interval_json_schema, METH_VARARGS | METH_CLASS, "For pydantic."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -226,6 +289,8 @@ static PyType_Slot interval_slots[] = {
     {Py_tp_new, interval_new},
     {Py_tp_dealloc, interval_dealloc},
     {Py_tp_repr, interval_repr},
+    {Py_tp_str, interval_str},
+    {Py_sq_contains, interval_contains},
     {Py_tp_hash, interval_hash},
     {Py_tp_richcompare, interval_richcompare},
     {Py_tp_members, interval_members},

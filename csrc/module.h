@@ -9,7 +9,20 @@
 #define KEPT 16
 
 /* The functions of intervals.py that complete TimeInterval, in the order of set_interval_functions(). */
-enum interval_function { EARLIEST, LATEST, STATUS, TEXT, ORDER, SCHEMA, INTERVAL_FUNCTIONS };
+enum interval_function {
+    EARLIEST,
+    LATEST,
+    MIDPOINT,
+    STATUS,
+    REPR,
+    TEXT,
+    ORDER,
+    MOMENT,
+    AS_DICT,
+    SCHEMA,
+    JSON_SCHEMA,
+    INTERVAL_FUNCTIONS
+};
 
 struct module_state {
     PyTypeObject *page_type;

@@ -577,18 +577,25 @@ calls = {
     "unchanged": lambda: _core.unchanged(timed, 0, timed, 0, 0, 0, 2**63),
     "unchanged-refused": refused(TypeError, lambda: _core.unchanged(timed, 0, 3, 0, 0, 0, 2**63)),
     "set_counter_error": lambda: _core.set_counter_error(ValueError),
-    "set_interval_functions": lambda: _core.set_interval_functions(*[repr] * 6),
+    "set_interval_functions": lambda: _core.set_interval_functions(*[repr] * 11),
     "set_interval_functions-refused": refused(TypeError, lambda: _core.set_interval_functions(repr)),
     "reckon": lambda: _core.reckon(told, 5, _core.COUNTER_ID, (2**33, 0), (2**33, 0), 0),
     "reckon-refused": refused(ValueError, lambda: _core.reckon(b"", 5, 1, (1, 0), (1000, 0), 0)),
     "TimeInterval": lambda: _core.TimeInterval(1, 2),
     "TimeInterval-refused": refused(ValueError, lambda: _core.TimeInterval(2, 1)),
+    "TimeInterval-refused-type": refused(TypeError, lambda: _core.TimeInterval(2, True)),
+    "as_dict": lambda: interval.as_dict(strings=True),
+    "as_dict-refused": refused(TypeError, lambda: interval.as_dict(strings=1)),
+    "before-datetime": lambda: interval.before(epoch),
+    "contains": lambda: (2 in interval, interval.contains(other)),
+    "contains-refused": refused(TypeError, lambda: "x" in interval),
+    "json_schema": lambda: _core.TimeInterval.__get_pydantic_json_schema__({}, dict),
     "before": lambda: (interval.before(other), interval.after(2**70)),
     "before-refused": refused(TypeError, lambda: interval.before("x")),
     "compare": lambda: interval.compare(5),
     "numbers": lambda: (interval.midpoint_ns, interval.error_ns, interval.earliest_ns, interval._status),
-    "datetimes": lambda: (interval.earliest, interval.latest, interval.status),
-    "repr": lambda: repr(interval),
+    "datetimes": lambda: (interval.earliest, interval.latest, interval.midpoint, interval.status),
+    "repr": lambda: (repr(interval), str(interval)),
     "equality": lambda: (interval == other, interval != 3, hash(interval)),
     "order-refused": refused(TypeError, lambda: interval < other),
     "reduce": lambda: interval.__reduce__(),
@@ -614,10 +621,14 @@ calls = {
     "reset-refused": refused(ValueError, lambda: writable.reset(2**70)),
 }
 
-if sys.argv[1] in ("compare", "datetimes", "repr", "schema"):
+in_python = {"as_dict": 4, "as_dict-refused": 4, "before-datetime": 4, "before-refused": 4, "compare": 4,
+             "contains-refused": 4, "datetimes": 4, "json_schema": 4, "repr": 4, "schema": 50}
+if sys.argv[1] in in_python:
+    import datetime
     import vmclock_async.intervals  # which completes TimeInterval
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
-slow = {"Clock-subclass": 100, "schema": 50, "datetimes": 4, "repr": 4, "compare": 4}
+slow = {"Clock-subclass": 100, **in_python}
 number = 200_000 // slow.get(sys.argv[1], 1)
 call = calls[sys.argv[1]]
 for _ in range(number // 10):
@@ -639,6 +650,9 @@ os.unlink(named.name)
         "Page-refused",
         "TimeInterval",
         "TimeInterval-refused",
+        "TimeInterval-refused-type",
+        "as_dict",
+        "as_dict-refused",
         "at",
         "at-refused",
         "at-slowly",
@@ -648,6 +662,7 @@ os.unlink(named.name)
         "attach-refused",
         "attach-refused-number",
         "before",
+        "before-datetime",
         "before-refused",
         "checked_counter",
         "close",
@@ -656,11 +671,14 @@ os.unlink(named.name)
         "commit",
         "commit-refused",
         "compare",
+        "contains",
+        "contains-refused",
         "control_word",
         "counter",
         "datetimes",
         "equality",
         "fileno",
+        "json_schema",
         "leave",
         "limit",
         "limit-refused",

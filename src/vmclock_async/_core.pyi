@@ -44,10 +44,15 @@ def set_counter_error(error: type[Exception], /) -> None:
 def set_interval_functions(
     earliest: Callable[[TimeInterval], datetime.datetime],
     latest: Callable[[TimeInterval], datetime.datetime],
+    midpoint: Callable[[TimeInterval], datetime.datetime],
     status: Callable[[TimeInterval], ClockStatus | int],
+    repr_: Callable[[TimeInterval], str],
     text: Callable[[TimeInterval], str],
-    order: Callable[[TimeInterval, TimeInterval | int], Order],
+    order: Callable[[TimeInterval, TimeInterval | int | datetime.datetime], Order],
+    moment_ns: Callable[[object], int],
+    as_dict: Callable[[TimeInterval, object], dict[str, int | str]],
     schema: Callable[[type[TimeInterval]], CoreSchema],
+    json_schema: Callable[[CoreSchema, Callable[[CoreSchema], dict[str, Any]]], dict[str, Any]],
     /,
 ) -> None:
     """Complete ``TimeInterval`` with what is written in Python; without them its attributes raise RuntimeError."""
@@ -188,12 +193,18 @@ class TimeInterval:
     """An interval of UTC that contains true time, to the nanosecond; frozen and hashable.
 
     Intervals may overlap, and then have no order, so ``<`` and the like raise ``TypeError``: use ``before``, ``after``,
-    ``compare``, and ``intervals.sorted_groups`` for a sort. Equal are those of equal times and status. Pickles, and
-    is a field of pydantic models: ``{"earliest_ns": .., "latest_ns": .., "status": ..}``.
+    ``compare``, and ``intervals.sorted_groups`` for a sort. Equal are those of equal times and status. ``str()`` is the
+    middle and the error, as the command line prints them: ``2026-01-15T12:00:00.123456789Z +/- 41.2 us``, the error
+    rounded up to three digits. Pickles, and is a field of pydantic models:
+    ``{"earliest_ns": .., "latest_ns": .., "status": ..}``.
+
+    What an interval is compared with is another interval, nanoseconds of UTC since 1970, or an aware datetime, which is
+    that exact microsecond. A ``TypeError`` refuses all else: a bool, a float, a datetime without a time zone.
 
     Raises:
+        TypeError: an argument is no integer.
         ValueError: *earliest_ns* is after *latest_ns*, or *status* is not from 0 to 255.
-        OverflowError: a time is beyond 64 bits (1677 to 2262).
+        OverflowError: a number is beyond 64 bits (for times: 1677 to 2262).
     """
 
     def __new__(cls, earliest_ns: int, latest_ns: int, status: int = 2) -> TimeInterval: ...
@@ -222,24 +233,45 @@ class TimeInterval:
         """`latest_ns` as an aware datetime in UTC, rounded up to microseconds."""
 
     @property
+    def midpoint(self) -> datetime.datetime:
+        """`midpoint_ns` as an aware datetime in UTC, rounded down to microseconds."""
+
+    @property
     def status(self) -> ClockStatus | int:
         """The segment's clock_status when it was read."""
 
     @property
     def _status(self) -> int: ...
-    def before(self, other: TimeInterval | int, /) -> bool:
-        """Whether it is certain to be earlier than *other*, an interval or nanoseconds since 1970."""
+    def before(self, other: TimeInterval | int | datetime.datetime, /) -> bool:
+        """Whether it is certain to be earlier than all of *other*."""
 
-    def after(self, other: TimeInterval | int, /) -> bool:
-        """Whether it is certain to be later than *other*, an interval or nanoseconds since 1970."""
+    def after(self, other: TimeInterval | int | datetime.datetime, /) -> bool:
+        """Whether it is certain to be later than all of *other*."""
 
-    def compare(self, other: TimeInterval | int, /) -> Order:
+    def compare(self, other: TimeInterval | int | datetime.datetime, /) -> Order:
         """BEFORE, AFTER, or UNORDERED where they overlap or touch."""
+
+    def contains(self, other: TimeInterval | int | datetime.datetime, /) -> bool:
+        """Whether all of *other* lies within it, its ends included: ``other in interval``."""
+
+    def __contains__(self, other: TimeInterval | int | datetime.datetime, /) -> bool: ...
+    def as_dict(self, *, strings: bool = False) -> dict[str, int | str]:
+        """``earliest_ns``, ``latest_ns``, ``midpoint_ns``, ``error_ns`` and the name of the ``status``, for JSON.
+
+        Args:
+            strings: give the numbers as decimal strings. Nanoseconds since 1970 pass 2**53, so that JavaScript, which
+                reads each number of JSON as a double, would be off by up to 128 ns: there ``BigInt(text)`` is exact.
+
+        Raises:
+            TypeError: *strings* is no bool.
+        """
 
     def __hash__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any, /) -> Any: ...
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any, /) -> Any: ...
 
 class Clock:
     """``now()``, ``at()`` and ``at_monotonic()`` for a derived class, which has ``_now_slowly(max_error_ns)``,

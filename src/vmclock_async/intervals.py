@@ -7,7 +7,8 @@ The functions with an underscore complete the compiled ``TimeInterval``; the cor
 """
 
 import datetime
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, Final
 
@@ -15,11 +16,13 @@ from pydantic_core import CoreSchema, core_schema
 
 from vmclock_async import _core
 from vmclock_async._core import TimeInterval
+from vmclock_async._notation import bounded_text
 from vmclock_async.abi import ClockStatus, name_of
 
-__all__ = ("Order", "TimeInterval", "hull", "intersection", "sorted_groups")
+__all__ = ("Order", "TimeInterval", "hull", "intersection", "latest_ns_of", "sorted_groups")
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
 
 
 class Order(Enum):
@@ -71,16 +74,51 @@ def hull(first: TimeInterval, *others: TimeInterval) -> TimeInterval:
     )
 
 
+def latest_ns_of(moment: TimeInterval | int | datetime.datetime) -> int:
+    """The nanosecond of UTC since 1970 by which *moment* is over: an interval's latest_ns.
+
+    Nanoseconds stay what they are. An aware datetime is that exact microsecond.
+
+    Raises:
+        TypeError: *moment* is none of these: a bool, a float, a datetime without a time zone.
+    """
+    return moment.latest_ns if isinstance(moment, TimeInterval) else _moment_ns(moment)
+
+
 def _worst(intervals: Iterable[TimeInterval]) -> int:
     return min((interval._status for interval in intervals), key=lambda status: (status == 2, status == 3))
 
 
+def _moment_ns(moment: object) -> int:
+    """Nanoseconds since 1970 of *moment*, an integer or an aware datetime."""
+    if isinstance(moment, datetime.datetime):
+        if moment.utcoffset() is None:
+            raise TypeError(
+                f"a datetime without a time zone is no moment: {moment!r}; make it aware, as datetime.now(UTC) is"
+            )
+        return (moment - _EPOCH) // _MICROSECOND * 1000
+    if not isinstance(moment, bool):
+        try:
+            return operator.index(moment)  # type: ignore[arg-type]  # what is none is refused below
+        except TypeError:
+            pass
+    raise TypeError(f"not a TimeInterval, nanoseconds since 1970 (an int), or an aware datetime: {moment!r}")
+
+
+def _datetime(microseconds: int) -> datetime.datetime:
+    return _EPOCH + datetime.timedelta(microseconds=microseconds)
+
+
 def _earliest(interval: TimeInterval) -> datetime.datetime:
-    return _EPOCH + datetime.timedelta(microseconds=interval.earliest_ns // 1000)
+    return _datetime(interval.earliest_ns // 1000)
 
 
 def _latest(interval: TimeInterval) -> datetime.datetime:
-    return _EPOCH + datetime.timedelta(microseconds=-(-interval.latest_ns // 1000))
+    return _datetime(-(-interval.latest_ns // 1000))
+
+
+def _midpoint(interval: TimeInterval) -> datetime.datetime:
+    return _datetime(interval.midpoint_ns // 1000)
 
 
 def _status(interval: TimeInterval) -> ClockStatus | int:
@@ -90,14 +128,31 @@ def _status(interval: TimeInterval) -> ClockStatus | int:
         return interval._status
 
 
-def _text(interval: TimeInterval) -> str:
+def _repr(interval: TimeInterval) -> str:
     return f"<TimeInterval {interval.earliest_ns} to {interval.latest_ns} ns, {name_of(interval.status)}>"
 
 
-def _order(interval: TimeInterval, other: TimeInterval | int) -> Order:
+def _text(interval: TimeInterval) -> str:
+    return bounded_text(interval.midpoint_ns, interval.error_ns)
+
+
+def _order(interval: TimeInterval, other: TimeInterval | int | datetime.datetime) -> Order:
     if interval.before(other):
         return Order.BEFORE
     return Order.AFTER if interval.after(other) else Order.UNORDERED
+
+
+def _as_dict(interval: TimeInterval, strings: object) -> dict[str, int | str]:
+    if not isinstance(strings, bool):
+        raise TypeError(f"strings must be True or False, not {strings!r}")
+    number: Callable[[int], int | str] = str if strings else int
+    return {
+        "earliest_ns": number(interval.earliest_ns),
+        "latest_ns": number(interval.latest_ns),
+        "midpoint_ns": number(interval.midpoint_ns),
+        "error_ns": number(interval.error_ns),
+        "status": name_of(interval.status),
+    }
 
 
 _INT64: Final = core_schema.int_schema(ge=-(2**63), le=2**63 - 1)
@@ -117,7 +172,16 @@ def _schema(_: type[TimeInterval]) -> CoreSchema:
         json_schema=from_fields,
         python_schema=core_schema.union_schema([core_schema.is_instance_schema(TimeInterval), from_fields]),
         serialization=core_schema.plain_serializer_function_ser_schema(_fields, return_schema=_FIELDS),
+        ref=f"vmclock_async.TimeInterval:{id(TimeInterval)}",  # makes it a component by its name
     )
+
+
+def _json_schema(schema: CoreSchema, handler: Callable[[CoreSchema], dict[str, Any]]) -> dict[str, Any]:
+    return handler(schema) | {
+        "title": "TimeInterval",
+        "description": "An interval of UTC that contains true time. Nanoseconds since 1970 pass 2**53: a program that "
+        "reads them as doubles, as JavaScript does, is off by up to 128 ns.",
+    }
 
 
 def _fields(interval: TimeInterval) -> dict[str, Any]:
@@ -128,4 +192,16 @@ def _fields(interval: TimeInterval) -> dict[str, Any]:
     }
 
 
-_core.set_interval_functions(_earliest, _latest, _status, _text, _order, _schema)
+_core.set_interval_functions(
+    _earliest,
+    _latest,
+    _midpoint,
+    _status,
+    _repr,
+    _text,
+    _order,
+    _moment_ns,
+    _as_dict,
+    _schema,
+    _json_schema,
+)

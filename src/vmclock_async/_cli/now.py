@@ -7,14 +7,14 @@ import typer
 
 from vmclock_async._cli.durations import parse_duration
 from vmclock_async._cli.failures import fail
-from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, utc
+from vmclock_async._cli.output import print_json, print_line
 from vmclock_async._cli.paths import reader_path
-from vmclock_async.abi import name_of
+from vmclock_async._notation import duration_text
 from vmclock_async.clock import Clock
 from vmclock_async.errors import ClockError, ClockStaleError, ClockUnboundedError
 from vmclock_async.intervals import TimeInterval
 
-__all__ = ("now", "reading")
+__all__ = ("now",)
 
 _MAX_AGE_S: Final = 1000.0
 """The clock's own limit, where --max-age does not ask for more."""
@@ -46,8 +46,7 @@ def now(
         try:
             interval = clock.now()
             age_ns = clock.age_ns
-            status = name_of(interval.status)
-            facts |= {**bounds_fields(interval), "status": status, "fenced": clock.fenced, "age_ns": age_ns}
+            facts |= {**interval.as_dict(), "fenced": clock.fenced, "age_ns": age_ns}
             _require(interval, age_ns, max_error_ns, max_age_ns)
         except ClockError as exc:
             if isinstance(exc, ClockStaleError):
@@ -57,7 +56,7 @@ def now(
     if as_json:
         print_json({"bounded": True, **facts})
     else:
-        print_line(f"{reading(interval)}  {status}  reference {duration(max(age_ns, 0))} old")
+        print_line(f"{interval}  {facts['status']}  reference {duration_text(max(age_ns, 0))} old")
 
 
 def _require(interval: TimeInterval, age_ns: int, max_error_ns: int | None, max_age_ns: int | None) -> None:
@@ -73,8 +72,3 @@ def _require(interval: TimeInterval, age_ns: int, max_error_ns: int | None, max_
         )
     for error in exceeded:
         raise error(f"{', and '.join(exceeded.values())}; is its publisher running, and has it a good source?")
-
-
-def reading(interval: TimeInterval) -> str:
-    """*interval* as people read it: the middle, and how far off it can be."""
-    return f"{utc(interval.midpoint_ns)} +/- {duration(interval.error_ns)}"

@@ -1,6 +1,5 @@
-"""What every command shares: where things are printed, how values are shown, and how an async command is run."""
+"""What every command shares: where things are printed, and how an async command is run."""
 
-import datetime
 import json
 import os
 import signal
@@ -11,20 +10,16 @@ from typing import TextIO
 import anyio
 import typer
 
-from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 
 __all__ = (
-    "bounds_fields",
     "complain",
-    "duration",
     "is_terminal",
     "print_json",
     "print_line",
     "printable",
     "run_async",
     "snapshot_fields",
-    "utc",
 )
 
 
@@ -80,31 +75,6 @@ def print_json(value: Mapping[str, object]) -> None:
 def snapshot_fields(path: str, snapshot: Snapshot) -> dict[str, object]:
     """*snapshot* for JSON: the ABI's names and numbers."""
     return {"path": path, **snapshot.model_dump(mode="json")}
-
-
-def utc(ns: int) -> str:
-    """*ns* since 1970 as UTC to the nanosecond."""
-    seconds, fraction = divmod(ns, 10**9)
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
-
-
-def duration(ns: int) -> str:
-    """*ns* in the unit that reads best."""
-    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns // size} {unit}"
-    return f"{ns} ns"
-
-
-def bounds_fields(bounds: TimeInterval) -> dict[str, object]:
-    """*bounds* for JSON."""
-    return {
-        "earliest_ns": bounds.earliest_ns,
-        "latest_ns": bounds.latest_ns,
-        "midpoint_ns": bounds.midpoint_ns,
-        "error_ns": bounds.error_ns,
-    }
 
 
 def run_async(main: Callable[[], Awaitable[None]]) -> None:

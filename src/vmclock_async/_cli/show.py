@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from vmclock_async import timebase
-from vmclock_async._cli.output import duration, print_json, print_line, snapshot_fields
+from vmclock_async._cli.output import print_json, print_line, snapshot_fields
 from vmclock_async._cli.paths import reader_path
+from vmclock_async._notation import duration_text
 from vmclock_async._segment.ownership import Ownership
 from vmclock_async.abi import BODY_FIELDS, Flags, name_of
 from vmclock_async.models import VALIDITY_FLAGS, Snapshot
@@ -59,7 +60,7 @@ def _rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
         elif name in VALIDITY_FLAGS and not snapshot.body.flags & VALIDITY_FLAGS[name]:
             rows.append((name, str(value), "not valid: its flag is clear"))
         elif name.endswith("error_nanosec"):
-            rows.append((name, str(value), duration(value)))
+            rows.append((name, str(value), duration_text(value)))
         elif name in ("clock_status", "leap_second_smearing_hint", "leap_indicator"):
             rows.append((name, str(int(value)), name_of(value)))
         else:

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vmclock_async._cli.failures import failure_fields
-from vmclock_async._cli.now import reading
-from vmclock_async._cli.output import bounds_fields, duration, print_json, print_line, printable, snapshot_fields
+from vmclock_async._cli.output import print_json, print_line, printable, snapshot_fields
+from vmclock_async._notation import duration_text
 from vmclock_async.abi import ClockStatus, Flags, name_of
 from vmclock_async.errors import VMClockError
 from vmclock_async.events import (
@@ -127,7 +127,7 @@ class LineView(_Plain):
         ]
         if body.vm_generation_counter is not None:
             parts.append(f"generation={body.vm_generation_counter}")
-        parts.append(reading(now) if isinstance(now, TimeInterval) else f"no bounded time: {printable(str(now))}")
+        parts.append(str(now) if isinstance(now, TimeInterval) else f"no bounded time: {printable(str(now))}")
         parts += [f"[{event_text(event)}]" for event in events]
         print_line("  ".join(parts))
 
@@ -148,7 +148,7 @@ class JsonView(_Plain):
             {
                 **verdict,
                 **snapshot_fields(self._path, snapshot),
-                "now": bounds_fields(now) if isinstance(now, TimeInterval) else None,
+                "now": now.as_dict() if isinstance(now, TimeInterval) else None,
                 "events": [event_text(event) for event in events],
             }
         )
@@ -189,7 +189,7 @@ class TerminalView:
         width = min(self._live.console.width, _WIDTH)
         table = Table.grid(padding=(0, 2))
         if isinstance(now, TimeInterval):
-            table.add_row("time", Text(reading(now), "bold"))
+            table.add_row("time", Text(str(now), "bold"))
         else:
             table.add_row("time", Text(printable(str(now)), "red"))
         table.add_row("error bound", _sparkline(self._errors, width - _BESIDE_THE_BARS))
@@ -221,4 +221,4 @@ def _sparkline(errors: Sequence[int | None], columns: int) -> Text:
             text.append("x", "red")
         else:
             text.append(_BARS[round(scale * math.log(max(error, 1) / max(low, 1)))])
-    return text.append(f"  {duration(low)} to {duration(high)}")
+    return text.append(f"  {duration_text(low)} to {duration_text(high)}")

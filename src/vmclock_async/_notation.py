@@ -1,0 +1,35 @@
+"""How a time, a length of time and an interval are written for people."""
+
+import datetime
+from typing import Final
+
+__all__ = ("bounded_text", "duration_text", "utc_text")
+
+_UNITS: Final = (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
+_DIGITS: Final = 3
+
+
+def utc_text(ns: int) -> str:
+    """*ns* since 1970 as UTC to the nanosecond, by RFC 3339: ``2026-01-15T12:00:00.123456789Z``."""
+    seconds, fraction = divmod(ns, 10**9)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def duration_text(ns: int) -> str:
+    """*ns*, 0 or more, in the unit that reads best; three digits, and whole seconds from 1000 s on.
+
+    Rounded up, because most durations that are shown are bounds: 41,234 ns is ``41.3 us``.
+    """
+    step = min(10 ** max(len(str(ns)) - _DIGITS, 0), 10**9)
+    rounded_ns = -(-ns // step) * step
+    for unit, size in _UNITS[:-1]:
+        if rounded_ns >= size:
+            whole = rounded_ns >= 1000 * size
+            return f"{rounded_ns // size} {unit}" if whole else f"{rounded_ns / size:.{_DIGITS}g} {unit}"
+    return f"{ns} ns"
+
+
+def bounded_text(ns: int, error_ns: int) -> str:
+    """The moment *ns* since 1970, give or take *error_ns*: ``2026-01-15T12:00:00.123456789Z +/- 41.2 us``."""
+    return f"{utc_text(ns)} +/- {duration_text(error_ns)}"
