@@ -58,7 +58,8 @@ CHRONY: Final = (
     Mutant("max_error_ns + missing_ns", "max_error_ns - missing_ns", "sign of what is missing"),
     Mutant("exchange.true_ns - (forgotten_ns", "exchange.true_ns + (forgotten_ns", "sign of what was forgotten"),
     Mutant("if abs(forgotten_ns) > max_error_ns else 0", "", "take noise for what was forgotten"),
-    Mutant("rms_offset_ns), max_error_ns, _U64", "rms_offset_ns), _U64", "let the estimated error exceed the bound"),
+    Mutant("min(exchange.tracking.rms_offset_ns, max_error_ns)", "exchange.tracking.rms_offset_ns",
+           "let the estimated error exceed the bound"),
     Mutant("(self.before) + self.tracking.offset", "(self.before) - self.tracking.offset", "sign of the age's offset"),
     Mutant("offset_ns - self.tracking.ref_time_ns", "offset_ns + self.tracking.ref_time_ns", "sign of the reference"),
     Mutant("abs(self._utc_ns(self.before)", "(self._utc_ns(self.before)", "let the age be negative"),
@@ -87,15 +88,15 @@ CHRONY: Final = (
     Mutant("away > self.max_error_ns + earlier.max", "away > earlier.max", "drop the estimate's error in the jump"),
     Mutant("+ earlier.max_error_ns + ticks", "+ ticks", "drop the earlier estimate's error in the jump"),
     Mutant("earlier.max_error_ns + ticks * earlier.maxerror", "earlier.max_error_ns", "drop R in the jump"),
-    Mutant("math.floor(estimate.true_ns", "math.ceil(estimate.true_ns", "round the reference up"),
-    Mutant("math.ceil(max_error_ns + missing", "math.floor(max_error_ns + missing", "round the bound down"),
-    Mutant("math.ceil(exchange.tracking.rms_offset_ns)", "0", "drop the estimated error"),
+    Mutant("est_error_ns=min(exchange", "est_error_ns=0 * min(exchange", "drop the estimated error"),
+    Mutant("Rate(estimate.ns_per_tick, estimate.maxerror)", "Rate(estimate.ns_per_tick, Fraction(0))", "drop R"),
+    Mutant("estimate.true_ns + (offset_s", "estimate.true_ns - (offset_s", "sign of the published time's TAI offset"),
     Mutant("+ FUZZ_S\n", "- FUZZ_S\n", "sign of the fuzz"),
     Mutant("limit_s = max(", "limit_s = min(", "take the shorter limit of age"),
     Mutant("- self.round_trip_ticks * raw.ns_per_tick)", "+ self.round_trip_ticks * raw.ns_per_tick)",
            "sign of the round trip in the disagreement"),
     Mutant("* STEP + STEP_NS", "* STEP - STEP_NS", "sign of the step's microsecond"),
-    Mutant("tai_offset_sec=scale.tai_offset_s)", "tai_offset_sec=-scale.tai_offset_s)", "sign of the TAI offset"),
+    Mutant("tai_offset_sec=offset_s", "tai_offset_sec=offset_s and -offset_s", "sign of the published TAI offset"),
 )  # fmt: skip
 
 DOUBT: Final = (
@@ -136,8 +137,11 @@ KERNEL: Final = (
     Mutant("max(bound_ns, est_error_ns(reading, longest_tick_ns) or 0)", "bound_ns", "let the estimated error exceed the bound"),
     Mutant("raw.error + raw.ns_per_tick * LARGEST", "0 * raw.ns_per_tick * LARGEST", "drop an unknown correction"),
     Mutant("clock_ns + (self.timescale.tai_offset_s", "clock_ns - (self.timescale.tai_offset_s", "sign of TAI offset"),
-    Mutant("tai_offset_sec=scale.tai_offset_s", "tai_offset_sec=scale.tai_offset_s and -scale.tai_offset_s",
+    Mutant("tai_offset_sec=reading.timescale.tai_offset_s",
+           "tai_offset_sec=reading.timescale.tai_offset_s and -reading.timescale.tai_offset_s",
            "sign of the published TAI offset"),
+    Mutant("rate._replace(error=off)", "rate", "drop R"),
+    Mutant("est_error_ns_per_tick=rate.error", "est_error_ns_per_tick=0", "drop the period's estimated error"),
 )  # fmt: skip
 
 RECKONING: Final = (
@@ -237,6 +241,17 @@ TIMEBASE: Final = (
     Mutant("-timex.tai_offset_s)", "timex.tai_offset_s)", "sign of the TAI offset"),
 )  # fmt: skip
 
+MEASUREMENT: Final = (
+    Mutant("math.floor(time_ns", "math.ceil(time_ns", "round the reference up"),
+    Mutant("utc_ns - tai_offset_sec * 10**9", "utc_ns + tai_offset_sec * 10**9", "sign of the TAI offset"),
+    Mutant("error_ns + cut_ns", "error_ns", "drop what the reference's rounding takes"),
+    Mutant("error_ns + cut_ns", "error_ns - cut_ns", "sign of what the reference's rounding takes"),
+    Mutant("math.ceil(error_ns)", "math.floor(error_ns)", "round the bound down"),
+    Mutant("rate.error + rate.ns_per_tick * drift", "rate.ns_per_tick * drift", "drop the rate's own error"),
+    Mutant("rate.error + rate.ns_per_tick * drift", "rate.error", "drop the drift"),
+    Mutant("rate.ns_per_tick * drift", "drift", "take the drift for nanoseconds a tick"),
+)  # fmt: skip
+
 CONTINUITY: Final = (
     Mutant("Between(boottime - after, boottime - before)", "Between(boottime - before, boottime - after)",
            "swap the ends of the time asleep"),
@@ -255,6 +270,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     ),
     "plugins/vmclock_chrony/doubt.py": (("test_chrony_doubt.py",), DOUBT),
     "plugins/vmclock_kernel/measure.py": (("test_kernel.py",), KERNEL),
+    "src/vmclock_async/_measurement.py": (("test_measurement.py",), MEASUREMENT),
     "src/vmclock_async/reckoning.py": (("test_reckoning.py",), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
     "src/vmclock_async/_publishing/ageing.py": (_WORLD, QUIET),

@@ -37,14 +37,12 @@ An estimate that jumps by more than both measurements' errors begins the slope a
 nothing in steady state; while chronyd makes up its mind anew, its estimates move at a rate that no clock has.
 """
 
-import math
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
-from vmclock_async import BodyUpdate, ClockStatus, LeapIndicator, SourceUnavailableError
+from vmclock_async import BodyUpdate, LeapIndicator, SourceUnavailableError
 from vmclock_async.timebase import (
-    COUNTER_ID,
     LARGEST_CORRECTION_PPB,
     ClockState,
     ClockStatusBits,
@@ -76,7 +74,6 @@ LOCAL: Final = 0x7F7F0101
 """Reference id of a clock that is its own reference (``local``): 127.127.1.1."""
 MANUAL: Final = int.from_bytes(b"MANU", "big")
 """Reference id of ``manual``."""
-_U64: Final = 2**64
 END_NS: Final = 2**63
 """In 2262, where the kernel's own clock ends."""
 STALE_INTERVALS: Final = 8
@@ -286,7 +283,7 @@ class Estimator:
         if missing_ns > max_error_ns:
             # chronyd finds it again to within its error: that much more keeps the next middle inside this interval.
             max_error_ns *= 2
-        return _update(exchange, estimate, math.ceil(max_error_ns + missing_ns))
+        return _update(exchange, estimate, max_error_ns + missing_ns)
 
     def _rate(self, exchange: Exchange, raw: Rate) -> Rate:
         frequency_ppm = exchange.tracking.frequency_ppm
@@ -326,25 +323,16 @@ class _Estimate(NamedTuple):
         return away > self.max_error_ns + earlier.max_error_ns + ticks * earlier.maxerror
 
 
-def _update(exchange: Exchange, estimate: _Estimate, max_error_ns: int) -> BodyUpdate:
-    period = Rate(estimate.ns_per_tick, estimate.maxerror).period()
-    reference = math.floor(estimate.true_ns * 2**64 / 10**9)
-    scale = exchange.timescale
-    update = BodyUpdate(
-        counter_id=COUNTER_ID,
-        time_type=scale.time_type,
-        clock_status=ClockStatus.SYNCHRONIZED,
+def _update(exchange: Exchange, estimate: _Estimate, max_error_ns: Fraction) -> BodyUpdate:
+    offset_s = exchange.timescale.tai_offset_s
+    return BodyUpdate.measured(
+        counter_ticks=exchange.before.counter_ticks % 2**64,
+        utc_ns=estimate.true_ns + (offset_s or 0) * 10**9,
+        error_ns=max_error_ns,
+        # R may be more than its field holds: chronyd's skew is 1,000,000 ppm until it has a second measurement.
+        rate=Rate(estimate.ns_per_tick, estimate.maxerror),
+        drift=0,  # it is in R
+        est_error_ns=min(exchange.tracking.rms_offset_ns, max_error_ns),
+        tai_offset_sec=offset_s,
         leap_indicator=leap_of(exchange.tracking),
-        counter_value=exchange.before.counter_ticks % 2**64,
-        counter_period_shift=period.shift,
-        counter_period_frac_sec=period.frac_sec,
-        # None at first: chronyd's skew is 1,000,000 ppm until it has a second measurement.
-        counter_period_maxerror_rate_frac_sec=period.error_frac_sec(estimate.maxerror),
-        time_sec=reference >> 64,
-        time_frac_sec=reference & 2**64 - 1,
-        time_esterror_nanosec=min(math.ceil(exchange.tracking.rms_offset_ns), max_error_ns, _U64 - 1),
-        time_maxerror_nanosec=max_error_ns if max_error_ns < _U64 else None,
     )
-    if scale.tai_offset_s is None:
-        return update  # which does not speak for the offset
-    return BodyUpdate(**update.model_dump(exclude_unset=True), tai_offset_sec=scale.tai_offset_s)

@@ -20,10 +20,8 @@ import math
 from fractions import Fraction
 from typing import Final, NamedTuple, final
 
-from vmclock_async.abi import ClockStatus
 from vmclock_async.models import BodyUpdate
 from vmclock_async.timebase import (
-    COUNTER_ID,
     LARGEST_CORRECTION_PPB,
     ClockStatusBits,
     Pairing,
@@ -54,7 +52,6 @@ CHRONYD_ASSUMED_NS: Final = 10_000_000
 _DRIFT: Final = Fraction(500, 10**6)
 _FASTEST_SLEW: Final = Fraction(100_000, 10**6)
 """The kernel's own limit (ADJ_TICK by a tenth). What moves faster was stepped."""
-_U64: Final = 2**64
 
 
 class Reading(NamedTuple):
@@ -70,6 +67,11 @@ class Reading(NamedTuple):
         return timescale(self.before)
 
     @property
+    def utc_ns(self) -> int:
+        """UTC at the pairing, nanoseconds since 1970."""
+        return self.pairing.clock_ns + (self.timescale.tai_offset_s or 0) * 10**9
+
+    @property
     def is_consistent(self) -> bool:
         """Whether all three are of one state of the clock; if not, ask again.
 
@@ -81,8 +83,7 @@ class Reading(NamedTuple):
             return False
         if before.realtime_ns is None or after.realtime_ns is None:
             return False
-        utc_ns = self.pairing.clock_ns + (self.timescale.tai_offset_s or 0) * 10**9
-        return before.realtime_ns <= utc_ns <= after.realtime_ns + 1000  # that is cut to whole microseconds
+        return before.realtime_ns <= self.utc_ns <= after.realtime_ns + 1000  # that is cut to whole microseconds
 
 
 @final
@@ -182,25 +183,18 @@ def est_error_ns(reading: Reading, longest_tick_ns: Fraction) -> int | None:
 
 def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> BodyUpdate:
     """The update for *reading* of a clock that goes by *rate*; without a bound where *assumed_ns* is None."""
-    clock, timex, scale = reading.pairing.clock_ns, reading.after, reading.timescale
-    period = rate.period()
     off = drift(rate, raw)
     longest_tick_ns = rate.ns_per_tick + off
-    return BodyUpdate(
-        counter_id=COUNTER_ID,
-        time_type=scale.time_type,
-        tai_offset_sec=scale.tai_offset_s,
-        leap_indicator=leap_indicator(timex),
-        clock_status=ClockStatus.SYNCHRONIZED,
-        counter_value=reading.pairing.counter_ticks,
-        counter_period_shift=period.shift,
-        counter_period_frac_sec=period.frac_sec,
-        counter_period_esterror_rate_frac_sec=period.error_frac_sec(rate.error),
-        counter_period_maxerror_rate_frac_sec=period.error_frac_sec(off),
-        time_sec=clock // 10**9,
-        time_frac_sec=(clock % 10**9 << 64) // 10**9,
-        time_esterror_nanosec=est_error_ns(reading, longest_tick_ns),
-        time_maxerror_nanosec=None if assumed_ns is None else max_error_ns(reading, longest_tick_ns, assumed_ns),
+    return BodyUpdate.measured(
+        counter_ticks=reading.pairing.counter_ticks,
+        utc_ns=reading.utc_ns,
+        error_ns=None if assumed_ns is None else max_error_ns(reading, longest_tick_ns, assumed_ns),
+        rate=rate._replace(error=off),
+        drift=0,  # it is in the error
+        est_error_ns=est_error_ns(reading, longest_tick_ns),
+        est_error_ns_per_tick=rate.error,
+        tai_offset_sec=reading.timescale.tai_offset_s,
+        leap_indicator=leap_indicator(reading.after),
     )
 
 

@@ -224,9 +224,9 @@ def _names(status: ClockStatusBits) -> str:
 
 
 def _contradiction(reading: Reading) -> str:
-    utc_ns = reading.pairing.clock_ns + (reading.timescale.tai_offset_s or 0) * 10**9
     said = (timex.nonsense or f"{timex.realtime_ns} ns" for timex in (reading.before, reading.after))
     return (
-        f"adjtimex and CLOCK_REALTIME contradict each other: the clock is at {utc_ns} ns since 1970, adjtimex says "
-        f"{' before and '.join(said)} after that; does something stand in for the system call? Use the source chrony"
+        f"adjtimex and CLOCK_REALTIME contradict each other: the clock is at {reading.utc_ns} ns since 1970, "
+        f"adjtimex says {' before and '.join(said)} after that; does something stand in for the system call? Use the "
+        "source chrony"
     )

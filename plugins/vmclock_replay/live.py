@@ -18,6 +18,7 @@ counter values mean nothing here.
 """
 
 import time
+from fractions import Fraction
 from typing import Final, Self, final
 
 import anyio
@@ -27,7 +28,7 @@ from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
 from vmclock_async.recording import Record, RecordingHeader
-from vmclock_async.timebase import COUNTER_ID, Pairing, fixed_point_period, pair, ticks_between
+from vmclock_async.timebase import COUNTER_ID, Pairing, Rate, pair, ticks_between
 
 __all__ = ("Anchor",)
 
@@ -87,12 +88,11 @@ class Anchor:
         now = pair(time.CLOCK_MONOTONIC)
         elapsed_ns = now.clock_ns - self._before.clock_ns
         ticks = ticks_between(self._before.counter_ticks, now.counter_ticks)
-        try:
-            period = fixed_point_period(elapsed_ns, ticks)
-        except ValueError as exc:
+        if not 0 < elapsed_ns < ticks * 10**9:
             raise SourceUnavailableError(
-                "replay", f"this machine's counter was disrupted ({exc}): the replay begins again"
-            ) from exc
+                "replay",
+                f"this machine's counter was disrupted ({ticks} ticks in {elapsed_ns} ns): the replay begins again",
+            )
         # Where the record's own time falls on our counter, however late it is published.
         counter = self._start.counter_ticks + record.t_ns * ticks // elapsed_ns
         seen = reckon(body, body.counter_value if record.counter is None else record.counter)
@@ -104,28 +104,26 @@ class Anchor:
         # Modulo: a recorded step out of the ABI's range stays out of every reader's.
         reference = (seen.low + shift) % (_U64 * UNITS_PER_SECOND)
 
-        def scaled(rate: int, own_rate: int = 0) -> int:
-            """*rate*, an error a tick of the recorded counter, for ours: the same share of the period."""
-            return min(-(-rate * period.frac_sec // body.counter_period_frac_sec) + own_rate, _U64 - 1)
-
-        # Ours on top of the recorded: the windows of the pairings, a tick, and the rounding.
-        own_ticks = self._start.window_ticks + now.window_ticks + 1
-        own_ns = own_ticks * elapsed_ns // ticks + 2
-        own_rate = period.frac_sec * (self._before.window_ticks + now.window_ticks) // (2 * ticks) + 1
+        # Ours on top of the recorded: the windows of the pairings, and a tick.
+        ns_per_tick = Fraction(elapsed_ns, ticks)
+        own_ns = (self._start.window_ticks + now.window_ticks + 1) * ns_per_tick + 1
+        own_drift = Fraction(self._before.window_ticks + now.window_ticks, 2 * ticks)
+        est_drift = Fraction(body.counter_period_esterror_rate_frac_sec, body.counter_period_frac_sec)
+        is_tai = self._header.time_type == TimeType.TAI
+        measured = BodyUpdate.measured(
+            counter_ticks=counter % _U64,
+            utc_ns=Fraction(reference * 10**9, UNITS_PER_SECOND) + is_tai * body.tai_offset_sec * 10**9,
+            error_ns=seen.maxerror_ns + own_ns,
+            rate=Rate(ns_per_tick, own_drift * ns_per_tick),
+            drift=Fraction(body.counter_period_maxerror_rate_frac_sec, body.counter_period_frac_sec),
+            est_error_ns=seen.esterror_ns,
+            est_error_ns_per_tick=est_drift * ns_per_tick,
+            tai_offset_sec=body.tai_offset_sec if is_tai else None,
+        )
+        # The flags stay the recorded ones: an error that its field cannot hold becomes the largest that it can.
+        fields = {name: getattr(measured, name) for name in BodyUpdate.MEASURED_FIELDS}
         return body.model_copy(
-            update={
-                "counter_value": counter % _U64,
-                "counter_period_shift": period.shift,
-                "counter_period_frac_sec": period.frac_sec,
-                "counter_period_esterror_rate_frac_sec": scaled(body.counter_period_esterror_rate_frac_sec),
-                "counter_period_maxerror_rate_frac_sec": scaled(
-                    body.counter_period_maxerror_rate_frac_sec, own_rate
-                ),
-                "time_sec": reference // UNITS_PER_SECOND,
-                "time_frac_sec": reference % UNITS_PER_SECOND,
-                "time_esterror_nanosec": min(seen.esterror_ns, _U64 - 1),
-                "time_maxerror_nanosec": min(seen.maxerror_ns + own_ns, _U64 - 1),
-            }
+            update={name: _U64 - 1 if value is None else value for name, value in fields.items()}
         )
 
     def _present(self, counter: int, elapsed_ns: int, ticks: int, body: VMClockBody) -> int:

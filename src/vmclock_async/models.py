@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import cache, lru_cache
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -31,6 +31,11 @@ from vmclock_async.abi import (
     pack_body,
     unpack_body,
 )
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from vmclock_async.timebase import Rate
 
 __all__ = ("VALIDITY_FLAGS", "BodyUpdate", "Contents", "Snapshot", "VMClockBody")
 
@@ -239,6 +244,58 @@ class BodyUpdate(BaseModel):
 
     def __hash__(self) -> int:
         return hash(tuple(sorted((name, self.__dict__[name]) for name in self.__pydantic_fields_set__)))
+
+    @staticmethod
+    def measured(
+        *,
+        counter_ticks: int,
+        utc_ns: "int | Fraction",
+        error_ns: "int | Fraction | None",
+        rate: "Rate",
+        drift: "int | Fraction",
+        est_error_ns: "int | Fraction | None" = None,
+        est_error_ns_per_tick: "int | Fraction | None" = None,
+        tai_offset_sec: int | None = None,
+        clock_status: ClockStatus = ClockStatus.SYNCHRONIZED,
+        leap_indicator: LeapIndicator | None = None,
+    ) -> "BodyUpdate":
+        """A measurement of time by this machine's counter, in the ABI's fixed point; each rounding widens the bound.
+
+        It speaks for all ``MEASURED_FIELDS``: an error that is not given clears that of the measurement before.
+
+        Args:
+            counter_ticks: the counter when it was *utc_ns*, 0 to 2**64 - 1, as in ``timebase.pair()``.
+            utc_ns: nanoseconds of UTC since 1970.
+            error_ns: how far true time may be from *utc_ns*, with all that the pairing adds. None: no bound is known.
+            rate: nanoseconds a tick, and how far off that may have been measured, as ``timebase.Calibration`` has it.
+            drift: by which share of itself the counter's true rate may change until the next measurement, on top of
+                *rate*'s own error; of an ordinary oscillator ``Fraction(50, 10**6)``, which is 50 ppm.
+            est_error_ns: a likely error of *utc_ns*, at most *error_ns*. It bounds nothing.
+            est_error_ns_per_tick: a likely error of the rate, nanoseconds a tick.
+            tai_offset_sec: seconds to add to TAI for UTC, -37 since 2017; the page then has TAI, which knows no leap
+                seconds. None: the page has UTC, and the update does not speak for the offset.
+            clock_status: FREERUNNING where the reference is lost, and the bound still holds.
+            leap_indicator: the next leap second. None: the update does not speak for it.
+
+        Raises:
+            TypeError, ValueError: an argument is of another type or out of its range; the message names it.
+        """
+        # Not at the top: who only reads a segment needs neither it nor what it imports.
+        from vmclock_async._measurement import measured_fields
+
+        fields = measured_fields(
+            counter_ticks=counter_ticks,
+            utc_ns=utc_ns,
+            error_ns=error_ns,
+            rate=rate,
+            drift=drift,
+            est_error_ns=est_error_ns,
+            est_error_ns_per_tick=est_error_ns_per_tick,
+            tai_offset_sec=tai_offset_sec,
+        )
+        if leap_indicator is not None:
+            fields["leap_indicator"] = leap_indicator
+        return BodyUpdate(clock_status=clock_status, **fields)
 
     @staticmethod
     def from_body(

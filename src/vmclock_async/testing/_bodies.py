@@ -1,14 +1,12 @@
 """Bodies with a time in them: of this machine, or of a counter and a time that a test makes up."""
 
-import math
 import time
 from fractions import Fraction
 from functools import cache
 from typing import Any, Final
 
-from vmclock_async.abi import ClockStatus
 from vmclock_async.models import BodyUpdate, VMClockBody
-from vmclock_async.timebase import Calibration, Rate, fixed_point_period, pair
+from vmclock_async.timebase import Calibration, Rate, pair
 
 __all__ = ("MAX_ERROR_NS", "applied", "make_body", "measured", "measured_here")
 
@@ -29,32 +27,19 @@ def _rate() -> Rate:
 
 
 def measured(
-    counter_ticks: int, utc_ns: int, *, ns_per_tick: Fraction, drift: Fraction, max_error_ns: int = MAX_ERROR_NS
+    counter_ticks: int, utc_ns: int, *, rate: Rate, drift: Fraction, max_error_ns: int = MAX_ERROR_NS
 ) -> dict[str, Any]:
-    """Fields of a synchronised time: UTC was *utc_ns* at *counter_ticks*, give or take *max_error_ns*.
-
-    Args:
-        drift: how far off the period may be, as a part of it.
-    """
-    period = fixed_point_period(ns_per_tick.numerator, ns_per_tick.denominator)
-    seconds, ns = divmod(utc_ns, 10**9)
-    return {
-        "clock_status": ClockStatus.SYNCHRONIZED,
-        "counter_value": counter_ticks,
-        "counter_period_shift": period.shift,
-        "counter_period_frac_sec": period.frac_sec,
-        "counter_period_maxerror_rate_frac_sec": math.ceil(period.frac_sec * drift),
-        "time_sec": seconds,
-        "time_frac_sec": (ns << 64) // 10**9,
-        "time_maxerror_nanosec": max_error_ns,
-    }
+    """Fields of a synchronised time: UTC was *utc_ns* at *counter_ticks*, give or take *max_error_ns*."""
+    update = BodyUpdate.measured(
+        counter_ticks=counter_ticks, utc_ns=utc_ns, error_ns=max_error_ns, rate=rate, drift=drift
+    )
+    return update.model_dump(exclude={"counter_id", "time_type"}, exclude_none=True)
 
 
 def measured_here(shift_ns: int = 0) -> dict[str, Any]:
     """Fields of a synchronised time: this machine's counter and CLOCK_REALTIME, *shift_ns* later."""
     rate, now = _rate(), pair(time.CLOCK_REALTIME)
-    drift = _DRIFT + rate.error / rate.ns_per_tick
-    return measured(now.counter_ticks, now.clock_ns + shift_ns, ns_per_tick=rate.ns_per_tick, drift=drift)
+    return measured(now.counter_ticks, now.clock_ns + shift_ns, rate=rate, drift=_DRIFT)
 
 
 def applied(body: VMClockBody, fields: dict[str, Any]) -> VMClockBody:

@@ -10,12 +10,12 @@ from vmclock_async._reading.virtual_time import VirtualTime
 from vmclock_async.abi import TimeType
 from vmclock_async.models import Snapshot, VMClockBody
 from vmclock_async.testing._bodies import measured
-from vmclock_async.timebase import COUNTER_ID
+from vmclock_async.timebase import COUNTER_ID, Rate
 
 __all__ = ("PlayedFeed",)
 
 _BEGINNING_TICKS: Final = 10**12
-_NS_PER_TICK: Final = Fraction(1)
+_RATE: Final = Rate(Fraction(1), Fraction(0))
 _DRIFT: Final = Fraction(50, 10**6)
 
 
@@ -72,7 +72,7 @@ class PlayedFeed(VirtualFeed):
         return measured(
             self.counter_ticks(),
             self.utc_ns + shift_ns,
-            ns_per_tick=_NS_PER_TICK,
+            rate=_RATE,
             drift=_DRIFT,
             max_error_ns=self._max_error_ns,
         )
