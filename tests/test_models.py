@@ -441,3 +441,11 @@ def test_every_error_is_in_the_list_above() -> None:
     public = {getattr(errors, name) for name in errors.__all__}
     assert public == {error for error, _, _ in ALL_ERRORS} | {errors.VMClockError}
     assert all(issubclass(error, errors.VMClockError) for error in public)
+
+
+def test_every_field_of_an_update_is_described() -> None:
+    """Each field says what it means in one line; JSON schema and the help of tools show it."""
+    properties = BodyUpdate.model_json_schema()["properties"]
+    assert properties.keys() == RANGES.keys() | CONSTANTS.keys()
+    for name, field in properties.items():
+        assert 20 < len(field["description"]) < 100, name

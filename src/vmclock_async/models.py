@@ -13,7 +13,7 @@ from enum import IntEnum
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from vmclock_async.abi import (
@@ -89,6 +89,10 @@ _time_type = _member_of(TimeType)
 _U8 = Annotated[int, _Range(0, 0xFF)]
 _I16 = Annotated[int, _Range(-0x8000, 0x7FFF)]
 _U64 = Annotated[int, _Range(0, _U64_MAX)]
+_Spoken = Annotated[int | None, _Range(0, _U64_MAX)]
+"""A 64-bit field of an update, which has a value where the update speaks for it."""
+_Clearable = Annotated[int | None, _Range(0, _U64_MAX, nullable=True)]
+"""The same with a validity flag, which None clears."""
 
 VALIDITY_FLAGS: Final = {
     "tai_offset_sec": Flags.TAI_OFFSET_VALID,
@@ -210,24 +214,60 @@ class BodyUpdate(BaseModel):
     )
     """The fields that a measurement of time consists of."""
 
-    disruption_marker: Annotated[int | None, _Range(0, _U64_MAX)] = None
-    flags: Annotated[Flags | None, _Range(0, _U64_MAX, Flags)] = None
-    clock_status: Annotated[ClockStatus | int | None, _Range(0, 0xFF, _clock_status)] = None
-    leap_second_smearing_hint: Annotated[SmearingHint | int | None, _Range(0, 0xFF, _smearing_hint)] = None
-    tai_offset_sec: Annotated[int | None, _Range(-0x8000, 0x7FFF, nullable=True)] = None
-    leap_indicator: Annotated[LeapIndicator | int | None, _Range(0, 0xFF, _leap_indicator)] = None
-    counter_period_shift: Annotated[int | None, _Range(0, 0xFF)] = None
-    counter_value: Annotated[int | None, _Range(0, _U64_MAX)] = None
-    counter_period_frac_sec: Annotated[int | None, _Range(0, _U64_MAX)] = None
-    counter_period_esterror_rate_frac_sec: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
-    counter_period_maxerror_rate_frac_sec: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
-    time_sec: Annotated[int | None, _Range(0, _U64_MAX)] = None
-    time_frac_sec: Annotated[int | None, _Range(0, _U64_MAX)] = None
-    time_esterror_nanosec: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
-    time_maxerror_nanosec: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
-    vm_generation_counter: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
-    counter_id: Annotated[CounterId | int | None, _Range(0, 0xFF, _counter_id)] = None
-    time_type: Annotated[TimeType | int | None, _Range(0, 0xFF, _time_type)] = None
+    disruption_marker: _Spoken = Field(
+        default=None, description="Changes when the counter is disrupted: a migration, a restore, a suspend"
+    )
+    flags: Annotated[Flags | None, _Range(0, _U64_MAX, Flags)] = Field(
+        default=None,
+        description="The notices DISRUPTION_SOON and DISRUPTION_IMMINENT, TIME_MONOTONIC, and bits without a name",
+    )
+    clock_status: Annotated[ClockStatus | int | None, _Range(0, 0xFF, _clock_status)] = Field(
+        default=None, description="How far the time can be trusted: a ClockStatus"
+    )
+    leap_second_smearing_hint: Annotated[SmearingHint | int | None, _Range(0, 0xFF, _smearing_hint)] = Field(
+        default=None, description="How the reference smears leap seconds: a SmearingHint"
+    )
+    tai_offset_sec: Annotated[int | None, _Range(-0x8000, 0x7FFF, nullable=True)] = Field(
+        default=None, description="Seconds to add to TAI for UTC, -37 since 2017. None: unknown"
+    )
+    leap_indicator: Annotated[LeapIndicator | int | None, _Range(0, 0xFF, _leap_indicator)] = Field(
+        default=None, description="The leap second ahead, in progress or over: a LeapIndicator"
+    )
+    counter_period_shift: Annotated[int | None, _Range(0, 0xFF)] = Field(
+        default=None, description="Binary places, beyond 64, of the periods and their errors"
+    )
+    counter_value: _Spoken = Field(default=None, description="The counter at the reference time, ticks")
+    counter_period_frac_sec: _Spoken = Field(
+        default=None, description="Seconds a tick, in units of 2**-(64 + counter_period_shift) s"
+    )
+    counter_period_esterror_rate_frac_sec: _Clearable = Field(
+        default=None, description="Estimated error a tick, same unit. None: unknown"
+    )
+    counter_period_maxerror_rate_frac_sec: _Clearable = Field(
+        default=None, description="Maximum error a tick, same unit. None: no bound"
+    )
+    time_sec: _Spoken = Field(
+        default=None,
+        description="Reference time: seconds since the epoch of time_type, which is 1970 for UTC and TAI",
+    )
+    time_frac_sec: _Spoken = Field(
+        default=None, description="Fraction of the reference time, in units of 2**-64 s"
+    )
+    time_esterror_nanosec: _Clearable = Field(
+        default=None, description="Estimated error of the reference time, ns. None: unknown"
+    )
+    time_maxerror_nanosec: _Clearable = Field(
+        default=None, description="Maximum error of the reference time, ns. None: no bound"
+    )
+    vm_generation_counter: _Clearable = Field(
+        default=None, description="Changes when the machine is restored or cloned. None: there is no such counter"
+    )
+    counter_id: Annotated[CounterId | int | None, _Range(0, 0xFF, _counter_id)] = Field(
+        default=None, description="The counter that is meant: a CounterId. INVALID: this machine's is not fit"
+    )
+    time_type: Annotated[TimeType | int | None, _Range(0, 0xFF, _time_type)] = Field(
+        default=None, description="Timescale of the reference time: a TimeType"
+    )
 
     @property
     def measures(self) -> bool:
