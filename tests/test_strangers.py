@@ -243,6 +243,54 @@ HELD = {
 }
 
 
+DEBUGGED = {
+    "imported": ("def import_ours():\n    raise LookupError('not \\x1b[31mhere')\nimport_ours()\n", "import_ours"),
+    "made": (
+        "class Source(Good):\n    def __init__(self, settings):\n        raise LookupError('no such part')\n",
+        "__init__",
+    ),
+    "run": (
+        (
+            "async def measure():\n    raise LookupError('no such part')\n"
+            "class Source(Good):\n    async def run(self, emit):\n"
+            "        async with anyio.create_task_group() as tasks:\n            tasks.start_soon(measure)\n"
+        ),
+        "measure",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DEBUGGED)
+@pytest.mark.parametrize("place", ["before the command", "after it"])
+def test_debug_shows_the_plugin_s_traceback(
+    install: Callable[[str, str], None],
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    segment_path: Path,
+    kind: str,
+    place: str,
+) -> None:
+    """A failure is one line; with --debug the traceback of the plugin's own error comes before it, escaped."""
+    code, function = DEBUGGED[kind]
+    install("faulty", code)
+    words = ["publish", "faulty", "--segment", segment_path]
+    plain = run(*words)
+    assert (plain.returncode, "Traceback" in plain.stderr) == (1, False)
+    debugged = run(*(["--debug", *words] if place == "before the command" else [*words, "--debug"]))
+    assert debugged.returncode == 1
+    assert debugged.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+    assert re.search(rf'File ".*/plugin_faulty.py", line \d+, in {function}\n', debugged.stderr), debugged.stderr
+    assert "\nLookupError: no" in debugged.stderr
+    assert "\x1b" not in debugged.stderr
+
+
+def test_debug_is_taken_from_no_other_program(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """It stands in the help, and what comes after ``--`` is left alone."""
+    assert "--debug" in run("--help").stdout
+    refused = run("show", "--", "--debug")
+    assert refused.returncode == 1
+    assert "--debug: " in refused.stderr
+
+
 @pytest.mark.parametrize("name", HELD)
 def test_who_holds_the_loop_is_told_and_can_be_ended(
     name: str, install: Callable[[str, str], None], start: Callable[..., subprocess.Popen[str]]

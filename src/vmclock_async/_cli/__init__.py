@@ -1,8 +1,8 @@
 """The command line: ``vmclock-async``.
 
 Results go to stdout, as JSON with ``--json``; what is said about them goes to stderr. Exit status: 0 done,
-1 failed, 2 wrong usage, 130 interrupted. A failure is one line that names what was seen and the remedy, never a
-traceback; with ``--json`` it is an object on stdout as well.
+1 failed, 2 wrong usage, 130 interrupted. A failure is one line that names what was seen and the remedy, and a
+traceback only with ``--debug``; with ``--json`` it is an object on stdout as well.
 """
 
 import json

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from vmclock_async._cli.failures import UsageError, fail, fail_usage, wants_json
-from vmclock_async._cli.output import complain
+from vmclock_async._cli.failures import UsageError, fail, fail_usage, wants_debug, wants_json
+from vmclock_async._cli.output import complain, show_traceback
 from vmclock_async.errors import VMClockError
 
 __all__ = ("run",)
@@ -28,6 +28,10 @@ def _show_version(value: bool) -> None:
 def _options(
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    _debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback of a failure, of a plugin too; works after COMMAND."),
     ] = False,
 ) -> None:
     """Publish, read and watch VMClock segments.
@@ -64,6 +68,7 @@ def run(argv: Sequence[str]) -> int:
     handler = _Notes(logging.INFO)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
+    debug, argv = wants_debug(argv)
     as_json = wants_json(argv)
     try:
         # Not standalone: wrong usage is told here as every other failure is. What it returns is an Exit's status.
@@ -76,6 +81,8 @@ def run(argv: Sequence[str]) -> int:
         exc.show()  # the help
         return exc.exit_code
     except (VMClockError, OSError) as exc:
+        if debug:
+            show_traceback(exc)
         return fail(exc, as_json=as_json)
     except Exception as exc:  # a bug, which shows its traceback; but a program that reads JSON gets its object
         if as_json:

@@ -9,7 +9,7 @@ import typer
 from vmclock_async._cli.output import complain, print_json
 from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
 
-__all__ = ("UsageError", "fail", "fail_usage", "failure_fields", "wants_json")
+__all__ = ("UsageError", "fail", "fail_usage", "failure_fields", "wants_debug", "wants_json")
 
 UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """What wrong usage raises: click's, or that of the copy of click that newer releases of typer bring along."""
@@ -19,8 +19,18 @@ _UNBOUNDED_NS: Final = 2**64 - 1
 
 def wants_json(argv: Sequence[str]) -> bool:
     """Whether *argv* asks for JSON. This is known before the rest of *argv* is understood."""
-    options = argv[: argv.index("--")] if "--" in argv else argv
-    return "--json" in options
+    return "--json" in argv[: _end_of_options(argv)]
+
+
+def wants_debug(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether *argv* asks for tracebacks, and *argv* without that: ``--debug`` may stand beside any option."""
+    end = _end_of_options(argv)
+    options = [word for word in argv[:end] if word != "--debug"]
+    return len(options) < end, [*options, *argv[end:]]
+
+
+def _end_of_options(argv: Sequence[str]) -> int:
+    return argv.index("--") if "--" in argv else len(argv)
 
 
 def failure_fields(error: BaseException) -> dict[str, object]:

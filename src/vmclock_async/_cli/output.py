@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TextIO
 
@@ -19,6 +20,7 @@ __all__ = (
     "print_line",
     "printable",
     "run_async",
+    "show_traceback",
     "snapshot_fields",
 )
 
@@ -34,10 +36,21 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def complain(text: str) -> None:
-    """Say *text* on stderr, in one line. Nobody may be listening: what is said there never ends the work."""
+    """Say *text* on stderr, in one line."""
+    _say(f"vmclock-async: {printable(text)}")
+
+
+def show_traceback(error: BaseException) -> None:
+    """Show on stderr where *error* was raised, and before it where its causes were."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        _say(printable(line))
+
+
+def _say(line: str) -> None:
+    """Print *line* on stderr. Nobody may be listening: what is said there never ends the work."""
     if sys.stderr is not None:
         try:
-            print(f"vmclock-async: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
         except OSError:
             _silence(sys.stderr)
 
@@ -84,7 +97,8 @@ def run_async(main: Callable[[], Awaitable[None]]) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BaseExceptionGroup as group:
-        raise _first(group) from None  # one line a failure: the others are its consequences
+        error = _first(group)  # one line a failure: the others are its consequences
+        raise error from error.__cause__
 
 
 async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
