@@ -14,8 +14,7 @@ import anyio
 import httpx
 import pytest
 from fastapi import Body, FastAPI
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from vmclock_async import ClockStatus, Order, TimeInterval
