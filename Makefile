@@ -10,7 +10,7 @@ CORE := setup.py pyproject.toml $(wildcard csrc/*)
 # Tests start some hundred processes, each of which would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick test-adverse lint check format bench stress mutants guest-test clean
+.PHONY: demo test quick test-adverse lint check format docs bench stress mutants guest-test clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -33,7 +33,7 @@ lint: .venv/installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	awk '/^```$$/ { exit } shown; /^```python$$/ { shown = 1 }' README.md >.venv/readme.py  # its first program
+	awk '/^```$$/ { exit } shown; /^```python/ { shown = 1 }' README.md >.venv/readme.py  # its first program
 	$(BIN)/mypy .venv/readme.py
 	$(BIN)/pyright
 	$(BIN)/lint-imports
@@ -43,6 +43,10 @@ check: lint test
 format: .venv/installed-lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# The manual, as a site: site/index.html. Every link and every name in it has to be there.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Longer proofs: the seqlock under four readers at full speed for 10 seconds, 100,000 random histories of a machine.
 stress: .venv/installed-test
@@ -79,4 +83,4 @@ bench: .venv/installed-bench
 	touch $@
 
 clean:
-	rm -rf .venv .headers build dist src/*.egg-info src/vmclock_async/*.so
+	rm -rf .venv .headers build dist site src/*.egg-info src/vmclock_async/*.so
