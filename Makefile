@@ -33,8 +33,6 @@ lint: .venv/installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	awk '/^```$$/ { exit } shown; /^```python/ { shown = 1 }' README.md >.venv/readme.py  # its first program
-	$(BIN)/mypy .venv/readme.py
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 

@@ -1,28 +1,245 @@
-"""The programs that the manual shows do what it says."""
+"""README and the manual do what they say: each block of code in them is run, or else checked for syntax.
 
-import types
+A block's language says what becomes of it:
+
+* ``python``: run, in the order of the page and in one namespace, beside a segment that has the time. Where it has a
+  title, that is the file which has the same text, and which a test of its own runs. Functions ``test_...`` are run by
+  pytest.
+* ``console``: typed into a terminal; the output has to be like the one that is shown.
+* ``sh``: commands that need root, a network or minutes; checked by bash and, as far as they are ours, by us.
+* ``ini``, ``json``, ``toml``: parsed. ``text``: left alone.
+"""
+
+import ast
+import configparser
+import json
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from sybil import Document, Example, Region
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
-from vmclock_async.testing import check_source
+import vmclock_async
+from shown_console import Console, commands_in
+from vmclock_async.sources import build_source, installed_sources
+from vmclock_async.testing import PlayedSegment
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT: Final = Path(__file__).parent.parent
+PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PRACTICE: Final = "/dev/shm/vmclock-demo"
+"""The directory of the pages' own segment."""
+WORDS: Final = {
+    "VMClock": r"VMClock",
+    "page": r"pages?",
+    "segment": r"segments?",
+    "body": r"body|bodies",
+    "marker": r"markers?",
+    "generation": r"generations?",
+    "fence": r"fences?",
+    "epoch": r"epochs?",
+    "bound": r"bounds?",
+    "free-running": r"free-running",
+}
+"""The glossary's, and what they look like in a text."""
 
 
-def first_program(page: str) -> types.ModuleType:
-    """The first Python block of *page*, as a module."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    code = text.partition("```python\n")[2].partition("```")[0]
-    module = types.ModuleType("shown")
-    exec(compile(code, page, "exec"), module.__dict__)
-    return module
+def blocks(document: Document, evaluators: dict[str, Callable[[Example], None]]) -> Iterable[Region]:
+    """The code blocks of *document*, each with what checks it."""
+    for region in FencedCodeBlockLexer(r"\w+[^\n]*")(document):
+        language, _, rest = region.lexemes["language"].partition(" ")
+        assert language in evaluators, f"{document.path}: no test knows what to do with a block of {language}"
+        title = re.fullmatch(r'title="(.+)"', rest)
+        yield Region(
+            region.start, region.end, (region.lexemes["source"], title and title[1]), evaluators[language]
+        )
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # it holds on every loop alike, and takes seconds
-async def test_source_of_the_manual_keeps_every_promise() -> None:
-    """An author who begins with it has a source of time that is right."""
-    shown = first_program("how-to/source.md")
-    (update,) = (await check_source(lambda: shown.MySource(shown.MySettings())))[:1]
-    assert update.measures
+@contextmanager
+def machine_to_which_things_happen(played: PlayedSegment, program: str) -> Iterator[None]:
+    """While a *program* waits for events, the machine is restored, over and over."""
+    over = threading.Event()
+
+    def play() -> None:
+        while not over.wait(0.02):
+            played.restore()
+
+    playing = threading.Thread(target=play)
+    if "receive()" in program:
+        playing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if playing.ident is not None:
+            playing.join()
+
+
+def run_python(example: Example, *, played: PlayedSegment, practice: str, directory: Path) -> None:
+    """Run a program, or the part of one."""
+    source, title = example.parsed
+    source = source.replace(PRACTICE, practice)
+    if title is not None:
+        assert title.startswith("examples/")
+        assert (ROOT / title).read_text(encoding="utf-8") == source, f"{title} is not as {example.path} shows it"
+        return
+    tree = ast.parse("\n" * example.line + source, example.path)
+    if any(getattr(node, "name", "").startswith("test_") for node in tree.body):
+        (directory / "test_shown.py").write_text(source, encoding="utf-8")
+        run_pytest(directory / "test_shown.py")
+        return
+    with machine_to_which_things_happen(played, source):
+        example.namespace["__name__"] = "__main__"
+        exec(compile(tree, example.path, "exec"), example.namespace)
+
+
+def run_pytest(path: Path) -> None:
+    """Run a test as a reader would, without what this project's own tests ask for."""
+    command = [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "examples/pytest.ini"), str(path)]
+    command += [option for plugin in ("cacheprovider", "timeout", "asyncio") for option in ("-p", f"no:{plugin}")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout
+
+
+def run_console(example: Example, *, console: Console) -> None:
+    """Type the commands of a block."""
+    for command, shown in commands_in(example.parsed[0]):
+        console.type(command, shown)
+
+
+def check_shell(example: Example) -> None:
+    """Commands that are not run: bash can parse them, and what they ask of this project is there."""
+    source: str = example.parsed[0]
+    subprocess.run(["bash", "-n"], input=source, text=True, check=True)
+    for target in re.findall(r"^make (\w+)", source, re.MULTILINE):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+    for line in source.splitlines():
+        if "vmclock-async " in line:
+            check_command(shlex.split(line.partition("vmclock-async ")[2], comments=True))
+
+
+@cache
+def help_of(command: str) -> str:
+    """What *command* says of its options; fails if there is no such command."""
+    asked = [sys.executable, "-m", "vmclock_async", command, "--help"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+
+def check_command(words: list[str]) -> None:
+    """*words* after ``vmclock-async`` name a command, options of it, sources, and options that these take."""
+    command, *rest = words
+    help_text = help_of(command)
+    options: dict[str, dict[str, str]] = {}
+    arguments = iter(rest)
+    for argument in arguments:
+        if argument.startswith("--"):
+            assert argument in help_text
+            value = next(arguments)
+            if argument == "--set":
+                source, _, setting = value.partition(".")
+                name, _, options[source][name] = setting.partition("=")
+        elif command == "publish":
+            options[argument] = {}
+    for source, settings in options.items():
+        build_source(source, settings)
+
+
+def check_json(example: Example) -> None:
+    """JSON."""
+    json.loads(example.parsed[0])
+
+
+def check_toml(example: Example) -> None:
+    """TOML; tables of sources hold options that these take."""
+    for name, table in tomllib.loads(example.parsed[0]).items():
+        if name in installed_sources():
+            build_source(name, table)
+
+
+def check_ini(example: Example) -> None:
+    """A unit of systemd: sections of names and values, where a name may come twice."""
+    parser = configparser.RawConfigParser(strict=False, delimiters="=")
+    parser.read_string(example.parsed[0])
+    assert parser.sections()
+    for name in parser.sections():
+        if "vmclock-async " in (started := parser[name].get("execstart", "")):
+            check_command(shlex.split(started.partition("vmclock-async ")[2]))
+
+
+@pytest.fixture
+def evaluators(
+    segment_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, Callable[[Example], Any]]]:
+    """What is done with a block, by its language."""
+    monkeypatch.setenv("VMCLOCK_ASYNC_SEGMENT", str(segment_path))
+    monkeypatch.chdir(ROOT)
+    practice = str(segment_path.parent / "practice")
+    with (
+        PlayedSegment(segment_path.parent) as played,
+        Console(ROOT, {PRACTICE: practice}, {"XDG_RUNTIME_DIR": str(tmp_path)}) as console,
+    ):
+        yield {
+            "python": partial(run_python, played=played, practice=practice, directory=tmp_path),
+            "console": partial(run_console, console=console),
+            "sh": check_shell,
+            "ini": check_ini,
+            "json": check_json,
+            "toml": check_toml,
+            "text": lambda example: None,
+        }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_does_what_it_says(page: Path, evaluators: dict[str, Callable[[Example], None]]) -> None:
+    """Every block of code on the page runs, prints what the page says, or is at least well formed."""
+    for example in Document.parse(str(page), lambda document: blocks(document, evaluators)).examples():
+        example.evaluate()
+
+
+NOT_PROSE: Final = r"^ *```.*?^ *```$|^#[^\n]*$|^:::[^\n]*$|`[^`\n]*`"
+"""Code, headings, and what the docstrings fill in."""
+
+
+def first_use(text: str, looks_like: str) -> str | None:
+    """The first use of a word in *text*: where a link to the glossary may be, that; else the word. None: no use."""
+    link = r"\[[^\]]*\]\([^)]*\)"
+    for found in re.finditer(rf"{NOT_PROSE}|{link}|(?<![\w-])({looks_like})(?![\w-])", text, re.M | re.S | re.I):
+        if found[1] or ("glossary.md#" in found[0] and re.search(rf"\[.*\b({looks_like})\b.*\]", found[0], re.I)):
+            return found[0]
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_first_use_of_a_term_leads_to_the_glossary(page: Path) -> None:
+    """Each of the glossary's words is a link to it where a page first uses the word."""
+    text = page.read_text(encoding="utf-8")
+    if page.name == "glossary.md":
+        assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(WORDS)
+        return
+    for word, looks_like in WORDS.items():
+        found = first_use(text, looks_like)
+        assert found is None or found.endswith(f"glossary.md#{word.lower()})"), f"{page}: first use of {found!r}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    """What a page links to is in the repository; that it has the section, ``make docs`` looks."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_reference_has_every_public_module() -> None:
+    """A module that users may import has a page, made from its docstrings."""
+    modules = {module.name for module in pkgutil.iter_modules(vmclock_async.__path__)}
+    pages = {page.stem for page in (ROOT / "docs/reference/python").iterdir()}
+    assert pages == {name for name in modules if not name.startswith("_")}
