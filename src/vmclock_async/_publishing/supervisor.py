@@ -1,0 +1,246 @@
+"""Running the sources: each as a task, tried again while it is unavailable, its updates handed to the writer task.
+
+Errors go the same way as updates, so that all that was sent before them is committed first. Whatever a stranger's code
+raises becomes an error that names the source.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final, Literal, final
+
+import anyio
+import anyio.lowlevel
+from anyio.streams.memory import MemoryObjectSendStream
+
+from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
+from vmclock_async._strangers import source_error
+from vmclock_async.abi import CounterId
+from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
+from vmclock_async.models import BodyUpdate
+from vmclock_async.sources import Source
+
+__all__ = ("Message", "SourceState", "Supervised", "Supervisor")
+
+_FIRST_RETRY_PAUSE_S: Final = 0.1
+_LONGEST_RETRY_PAUSE_S: Final = 30.0
+_RECOVERED_AFTER_S: Final = 5.0
+"""A source that ran as long was there: what it says next is news, and it is tried again soon."""
+_LOOP_HELD_AFTER_S: Final = 2.0
+"""How long a source holds the event loop before the log names it."""
+
+_log: Final = logging.getLogger("vmclock_async.publisher")
+
+SourceState = Literal["new", "running", "unavailable", "finished", "failed"]
+
+
+@final
+@dataclass(slots=True)
+class Supervised:
+    """A source and what is known of it."""
+
+    name: str
+    source: Source
+    state: SourceState = "new"
+    updates: int = 0
+    dropped: int = 0
+    restarts: int = 0
+    updated_at: float | None = None
+    last_error: str | None = None
+    outage: str | None = None
+    """Why it is unavailable, as the log says, until it is heard again."""
+    outage_since: float = 0.0
+
+    def note_update(self, update: BodyUpdate) -> None:
+        """The writer task has taken *update*; where that ends an outage, the log says so."""
+        self.updates += 1
+        self.updated_at = time.monotonic()
+        if self.outage is not None and update.counter_id != CounterId.INVALID:
+            _log.info("%s: is there again, after %.1f s", self.name, self.updated_at - self.outage_since)
+            self.outage = None
+
+    def note_outage(self, error: SourceError) -> None:
+        """The source is unavailable; the log says so once for each reason."""
+        if error.reason != self.outage:
+            if self.outage is None:
+                self.outage_since = time.monotonic()
+            self.outage = error.reason
+            _log.warning("%s; it is tried again", error)
+
+
+@final
+@dataclass(slots=True)
+class Message:
+    """From a source's task to the writer's: an update, or what keeps the source from sending one."""
+
+    sender: Supervised
+    update: BodyUpdate | None = None
+    epoch: int | None = None
+    error: SourceError | None = None
+
+    def raise_if_final(self) -> None:
+        """Raise the error that ends the run, if this is one."""
+        if self.error is not None and not isinstance(self.error, SourceUnavailableError):
+            raise self.error
+
+
+@final
+@dataclass(slots=True)
+class _Emit:
+    """``Emit``, as one source sees it."""
+
+    supervisor: "Supervisor"
+    sender: Supervised
+    stream: MemoryObjectSendStream[Message]
+    over: bool = False
+    """Whether the run of the source that it was made for has ended."""
+
+    @property
+    def epoch(self) -> int:
+        return self.supervisor.epoch()
+
+    async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
+        if self.over:
+            await anyio.lowlevel.checkpoint()
+            raise self._too_late()
+        if not isinstance(update, BodyUpdate):
+            raise InvalidUpdateError(self.sender.name, f"sent a {type(update).__name__}, not a BodyUpdate")
+        if not (epoch is None or isinstance(epoch, int)):
+            raise InvalidUpdateError(
+                self.sender.name,
+                f"sent an update with an epoch of {type(epoch).__name__}, not what emit.epoch gave",
+            )
+        if epoch is None and update.measures and "disruption_marker" not in update.model_fields_set:
+            epoch = self.epoch  # all that can be known of when it was measured
+        await self.post(Message(self.sender, update, epoch))
+
+    async def post(self, message: Message) -> None:
+        try:
+            await self.stream.send(message)
+        except anyio.BrokenResourceError:
+            # The writer has failed. The run is being cancelled, and with it whoever waits here, unless that is a
+            # task of somebody else.
+            await self.supervisor.ended.wait()
+            raise self._too_late() from None
+        except anyio.ClosedResourceError:
+            raise self._too_late() from None
+
+    def _too_late(self) -> SourceError:
+        return SourceError(
+            self.sender.name,
+            "called emit when its run had ended; emit is good for the run that it was given to, alone",
+        )
+
+
+@final
+@dataclass(slots=True)
+class _Backoff:
+    """Growing pauses between tries: each twice the one before, less up to a half, 30 s at most."""
+
+    tries: int = 0
+
+    def next_pause_s(self) -> float:
+        pause = min(_LONGEST_RETRY_PAUSE_S, _FIRST_RETRY_PAUSE_S * float(1 << self.tries))
+        self.tries = min(self.tries + 1, 16)
+        return pause * random.uniform(0.5, 1.0)
+
+
+@final
+class Supervisor:
+    """Runs *sources*, each as a task of the publisher's run; *epoch* gives the number of the present epoch."""
+
+    def __init__(self, sources: Mapping[str, Source], epoch: Callable[[], int]) -> None:
+        self.sources: Final = dict(sources)
+        self.supervised: Final = [Supervised(name, source) for name, source in sources.items()]
+        self.epoch: Final = epoch
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another run."""
+        self.failure: Exception | None = None
+        """The error with which the run ends, once there is one."""
+        self.ended = anyio.Event()
+        """Set when the run is over."""
+        self.loop_watch = LoopWatch(_LOOP_HELD_AFTER_S, self._tell_holder)
+        self._held_by: set[str] = set()
+        """The sources of which the log says that they hold the event loop."""
+
+    def fail(self, error: VMClockError) -> None:
+        """End the run with *error*, of the writer task; the statistics say what a source did that it could not take."""
+        self.failure = error
+        for supervised in self.supervised:
+            if isinstance(error, SourceError) and supervised.name == error.source:
+                supervised.state, supervised.last_error = "failed", error.reason
+
+    async def supervise(self, supervised: Supervised, stream: MemoryObjectSendStream[Message]) -> None:
+        """Run the source until it returns or fails for good, and close its end of the *stream*."""
+        backoff = _Backoff()
+        with stream:
+            while True:
+                supervised.state = "running"
+                began = time.monotonic()
+                emit = _Emit(self, supervised, stream)
+                try:
+                    error = await self._run_source(supervised, emit)
+                finally:
+                    emit.over = True
+                if error is None:
+                    supervised.state = "finished"
+                    return
+                unavailable = isinstance(error, SourceUnavailableError)
+                supervised.state = "unavailable" if unavailable else "failed"
+                supervised.last_error = error.reason
+                if isinstance(error.__cause__, InterruptedSource):
+                    await anyio.sleep_forever()  # until this run is cancelled, because it was told to end
+                await emit.post(Message(supervised, error=error))
+                if not unavailable:
+                    return
+                if time.monotonic() - began > _RECOVERED_AFTER_S:
+                    backoff, supervised.outage = _Backoff(), None
+                supervised.note_outage(error)
+                await anyio.sleep(backoff.next_pause_s())
+                supervised.restarts += 1
+
+    async def _run_source(self, supervised: Supervised, emit: _Emit) -> SourceError | None:
+        """Run the source until it ends; the error with which it did, if it was one.
+
+        Whatever a stranger's code raises becomes an error that names the source, except for what is not its own to
+        raise: the cancellation of this run, Ctrl-C, and the end of the coroutine.
+        """
+        name = supervised.name
+        not_its_own = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit)
+        try:
+            await run_as(name, supervised.source, emit)
+        except BaseExceptionGroup as group:
+            passed_on, own = group.split(not_its_own)
+            if passed_on is None:
+                return source_error(name, group)
+            if own is not None:
+                self.failure = self.failure or source_error(name, own)
+            raise
+        except not_its_own as exc:
+            # If it is not the run that is cancelled, the source leaked a CancelledError of its own, which would end
+            # the run without a word.
+            if not isinstance(exc, KeyboardInterrupt | GeneratorExit):
+                self.failure = self.failure or SourceError(name, "was cancelled from within")
+            raise
+        except BaseException as exc:
+            return source_error(name, exc)
+        return None
+
+    def _tell_holder(self, frame: FrameType, held_s: float) -> None:
+        """Log, once a run, which source holds the event loop; called in the thread of the ``LoopWatch``."""
+        names = " or ".join(holders(frame, self.sources))
+        if not names or names in self._held_by:
+            return  # held by nobody here: by another part of the program, or by a machine that is too busy
+        self._held_by.add(names)
+        _log.warning(
+            "%s has held the event loop for %.0f s, in %s: meanwhile no source is heard and nothing is published; what "
+            "blocks belongs into a thread (anyio.to_thread.run_sync)",
+            names,
+            held_s,
+            place(frame, {package_of(source) for source in self.sources.values()}),
+        )
