@@ -191,3 +191,10 @@ def test_pages_of_the_device_decode(vectors: Path) -> None:
         assert set(others) == {0}
         assert generation is None
         assert (abi.pack_header(header) + abi.pack_body(abi.unpack_body(page[16:]))).ljust(4096, b"\0") == page
+
+
+@pytest.mark.parametrize("own", [0, 1, 5])
+@pytest.mark.parametrize("marker", [0, 7, 2**32 - 1])
+def test_low_half_of_marker_is_the_devices(marker: int, own: int) -> None:
+    """Disruptions of the publisher's own leave the device's part of a published marker as it is."""
+    assert abi.device_marker(marker + own * abi.OWN_DISRUPTION) == marker

@@ -23,7 +23,7 @@ from typing import Final, Self, final
 
 import anyio
 
-from vmclock_async.abi import ClockStatus, CounterId, TimeType
+from vmclock_async.abi import TELLS_TIME, CounterId, TimeType
 from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
@@ -99,7 +99,7 @@ class Anchor:
         shift = self._shift
         if shift is None:
             shift = self._present(counter, elapsed_ns, ticks, body) - seen.low
-            if body.clock_status in (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING):
+            if body.clock_status in TELLS_TIME:
                 self._shift = shift
         # Modulo: a recorded step out of the ABI's range stays out of every reader's.
         reference = (seen.low + shift) % (_U64 * UNITS_PER_SECOND)

@@ -52,8 +52,6 @@ SEGMENT_SIZE: Final = 104
 SEGMENT_SIZE_WITH_GENERATION: Final = 112
 MAX_SIZE: Final = 4096
 """One page: the kernel's device, and the most that is ever mapped."""
-OWN_DISRUPTION: Final = 2**32
-"""By how much a disruption that the publisher found itself moves the marker: the low 32 bits are the device's."""
 
 HEADER: Final = struct.Struct("<IIHBBI")
 """The fields of ``Header``, as the page has them."""
@@ -87,6 +85,10 @@ class ClockStatus(IntEnum):
     SYNCHRONIZED = 2
     FREERUNNING = 3
     UNRELIABLE = 4
+
+
+TELLS_TIME: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
+"""The statuses of a body whose time may be used: one that runs free is still within its bound."""
 
 
 class SmearingHint(IntEnum):
@@ -129,12 +131,12 @@ _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 """As an int: an IntFlag's & makes a new IntFlag, which takes ten times as long."""
 
 
-TELLS_TIME: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
-"""The statuses of a clock whose time may be used."""
+OWN_DISRUPTION: Final = 2**32
+"""A publisher adds this to the device's disruption_marker for each disruption that the device does not know of."""
 
 
 def device_marker(marker: int) -> int:
-    """The device's part of a segment's disruption marker: the low 32 bits."""
+    """The part of a published disruption *marker* that is the device's: its low 32 bits."""
     return marker % OWN_DISRUPTION
 
 

@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType, name_of
+from vmclock_async.abi import TELLS_TIME, CounterId, Flags, LeapIndicator, TimeType, name_of
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
@@ -215,7 +215,7 @@ def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: Cou
             "the segment tells no time (counter_id is INVALID): its sources have none, or this machine's counter does "
             "not keep its rate; the publisher's log says which"
         )
-    if body.clock_status not in (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING):
+    if body.clock_status not in TELLS_TIME:
         raise ClockNotSynchronizedError(
             f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING. If it stays "
             "so, does a daemon synchronise the clock? The publisher's log says what its sources lack"

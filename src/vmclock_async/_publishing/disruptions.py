@@ -22,15 +22,16 @@ new marker, but ends no epoch: the counter went on, and measurements stay good.
 
 from typing import Final, final
 
+from vmclock_async.abi import OWN_DISRUPTION, device_marker
+
 __all__ = ("Disruptions", "is_own")
 
-_OWN: Final = 2**32
 _U64: Final = 2**64
 
 
 def is_own(difference: int) -> bool:
     """Whether markers that differ by *difference* do so by disruptions of the publisher's own, at least one."""
-    return difference != 0 and difference % _OWN == 0
+    return difference != 0 and device_marker(difference) == 0
 
 
 @final
@@ -58,7 +59,7 @@ class Disruptions:
     @property
     def marker(self) -> int:
         """The marker to publish."""
-        return (self._base + self._own * _OWN) % _U64
+        return (self._base + self._own * OWN_DISRUPTION) % _U64
 
     def device_says(self, marker: int) -> bool:
         """Take the device's *marker*; whether that tells of a disruption."""
@@ -69,10 +70,10 @@ class Disruptions:
         self._base = marker
         if first and self.cold:
             return False
-        if first and seen in (None, marker) and published >= marker and (published - marker) % _OWN == 0:
-            self._own = (published - marker) // _OWN
+        if first and seen in (None, marker) and published >= marker and device_marker(published - marker) == 0:
+            self._own = (published - marker) // OWN_DISRUPTION
             return False
-        self._own = max(0, (published - marker) // _OWN + 1)
+        self._own = max(0, (published - marker) // OWN_DISRUPTION + 1)
         self.epoch += 1
         return True
 

@@ -37,8 +37,8 @@ from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.disruptions import Disruptions
 from vmclock_async._publishing.nesting import nested
 from vmclock_async._publishing.relaying import relayed
-from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, USABLE, Testimony
-from vmclock_async.abi import ClockStatus, CounterId, Flags, TimeType
+from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony
+from vmclock_async.abi import TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.reckoning import gives_interval, went_back
 from vmclock_async.timebase import COUNTER_ID
@@ -46,7 +46,7 @@ from vmclock_async.timebase import COUNTER_ID
 __all__ = ("Merger",)
 
 _TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC
-_HELD: Final = (*USABLE, ClockStatus.INITIALIZING)
+_HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
 """Statuses of a source that takes nothing back of what it measured."""
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
@@ -55,7 +55,7 @@ _log: Final = logging.getLogger("vmclock_async.publisher")
 def _is_promise(contents: Contents) -> bool:
     body = contents.body
     bounds = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
-    return body.clock_status in USABLE and body.flags & bounds == bounds
+    return body.clock_status in TELLS_TIME and body.flags & bounds == bounds
 
 
 @final
@@ -210,7 +210,7 @@ class Merger:
     def _holds_time(self) -> bool:
         """Whether a time is published that readers would lose."""
         body = self.contents.body
-        return body.clock_status in USABLE and bool(body.flags & BOUND_FLAGS)
+        return body.clock_status in TELLS_TIME and bool(body.flags & BOUND_FLAGS)
 
     def _choose(self, counter: int) -> Testimony | None:
         """Whose time to publish; None for what was there before."""
@@ -281,7 +281,7 @@ class Merger:
                 f"contradicts what was published: {contradiction}; it is published under a new disruption marker",
             )
         body = contents.body
-        if contents.counter_id == COUNTER_ID and body.clock_status in USABLE and body.counter_period_frac_sec:
+        if contents.counter_id == COUNTER_ID and body.clock_status in TELLS_TIME and body.counter_period_frac_sec:
             self._constants.keep(contents)
         return contents
 
@@ -294,7 +294,7 @@ class Merger:
             contents = contents._replace(counter_id=COUNTER_ID)
         status = told.contents.body.clock_status
         # A void time must not keep the status SYNCHRONIZED.
-        return contents if told.void and status in USABLE else contents.with_values(clock_status=status)
+        return contents if told.void and status in TELLS_TIME else contents.with_values(clock_status=status)
 
     def _calendar_source(self) -> Testimony | None:
         if self._time is not None and self._time.has_calendar:
@@ -339,6 +339,6 @@ class Merger:
 
 def _with_status(contents: Contents, body: VMClockBody) -> Contents:
     """*contents*, measured before, with the status and the flags of the time that *body* has now."""
-    if body.clock_status == ClockStatus.INITIALIZING and contents.body.clock_status in USABLE:
+    if body.clock_status == ClockStatus.INITIALIZING and contents.body.clock_status in TELLS_TIME:
         return closed(contents)  # its source begins again: what it measured before holds, and runs free
     return contents.with_flags(body, _TIME_FLAGS).with_values(clock_status=body.clock_status)

@@ -21,8 +21,7 @@ from functools import cache
 from math import ldexp
 from typing import Final, NamedTuple, final
 
-from vmclock_async._publishing.testimony import USABLE
-from vmclock_async.abi import BODY_FIELDS, ClockStatus, CounterId
+from vmclock_async.abi import BODY_FIELDS, TELLS_TIME, ClockStatus, CounterId
 from vmclock_async.models import BodyUpdate, VMClockBody
 from vmclock_async.timebase import COUNTER_ID, Calibration
 
@@ -90,7 +89,7 @@ class Plausibility:
             told["counter_id"] = COUNTER_ID  # to measure is to say that the counter is fit
         for name in spoken:
             told[name] = values[name]
-        if told["counter_id"] == CounterId.INVALID or told.get("clock_status", USABLE[0]) not in USABLE:
+        if told["counter_id"] == CounterId.INVALID or told.get("clock_status", TELLS_TIME[0]) not in TELLS_TIME:
             return None
         return self._incompleteness() or self._wrong_fraction() or self._wrong_period() or self._wrong_second()
 

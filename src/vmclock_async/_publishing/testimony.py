@@ -7,18 +7,17 @@ to that where it is heard, before anything is made of it.
 from typing import Final, final
 
 from vmclock_async._publishing.disruptions import is_own
-from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, TimeType
+from vmclock_async.abi import TELLS_TIME, CounterId, Flags, LeapIndicator, TimeType
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.timebase import COUNTER_ID
 
-__all__ = ("CALENDAR", "NOTICES", "TIME", "USABLE", "Testimony")
+__all__ = ("CALENDAR", "NOTICES", "TIME", "Testimony")
 
 TIME: Final = BodyUpdate.MEASURED_FIELDS | {"clock_status"}
 """Fields of the body in the group of the time."""
 CALENDAR: Final = frozenset({"tai_offset_sec", "leap_indicator", "leap_second_smearing_hint"})
 NOTICES: Final = Flags(BodyUpdate.SPOKEN_FLAGS & ~Flags.TIME_MONOTONIC.value)
 """DISRUPTION_SOON, DISRUPTION_IMMINENT, and bits without a name."""
-USABLE: Final = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
 _TIME_GROUP: Final = TIME | {"counter_id", "time_type"}
 
 _BOUNDS: Final = (
@@ -112,7 +111,7 @@ class Testimony:
 
     def is_usable(self) -> bool:
         """Whether it has a time that holds, of whatever age."""
-        return self.measured and self.contents.body.clock_status in USABLE
+        return self.measured and self.contents.body.clock_status in TELLS_TIME
 
 
 def _measured(body: VMClockBody) -> tuple[int, ...]:
@@ -120,7 +119,7 @@ def _measured(body: VMClockBody) -> tuple[int, ...]:
 
 
 def _tells_calendar(body: VMClockBody) -> bool:
-    tells_time = body.clock_status in USABLE and body.counter_period_frac_sec != 0
+    tells_time = body.clock_status in TELLS_TIME and body.counter_period_frac_sec != 0
     return tells_time or bool(body.flags & Flags.TAI_OFFSET_VALID) or body.leap_indicator != LeapIndicator.NONE
 
 
