@@ -1,7 +1,11 @@
 """What tests of merging share: measurements of a counter at 1 GHz, pages, and what becomes of them."""
 
-from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, TimeType, VMClockBody
-from vmclock_async._publishing.merger import Merger
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from vmclock_async import BodyUpdate, ClockStatus, CounterId, Emit, Flags, TimeType, VMClockBody
+from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import COUNTER_ID, fixed_point_period
@@ -16,6 +20,15 @@ BOUNDS = (
     | Flags.PERIOD_ESTERROR_VALID
 )
 COLD = Contents(VMClockBody(), CounterId.ARM_VCNT, TimeType.UTC)
+
+
+class Silent:
+    """A source that says nothing by itself."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    async def run(self, emit: Emit) -> None:
+        """Nothing to emit."""
 
 
 def measurement(
@@ -52,10 +65,27 @@ def merger(*names: str, contents: Contents = COLD) -> Merger:
 
 
 def told(merger: Merger, name: str, update: BodyUpdate, at: int) -> Contents:
-    """What is published when *name* has told *update*, at the counter value *at*."""
-    merger.hear(name, update)
-    contents = merger.compose(at)
-    merger.disruptions.cold = False
+    """What is published when *name* has told *update*, at the counter value *at*.
+
+    As in the publisher, a measurement from before a disruption that is only now noticed is dropped; a page is not.
+    """
+    epoch = merger.epoch
+    merger.notice(Observed(at))
+    if merger.epoch == epoch or "disruption_marker" in update.model_fields_set:
+        merger.hear(name, update)
+    return committed(merger)
+
+
+def composed(merger: Merger, at: int) -> Contents:
+    """What is published at the counter value *at*, when nobody says anything."""
+    merger.notice(Observed(at))
+    return committed(merger)
+
+
+def committed(merger: Merger) -> Contents:
+    """What *merger* composes, committed."""
+    contents = merger.compose()
+    merger.committed()
     return contents
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, TimeType, VMClockBody
-from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.nesting import TOLERANCE_NS
 from vmclock_async.errors import ClockError
 from vmclock_async.models import Contents
@@ -136,7 +136,7 @@ class World:
     device_marker: int = 7
     device_flags: int = 0
     suspended: bool = False
-    """Whether it was, and the publisher has not looked since."""
+    """Whether it was, and the publisher has not noticed since."""
     page: "_Page | None" = None
     flights: list[_Flight | None] = field(default_factory=lambda: [None, None])
     heard: list[_Flight | None] = field(default_factory=lambda: [None, None])
@@ -183,7 +183,7 @@ class World:
 
     def _measure(self, act: Act, *, good: bool) -> None:
         update = self._measurement(act, good=good)
-        self.flights[act.source] = _Flight(update, self.merger.disruptions.epoch, self.era, good)
+        self.flights[act.source] = _Flight(update, self.merger.epoch, self.era, good)
         if act.at_once:
             self._deliver(act.source)
 
@@ -214,17 +214,17 @@ class World:
         flight, self.flights[source] = self.flights[source], None
         if flight is None:
             return
-        self._look()
-        if flight.epoch == self.merger.disruptions.epoch:
+        self._observe()
+        if flight.epoch == self.merger.epoch:
             self.merger.hear(("first", "second")[source], flight.update)
             self.heard[source] = flight
-        self._commit(looked=True)
+        self._commit(noticed=True)
 
     def _status(self, act: Act) -> None:
         status = ClockStatus.FREERUNNING if act.at_once else ClockStatus.UNKNOWN
-        self._look()
+        self._observe()
         self.merger.hear(("first", "second")[act.source], BodyUpdate(clock_status=status))
-        self._commit(looked=True)
+        self._commit(noticed=True)
 
     def _migrate(self, act: Act) -> None:
         if not self.with_device:
@@ -261,10 +261,10 @@ class World:
                 self.page = _Page(self.device_marker, time, self.era)
             timed = self.page.time.applied_to(body)
             body, counter_id = timed.model_copy(update={"flags": timed.flags | body.flags}), COUNTER_ID
-        looked_at = self._look()
+        self._observe()
         page = BodyUpdate.from_body(body, counter_id=counter_id, time_type=TimeType.UTC)
-        self.merger.hear("device", page, looked_at=looked_at)
-        self._commit(looked=True)
+        self.merger.hear("device", page)
+        self._commit(noticed=True)
 
     def _restart(self, act: Act) -> None:
         """Killed, or stopped in good order and then started again; measurements on their way are lost."""
@@ -272,20 +272,18 @@ class World:
             return  # what only a publisher before could have seen; nobody tells the next one
         if act.at_once:
             self._commit()
-            self.merger.close()
+            self.merger.final_contents()
         self.held = self._published()
         self.flights = [None, None]
         self.heard = [None, None]
         self._begin(self.merger.contents, cold=self.commits == 0)
 
-    def _look(self) -> int | None:
-        if self.suspended:
-            self.suspended = False
-            self.merger.interrupted("suspended")
-        if self.with_device:
-            self.merger.marker_is("device", self.device_marker)
-        self.merger.look(self.counter)
-        return self.device_marker if self.with_device else None
+    def _observe(self) -> None:
+        broken = "suspended" if self.suspended else None
+        self.suspended = False
+        self.merger.notice(
+            Observed(self.counter, broken, ("device", self.device_marker) if self.with_device else None)
+        )
 
     def _published(self) -> _Flight | None:
         """What the published time rests on."""
@@ -300,14 +298,14 @@ class World:
             case _:
                 return self.held
 
-    def _commit(self, *, looked: bool = False) -> None:
-        if not looked:
-            self._look()
+    def _commit(self, *, noticed: bool = False) -> None:
+        if not noticed:
+            self._observe()
         before = self.merger.contents
         marker_before = before.body.disruption_marker
         promised = self._bounds(before)
-        contents = self.merger.compose(self.counter)
-        self.merger.disruptions.cold = False
+        contents = self.merger.compose()
+        self.merger.committed()
         self.commits += 1
         published = self._bounds(contents)
         if published is None:

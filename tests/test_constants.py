@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from merging_kit import COLD, NOW_NS, SECOND, assert_given, measurement, merger, page, told
+from merging_kit import COLD, NOW_NS, SECOND, assert_given, committed, composed, measurement, merger, page, told
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
-from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import COUNTER_ID
@@ -62,8 +62,8 @@ def test_timescale_outlives_the_publisher(first: Kind, then: Kind) -> None:
     """A warm start keeps it, also where what is there has become void or stale."""
     merged = merger("chrony")
     began = told(merged, "chrony", first(0), 0)
-    merged.interrupted("suspended")
-    left = merged.compose(1)
+    merged.notice(Observed(1, broken="suspended"))
+    left = committed(merged)
     for contents in (began, left):
         for at in (2, 900 * SECOND):
             warm = merger("chrony", contents=contents)
@@ -116,7 +116,7 @@ def test_time_that_is_none_in_the_segments_constants_is_void(
     assert contents.body.clock_status == ClockStatus.UNKNOWN
     assert not contents.body.flags & (Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID)
     assert "own tells a time in " in caplog.text
-    assert merged.compose(2).body.clock_status == ClockStatus.UNKNOWN
+    assert composed(merged, 2).body.clock_status == ClockStatus.UNKNOWN
     assert_true_for_all(told(merged, "own", utc(3, counter_id=COUNTER_ID, time_type=0), 3), began, 3)
 
 

@@ -1,24 +1,63 @@
 """Merging, disruptions, nesting and quiet sources, rule by rule, at counter values of the tests' own."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from merging_kit import BOUNDS, NOW_NS, SECOND, assert_given, measurement, merger, page, told
-from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
-from vmclock_async._publishing.merger import Merger
-from vmclock_async._publishing.relaying import is_relayed
+from merging_kit import (
+    BOUNDS,
+    NOW_NS,
+    SECOND,
+    Silent,
+    assert_given,
+    committed,
+    composed,
+    measurement,
+    merger,
+    page,
+    told,
+)
+from vmclock_async import (
+    BodyUpdate,
+    ClockStatus,
+    CounterId,
+    Flags,
+    LeapIndicator,
+    SegmentWriter,
+    TimeType,
+    VMClockBody,
+)
+from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async.models import Contents
+from vmclock_async.testing import make_body
 from vmclock_async.timebase import COUNTER_ID
 
 # Relaying
 
 
-def test_only_a_sole_source_of_whole_bodies_is_relayed() -> None:
-    """A whole body beside another source is merged, and so is a partial update of a sole one."""
-    assert is_relayed(page(), sources=1)
-    assert not is_relayed(page(), sources=2)
-    assert not is_relayed(BodyUpdate(clock_status=2), sources=1)
+@pytest.mark.parametrize(
+    ("names", "is_whole", "is_relayed"),
+    [(["one"], True, True), (["one", "other"], True, False), (["one"], False, False)],
+    ids=["a sole source's page", "a page beside another source", "a sole source's partial update"],
+)
+def test_only_sole_source_of_whole_bodies_is_relayed(
+    names: list[str], is_whole: bool, is_relayed: bool, segment_path: Path
+) -> None:
+    """What is merged is left running free at the end; what is relayed stays as the source said it."""
+    body = make_body()
+    fields = {name: getattr(body, name) for name in (*BodyUpdate.MEASURED_FIELDS, "clock_status")}
+    update = (
+        BodyUpdate.from_body(body, counter_id=COUNTER_ID, time_type=0)
+        if is_whole
+        else BodyUpdate.model_validate(fields)
+    )
+    with SegmentWriter(segment_path, size=112) as writer:
+        committer = Committer(writer, {name: Silent() for name in names})
+        assert committer.publish("one", update, None)
+        committer.close()
+        assert (writer.body.clock_status == ClockStatus.SYNCHRONIZED) is is_relayed
 
 
 # Groups
@@ -85,7 +124,7 @@ def test_tai_time_brings_its_own_offset() -> None:
     tai = {"time_type": TimeType.TAI, "tai_offset_sec": -37}
     assert told(merged, "time", measurement(0, **tai), 0).body.tai_offset_sec == -37
     assert told(merged, "calendar", BodyUpdate(tai_offset_sec=-39), 0).body.tai_offset_sec == -37
-    left = merged.close()
+    left = merged.final_contents()
     after = merger("calendar", "time", contents=left)
     assert told(after, "calendar", BodyUpdate(tai_offset_sec=-38), 1).body.tai_offset_sec == -37
 
@@ -101,7 +140,7 @@ def test_new_marker_voids_the_time_in_the_same_commit() -> None:
     contents = told(merged, "device", page(disruption_marker=8), 10)
     assert (contents.body.disruption_marker, contents.body.clock_status) == (8, ClockStatus.UNKNOWN)
     assert not contents.body.flags & BOUNDS
-    assert merged.disruptions.epoch == 1
+    assert merged.epoch == 1
     assert told(merged, "chrony", BodyUpdate(clock_status=2), 20).body.clock_status == ClockStatus.UNKNOWN
     contents = told(merged, "chrony", measurement(30, off_ns=-5 * SECOND), 30)
     assert_given(contents, 30, -70 - 5 * SECOND, 130 - 5 * SECOND)
@@ -116,7 +155,7 @@ def test_neither_generation_nor_notice_is_a_disruption(change: dict[str, object]
     told(merged, "chrony", measurement(0), 0)
     contents = told(merged, "device", page(disruption_marker=7, **change), 10)
     assert contents.body.clock_status == ClockStatus.SYNCHRONIZED
-    assert merged.disruptions.epoch == 0
+    assert merged.epoch == 0
 
 
 def test_time_that_came_with_the_marker_holds() -> None:
@@ -135,13 +174,14 @@ def test_marker_that_was_seen_first_overtakes_its_update() -> None:
     """Looked at, 9 is published at once; the update with 8, still on its way, is neither marker nor time."""
     merged = merger("device", "chrony")
     told(merged, "device", page(disruption_marker=7), 0)
-    merged.marker_is("device", 9)
-    assert merged.compose(0).body.disruption_marker == 9
+    merged.notice(Observed(0, marker=("device", 9)))
+    assert committed(merged).body.disruption_marker == 9
     body = measurement(100).applied_to(VMClockBody(disruption_marker=8))
-    merged.hear("device", BodyUpdate.from_body(body, counter_id=COUNTER_ID, time_type=0), looked_at=9)
-    contents = merged.compose(100)
+    merged.notice(Observed(100, marker=("device", 9)))
+    merged.hear("device", BodyUpdate.from_body(body, counter_id=COUNTER_ID, time_type=0))
+    contents = committed(merged)
     assert (contents.body.disruption_marker, contents.body.clock_status) == (9, ClockStatus.UNKNOWN)
-    assert merged.disruptions.epoch == 1
+    assert merged.epoch == 1
 
 
 def test_suspend_is_a_marker_of_our_own() -> None:
@@ -149,8 +189,8 @@ def test_suspend_is_a_marker_of_our_own() -> None:
     merged = merger("device", "chrony")
     told(merged, "device", page(disruption_marker=7), 0)
     told(merged, "chrony", measurement(0), 0)
-    merged.interrupted("suspended")
-    contents = merged.compose(10)
+    merged.notice(Observed(10, broken="suspended"))
+    contents = committed(merged)
     assert contents.body.disruption_marker == 7 + 2**32
     assert contents.body.clock_status == ClockStatus.UNKNOWN
     assert told(merged, "device", page(disruption_marker=8), 20).body.disruption_marker == 8 + 2**32
@@ -176,7 +216,7 @@ def test_warm_start_finds_out_whether_it_missed_one(
     contents = told(warm, "device", page(disruption_marker=device), 10)
     assert contents.body.disruption_marker == published
     assert (contents.body.clock_status == ClockStatus.UNKNOWN) == disrupted
-    assert warm.disruptions.epoch == disrupted
+    assert warm.epoch == disrupted
 
 
 @pytest.mark.parametrize("moved", [7 + 2**32, 7 + 5 * 2**32, 7 + 2**63])
@@ -191,7 +231,7 @@ def test_marker_that_moves_by_a_multiple_is_a_disruption(moved: int) -> None:
         assert contents.body.clock_status == ClockStatus.UNKNOWN
         assert contents.body.disruption_marker % 2**32 == 7
         published.append(contents.body.disruption_marker)
-        assert merged.disruptions.epoch == epoch
+        assert merged.epoch == epoch
     assert len(set(published)) == 4
 
 
@@ -210,7 +250,7 @@ def test_first_marker_of_a_new_segment_is_no_disruption() -> None:
     """A cold start has no time that could be void."""
     merged = merger("device")
     assert told(merged, "device", page(disruption_marker=7), 0).body.disruption_marker == 7
-    assert merged.disruptions.epoch == 0
+    assert merged.epoch == 0
 
 
 # Nesting
@@ -254,7 +294,7 @@ def test_contradiction_is_a_new_marker_with_the_fresh_time(off_ns: int, caplog: 
     contents = told(merged, "chrony", measurement(0, error_ns=500, off_ns=off_ns), 0)
     assert_given(contents, 0, off_ns - 500, off_ns + 500)
     assert contents.body.disruption_marker == 2**32
-    assert merged.disruptions.epoch == 0
+    assert merged.epoch == 0
     assert re.search(r"chrony contradicts .*: measured \d+ to \d+ ns, promised \d+ to \d+ ns;", caplog.text)
 
 
@@ -307,11 +347,11 @@ def test_measurement_ages_by_its_counter_value() -> None:
     """Five seconds after it SYNCHRONIZED becomes FREERUNNING, after a thousand UNKNOWN without bounds."""
     merged = merger("chrony")
     body = told(merged, "chrony", measurement(0), 0).body
-    assert merged.compose(5 * SECOND).body == body
-    free = merged.compose(5 * SECOND + 2)
+    assert composed(merged, 5 * SECOND).body == body
+    free = composed(merged, 5 * SECOND + 2)
     assert free.body == body.model_copy(update={"clock_status": ClockStatus.FREERUNNING})
-    assert merged.compose(1000 * SECOND).body.clock_status == ClockStatus.FREERUNNING
-    void = merged.compose(1000 * SECOND + 2)
+    assert composed(merged, 1000 * SECOND).body.clock_status == ClockStatus.FREERUNNING
+    void = composed(merged, 1000 * SECOND + 2)
     assert void.body.clock_status == ClockStatus.UNKNOWN
     assert not void.body.flags & BOUNDS
     assert merged.groups["time"] == "chrony"
@@ -360,7 +400,7 @@ def test_source_that_has_not_measured_displaces_nothing() -> None:
     assert warm.groups["time"] is None
     body = told(warm, "chrony", BodyUpdate(clock_status=ClockStatus.INITIALIZING), 1001 * SECOND).body
     assert body.clock_status == ClockStatus.UNKNOWN
-    assert warm.compose(1001 * SECOND).body.clock_status == ClockStatus.INITIALIZING
+    assert composed(warm, 1001 * SECOND).body.clock_status == ClockStatus.INITIALIZING
 
 
 def test_source_that_begins_again_keeps_its_own_time() -> None:
@@ -386,14 +426,14 @@ def test_what_another_counter_tells_does_not_age() -> None:
     merged = merger("elsewhere")
     other = CounterId.ARM_VCNT if COUNTER_ID == CounterId.X86_TSC else CounterId.X86_TSC
     told(merged, "elsewhere", measurement(0, counter_id=other), 0)
-    assert merged.compose(10_000 * SECOND).body.clock_status == ClockStatus.SYNCHRONIZED
+    assert composed(merged, 10_000 * SECOND).body.clock_status == ClockStatus.SYNCHRONIZED
 
 
 def test_clean_stop_leaves_a_time_that_runs_free() -> None:
     """SYNCHRONIZED becomes FREERUNNING, and nothing else changes; a status without a time is left alone."""
     merged = merger("chrony")
     body = told(merged, "chrony", measurement(0), 0).body
-    assert merged.close().body == body.model_copy(update={"clock_status": ClockStatus.FREERUNNING})
+    assert merged.final_contents().body == body.model_copy(update={"clock_status": ClockStatus.FREERUNNING})
     merged = merger("status")
     body = told(merged, "status", BodyUpdate(clock_status=2), 0).body
-    assert merged.close().body == body
+    assert merged.final_contents().body == body

@@ -2,9 +2,9 @@
 
 import pytest
 
-from merging_kit import COLD, NOW_NS, SECOND, assert_given, measurement, merger, page, told
+from merging_kit import NOW_NS, SECOND, assert_given, committed, composed, measurement, merger, page, told
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
-from vmclock_async._publishing.relaying import relayed
+from vmclock_async._publishing.merger import Observed
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import COUNTER_ID
@@ -25,11 +25,11 @@ def test_counter_that_went_back_is_a_disruption() -> None:
     """The time is void under a new marker, and does not come back when the counter reaches it again."""
     merged = merger("chrony")
     told(merged, "chrony", measurement(100 * SECOND), 100 * SECOND)
-    contents = merged.compose(0)
+    contents = composed(merged, 0)
     assert (contents.body.clock_status, contents.body.disruption_marker) == (ClockStatus.UNKNOWN, 2**32)
-    assert merged.disruptions.epoch == 1
+    assert merged.epoch == 1
     for counter in (50 * SECOND, 99 * SECOND, 100 * SECOND, 101 * SECOND):
-        assert merged.compose(counter).body.clock_status == ClockStatus.UNKNOWN
+        assert composed(merged, counter).body.clock_status == ClockStatus.UNKNOWN
     told(merged, "chrony", measurement(102 * SECOND, off_ns=100 * SECOND), 102 * SECOND)
     assert merged.contents.body.disruption_marker == 2**32
 
@@ -54,8 +54,8 @@ def test_cores_that_are_not_in_step_are_no_disruption() -> None:
     """A counter that goes back by less than a millisecond is read on another core."""
     merged = merger("chrony")
     told(merged, "chrony", measurement(SECOND), SECOND)
-    assert merged.compose(SECOND - 10_000).body.clock_status == ClockStatus.SYNCHRONIZED
-    assert merged.disruptions.epoch == 0
+    assert composed(merged, SECOND - 10_000).body.clock_status == ClockStatus.SYNCHRONIZED
+    assert merged.epoch == 0
 
 
 def test_counter_that_went_back_with_the_marker_is_one_disruption() -> None:
@@ -63,6 +63,8 @@ def test_counter_that_went_back_with_the_marker_is_one_disruption() -> None:
     merged = merger("device", "chrony")
     told(merged, "device", page(disruption_marker=7), 0)
     told(merged, "chrony", measurement(100 * SECOND), 100 * SECOND)
+    merged.notice(Observed(5, marker=("device", 8)))
+    assert committed(merged).body.disruption_marker == 8
     assert told(merged, "device", page(disruption_marker=8), 5).body.disruption_marker == 8
 
 
@@ -106,8 +108,8 @@ def test_page_that_is_said_again_is_no_measurement() -> None:
     merged = merger("device", "chrony")
     old = measurement(0)
     told(merged, "device", time_page(old, disruption_marker=7), 0)
-    merged.interrupted("suspended")
-    merged.compose(SECOND)
+    merged.notice(Observed(SECOND, broken="suspended"))
+    committed(merged)
     notice = time_page(old, disruption_marker=7, flags=Flags.DISRUPTION_SOON)
     contents = told(merged, "device", notice, 2 * SECOND)
     assert contents.body.flags & Flags.DISRUPTION_SOON
@@ -122,8 +124,8 @@ def test_void_page_stays_void_for_the_next_publisher() -> None:
     first = merger("device", "chrony")
     device = time_page(measurement(0), disruption_marker=7)
     told(first, "device", device, 0)
-    first.interrupted("suspended")
-    left = first.compose(SECOND)
+    first.notice(Observed(SECOND, broken="suspended"))
+    left = committed(first)
     second = merger("device", "chrony", contents=left)
     assert told(second, "device", device, 2 * SECOND).body.clock_status == ClockStatus.UNKNOWN
 
@@ -150,9 +152,10 @@ def test_marker_that_goes_back_is_a_new_one() -> None:
 def test_time_before_the_first_marker_is_not_published() -> None:
     """Whether the machine was migrated in between nobody knows; to readers of a new segment it is no event."""
     merged = merger("device", "chrony")
+    merged.notice(Observed(0))
     merged.hear("chrony", measurement(0))
     contents = told(merged, "device", page(disruption_marker=8), 10)
-    assert (contents.body.disruption_marker, merged.disruptions.epoch) == (8, 0)
+    assert (contents.body.disruption_marker, merged.epoch) == (8, 0)
     assert contents.body.clock_status != ClockStatus.SYNCHRONIZED
     assert told(merged, "chrony", measurement(20), 20).body.clock_status == ClockStatus.SYNCHRONIZED
 
@@ -161,7 +164,7 @@ def test_short_page_with_the_flag_of_a_generation_is_relayed_without() -> None:
     """A page of 104 bytes has no generation counter, whatever its flags say; ours has room for one."""
     flags = Flags.VM_GEN_COUNTER_PRESENT | Flags.NOTIFICATION_PRESENT
     body = VMClockBody(disruption_marker=3).model_copy(update={"flags": flags})
-    contents = relayed(COLD, BodyUpdate.from_body(body, counter_id=COUNTER_ID, time_type=TimeType.UTC))
+    contents = merger("own").relay(BodyUpdate.from_body(body, counter_id=COUNTER_ID, time_type=TimeType.UTC))
     assert contents.body.flags == Flags.NOTIFICATION_PRESENT
     assert contents.body.disruption_marker == 3
 
@@ -186,7 +189,7 @@ def test_time_brings_its_own_leap_announcement() -> None:
     told(merged, "kernel", measurement(at, leap_indicator=1), at)
     assert merged.groups == {"disruption": None, "time": "kernel", "calendar": "kernel"}
     at += 2 * SECOND
-    given = bounds_at(merged.compose(at), at, counter_id=COUNTER_ID)
+    given = bounds_at(composed(merged, at), at, counter_id=COUNTER_ID)
     assert given.earliest_ns <= NOW_NS + at - SECOND <= given.latest_ns
 
 
@@ -240,7 +243,7 @@ def test_time_that_no_reader_can_use_hides_none(kind: str, as_page: bool, first:
     for name in (first, *(updates.keys() - {first})):
         told(merged, name, updates[name], 0)
     assert merged.groups["time"] == "chrony"
-    assert_given(merged.compose(1), 1, -99, 101)
+    assert_given(composed(merged, 1), 1, -99, 101)
 
 
 @pytest.mark.parametrize("kind", USELESS)
@@ -250,10 +253,10 @@ def test_time_that_no_reader_can_use_displaces_none_that_is_held(kind: str) -> N
     told(merged, "chrony", measurement(0), 0)
     at = 20 * SECOND
     told(merged, "strange", useless(kind, at), at)
-    assert_given(merged.compose(at), at, at - 100 - 1_000_000, at + 100 + 1_000_000)
+    assert_given(composed(merged, at), at, at - 100 - 1_000_000, at + 100 + 1_000_000)
     after = merger("strange", contents=merged.contents)
     told(after, "strange", useless(kind, at), at)
-    assert_given(after.compose(at), at, at - 100 - 1_000_000, at + 100 + 1_000_000)
+    assert_given(composed(after, at), at, at - 100 - 1_000_000, at + 100 + 1_000_000)
 
 
 def test_time_without_a_bound_is_shown_where_there_is_no_other() -> None:

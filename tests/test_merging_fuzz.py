@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from pydantic import BaseModel
 
-from vmclock_async import BodyUpdate, CounterId, Emit, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
+from merging_kit import Silent
+from vmclock_async import BodyUpdate, CounterId, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
 from vmclock_async._publishing.committer import Committer
-from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async.models import Contents
 from vmclock_async.timebase import COUNTER_ID
 
@@ -80,23 +80,14 @@ def test_no_value_raises_in_merging(
     contents = Contents(VMClockBody(), 0, 0) if cold else Contents(VMClockBody(), 0, 0).updated(left)
     merger = Merger(("0", "1", "2"), contents, cold=cold)
     for source, update, counter in steps:
-        merger.look(counter)
+        merger.notice(Observed(counter))
         merger.hear(str(source), update)
-        found = merger.compose(counter)
+        found = merger.compose()
         found.body.pack()
         VMClockBody.model_validate(found.body.__dict__)
-        merger.disruptions.cold = False
+        merger.committed()
     if closes:
-        merger.close().body.pack()
-
-
-class Silent:
-    """A source that says nothing by itself."""
-
-    settings_type: ClassVar[type[BaseModel]] = BaseModel
-
-    async def run(self, emit: Emit) -> None:
-        """Nothing to emit."""
+        merger.final_contents().body.pack()
 
 
 class Device(Silent):
@@ -125,11 +116,11 @@ def test_device_goes_on_whatever_else_is_said(
         committer = Committer(writer, {"device": device, "strange": Silent(), "other": Silent()})
         for name, update, disruptions in updates:
             try:
-                committer.take(name, update, None)
+                committer.publish(name, update, None)
             except InvalidUpdateError:
                 assert not update.verbatim
             device.marker += disruptions
-            committer.look()
+            committer.publish_due()
             assert writer.body.disruption_marker % 2**32 == device.marker
             assert VMClockBody.unpack(writer.body.pack()) == writer.body
         committer.close()

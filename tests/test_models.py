@@ -449,3 +449,16 @@ def test_every_field_of_an_update_is_described() -> None:
     assert properties.keys() == RANGES.keys() | CONSTANTS.keys()
     for name, field in properties.items():
         assert 20 < len(field["description"]) < 100, name
+
+
+@pytest.mark.parametrize("update", [BodyUpdate(time_sec=1, flags=Flags(2)), BodyUpdate.from_body(CLOCKBOUND_BODY)])
+def test_copy_of_an_update_is_validated(update: BodyUpdate) -> None:
+    """model_copy() refuses what no update may hold, so that an instance is proof; it speaks for what it takes."""
+    for field, value in {"time_sec": -1, "clock_status": 256, "nonsense": 1}.items():
+        with pytest.raises(ValidationError, match=field):
+            update.model_copy(update={field: value})
+    copied = update.model_copy(update={"clock_status": 2})
+    assert type(copied) is type(update)
+    assert copied.clock_status is ClockStatus.SYNCHRONIZED
+    assert copied.model_fields_set == update.model_fields_set | {"clock_status"}
+    assert update.model_copy() == update

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
@@ -297,15 +297,14 @@ async def test_validation_error_arrives_as_invalid_update(segment_path: Path) ->
 @pytest.mark.parametrize(
     ("field", "value"), [("time_sec", -1), ("time_sec", 2**64), ("flags", None), ("counter_id", 256)]
 )
-async def test_values_that_skipped_validation_name_the_source(
-    segment_path: Path, field: str, value: object
-) -> None:
-    """model_copy() validates nothing; what it let in ends as one InvalidUpdateError all the same."""
+async def test_values_that_skipped_validation_name_the_source(segment_path: Path, field: str, value: Any) -> None:
+    """What only model_construct() lets in ends as one InvalidUpdateError that names source and field."""
 
     async def script(emit: Emit) -> None:
-        await emit(BodyUpdate(clock_status=2, counter_id=1).model_copy(update={field: value}))
+        await emit(BodyUpdate(disruption_marker=7))
+        await emit(BodyUpdate.model_construct({field}, **{field: value}))
 
-    with pytest.raises(InvalidUpdateError, match="meter: sent what is no update"):
+    with pytest.raises(InvalidUpdateError, match=f"meter: sent what is no update: {field}"):
         await Publisher(segment_path, {"meter": Scripted(script)}).run()
 
 

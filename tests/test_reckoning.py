@@ -26,7 +26,7 @@ from vmclock_async import (
     TimeType,
     VMClockBody,
 )
-from vmclock_async.reckoning import Bounds, bounds_at, reckon, ticks_between
+from vmclock_async.reckoning import Bounds, bounds_at, elapsed, find_bounds, gives_interval, reckon, ticks_between
 
 U64 = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63 - 1, 2**63, 2**64 - 1])
 BOUNDED = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
@@ -375,6 +375,31 @@ def test_leap_second_in_progress() -> None:
     body = ghz_body(flags=BOUNDED, leap_indicator=LeapIndicator.POS, time_sec=YEAR_2026)
     bounds = bounds_at(snapshot_of(body), body.counter_value, counter_id=CounterId.X86_TSC)
     assert bounds == (YEAR_2026 * 10**9 - 1000 - 10**9, YEAR_2026 * 10**9 + 1000 + 10**9)
+
+
+@given(reading=readings(), max_age_s=st.sampled_from([0, 5, 1000, 2**33]), leap=st.booleans())
+@settings(max_examples=1500, deadline=None)
+def test_found_bounds_are_those_of_the_exact_arithmetic(
+    reading: tuple[Snapshot, int], max_age_s: int, leap: bool
+) -> None:
+    """What the core answers is what Python computes, to the nanosecond; where Python has a reason, there is nothing."""
+    snapshot, counter = reading
+    expected: Bounds | None
+    try:
+        expected = bounds_at(snapshot, counter, counter_id=CounterId(1), max_age_s=max_age_s, leap=leap)
+    except ClockError:
+        expected = None
+    event("bounded" if expected else "not bounded")
+    assert find_bounds(snapshot, counter, counter_id=CounterId(1), max_age_s=max_age_s, leap=leap) == expected
+    if (max_age_s, leap) == (1000, True):
+        assert gives_interval(snapshot, counter, counter_id=CounterId(1)) is (expected is not None)
+
+
+@given(reading=readings())
+def test_elapsed_time_is_that_of_the_reckoning(reading: tuple[Snapshot, int]) -> None:
+    """From the reference to a counter value, it is what reckon() says, for every body."""
+    snapshot, counter = reading
+    assert elapsed(snapshot.body, snapshot.body.counter_value, counter) == reckon(snapshot.body, counter).elapsed
 
 
 @given(earliest=st.integers(0, 2**63 - 1), width=st.integers(0, 2**40))

@@ -192,31 +192,38 @@ NESTING: Final = (
     Mutant("both.midpoint_ns - offset_s * 10**9", "both.midpoint_ns", "drop the TAI offset"),
     Mutant("abs(both.midpoint_ns - f.midpoint_ns)", "abs(both.midpoint_ns + f.midpoint_ns)", "sign of the shift"),
     Mutant(".esterror_ns + shifted_ns", ".esterror_ns", "drop the shift from the estimated error"),
-    Mutant('"time_maxerror_nanosec": both.error_ns', '"time_maxerror_nanosec": both.error_ns - 1', "bound too small"),
-    Mutant('"counter_value": counter,', "", "keep the measurement's counter value"),
+    Mutant('["time_maxerror_nanosec"] = both.error_ns', '["time_maxerror_nanosec"] = both.error_ns - 1', "bound too small"),
+    Mutant('    draft.values["counter_value"] = counter\n', "", "keep the measurement's counter value"),
 )  # fmt: skip
 
 QUIET: Final = (
     Mutant("GRACE_S: Final = 5", "GRACE_S: Final = 50", "wait longer"),
     Mutant("VOID_AFTER_S: Final = 1000", "VOID_AFTER_S: Final = 2000", "believe longer"),
     Mutant("_RESET_S: Final = -1", "_RESET_S: Final = 1", "sign of the longest past"),
-    Mutant("        return void(contents)\n    return closed", "        pass\n    return closed", "drop the void"),
-    Mutant("return closed(contents) if is_quiet(measured, counter) else contents", "return contents", "drop the grace"),
-    Mutant("~BOUND_FLAGS.value", "~0", "keep the bound's flags"),
-    Mutant('"clock_status": ClockStatus.UNKNOWN, ', "", "keep the status"),
+    Mutant("        draft.void()\n", "        pass\n", "drop the void"),
+    Mutant("        draft.run_free()\n", "        pass\n", "drop the grace"),
+    Mutant("else _OLDEST_S * UNITS_PER_SECOND", "else 0", "take a counter that was reset for a new time"),
+)  # fmt: skip
+
+DRAFT: Final = (
+    Mutant("~BOUND_FLAGS", "~0", "keep the bound's flags"),
+    Mutant('self.values["clock_status"] = ClockStatus.UNKNOWN', "pass", "keep the status"),
+    Mutant('self.values["clock_status"] = ClockStatus.FREERUNNING', "pass", "stay synchronized"),
+    Mutant("self.flags & ~mask | int", "self.flags | int", "never clear a flag"),
 )  # fmt: skip
 
 DISRUPTION: Final = (
-    Mutant("(self._base + self._own * _OWN)", "(self._base - self._own * _OWN)", "sign of n"),
-    Mutant("(self._base + self._own * _OWN)", "self._base", "drop n"),
-    Mutant("(published - marker) % _U64 // _OWN", "(marker - published) % _U64 // _OWN", "sign of n at a warm start"),
+    Mutant("self._base + self._own * OWN", "self._base - self._own * OWN", "sign of n"),
+    Mutant("self._own * OWN_DISRUPTION", "0", "drop n"),
+    Mutant("(published - marker) // OWN_DISRUPTION\n", "(marker - published) // OWN_DISRUPTION\n", "sign of n at a warm start"),
+    Mutant("(published - marker) // OWN_DISRUPTION + 1", "(published - marker) // OWN_DISRUPTION", "repeat a marker"),
     Mutant("        self.epoch += 1\n        return True", "        return True", "drop the epoch of a new marker"),
     Mutant("        self._own += 1\n        self.epoch += 1\n", "        self._own += 1\n", "drop the epoch of a suspend"),
     Mutant("        if first and self.cold:\n            return False\n", "", "take a cold start for a disruption"),
 )  # fmt: skip
 
 MERGING: Final = (
-    Mutant("        self.contents = void(self.contents)\n        self._promise = self._time = None\n", "        self._promise = self._time = None\n",
+    Mutant("        self.contents = voided(self.contents)\n        self._promise = self._time = None\n", "        self._promise = self._time = None\n",
            "drop the void on disruption"),
     Mutant("        self._void_all_but(None)\n", "", "keep the measurements on disruption"),
 )  # fmt: skip
@@ -274,6 +281,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_async/reckoning.py": (("test_reckoning.py",), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
     "src/vmclock_async/_publishing/ageing.py": (_WORLD, QUIET),
+    "src/vmclock_async/_publishing/draft.py": (_WORLD, DRAFT),
     "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),
     "src/vmclock_async/_publishing/merger.py": (("test_histories.py",), MERGING),
     "src/vmclock_async/timebase.py": (("test_timebase.py",), TIMEBASE),

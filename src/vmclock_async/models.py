@@ -8,7 +8,7 @@ Field names and ranges are the ABI's (``include/uapi/linux/vmclock-abi.h``).
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
@@ -274,6 +274,17 @@ class BodyUpdate(BaseModel):
         """Whether it speaks for a field of a measurement of time."""
         return not self.MEASURED_FIELDS.isdisjoint(self.model_fields_set)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy that speaks for the fields of *update* too.
+
+        It validates them, as pydantic's own does not: so an instance is proof that its values are valid.
+
+        Raises:
+            pydantic.ValidationError: a value out of range, or an unknown field.
+        """
+        spoken = {name: self.__dict__[name] for name in self.__pydantic_fields_set__}
+        return self.model_validate({**spoken, **(update or {})})
+
     def __eq__(self, other: object) -> bool:
         # Not to speak for a field and to clear it are both None.
         return (
@@ -403,15 +414,14 @@ class Contents(NamedTuple):
             self.time_type if update.time_type is None else update.time_type,
         )
 
-    def with_values(self, **values: int | None) -> "Contents":
-        """These contents with *values* of the body, each of its field's own type and in range."""
-        return self._replace(body=_trusted(VMClockBody, self.body.__dict__ | values, _BODY_FIELDS))
+    @classmethod
+    def made_of(cls, values: dict[str, Any], flags: int, counter_id: int, time_type: int) -> "Contents":
+        """The contents of *values* for each field of the body, of its own type and in range, and of *flags*.
 
-    def with_flags(self, body: VMClockBody, mask: Flags) -> "Contents":
-        """These contents with the flags *mask* as *body* has them."""
-        before = int(self.body.flags)
-        flags = before & ~mask.value | int(body.flags) & mask.value
-        return self if flags == before else self.with_values(flags=_flags(flags))
+        The dict becomes the body's own.
+        """
+        values["flags"] = _flags(flags)
+        return cls(_trusted(VMClockBody, values, _BODY_FIELDS), counter_id, time_type)
 
 
 @final

@@ -19,7 +19,6 @@ Invariants:
 """
 
 import logging
-import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -161,7 +160,7 @@ class Publisher:
                 _log.info("publishing %s to %s", ", ".join(sources), self.path)
                 self._committer = committer = Committer(opener.opened, sources, previous=self._committer)
                 try:
-                    await self._commit(committer, message, stream)
+                    await self._serve(committer, message, stream)
                 finally:
                     committer.close()
             except anyio.EndOfStream:
@@ -170,26 +169,24 @@ class Publisher:
                 self._supervisor.fail(exc)
                 tasks.cancel_scope.cancel()
 
-    async def _commit(
-        self, committer: Committer, message: Message | None, stream: MemoryObjectReceiveStream[Message]
+    async def _serve(
+        self, committer: Committer, message: Message, stream: MemoryObjectReceiveStream[Message]
     ) -> None:
         """Commit *message* and all that come after it, and what becomes due between them."""
+        self._publish(committer, message)
         while True:
-            if message is None:
-                committer.look()
-            else:
-                message.raise_if_final()
-                self._take(committer, message)
-            message = None
-            with anyio.move_on_after(math.inf if committer.relaying else _NOTICE_EVERY_S):
-                message = await stream.receive()
+            with anyio.move_on_after(_NOTICE_EVERY_S):  # one a second, because one for each message costs much
+                while True:
+                    self._publish(committer, await stream.receive())
+            committer.publish_due()
 
-    def _take(self, committer: Committer, message: Message) -> None:
+    def _publish(self, committer: Committer, message: Message) -> None:
+        message.raise_if_final()
         update, sender = message.update, message.sender
         if update is None:
             return
         sender.note_update(update)
-        if not committer.take(sender.name, update, message.epoch):
+        if not committer.publish(sender.name, update, message.epoch):
             sender.dropped += 1
 
 

@@ -7,67 +7,48 @@ written. Its bound grows by itself, with every tick. On top of that:
 * after ``VOID_AFTER_S`` the status becomes UNKNOWN and the error bounds are cleared;
 * a publisher that is stopped in good order turns SYNCHRONIZED into FREERUNNING, and nothing else.
 
-A counter that is behind the measurement by more than a second was reset; that is as old as can be. What is told
-in another machine's counter does not age: nothing here can tell how old it is, and no reader here gets a time from
-it.
+A counter that is behind the measurement by more than a second was reset; that is as old as can be. A time in another
+machine's counter does not age: nothing here can tell how old it is, and no reader here gets a time from it.
 """
 
 from typing import Final
 
-from vmclock_async.abi import ClockStatus, Flags
-from vmclock_async.models import Contents, VMClockBody
-from vmclock_async.reckoning import UNITS_PER_SECOND, reckon
+from vmclock_async._publishing.draft import Draft
+from vmclock_async.models import Contents
+from vmclock_async.reckoning import UNITS_PER_SECOND, elapsed
 from vmclock_async.timebase import COUNTER_ID
 
-__all__ = ("BOUND_FLAGS", "GRACE_S", "VOID_AFTER_S", "aged", "closed", "is_ahead", "is_quiet", "void")
+__all__ = ("GRACE_S", "VOID_AFTER_S", "age", "is_ahead", "is_quiet")
 
 GRACE_S: Final = 5
 VOID_AFTER_S: Final = 1000
 _RESET_S: Final = -1
-
-BOUND_FLAGS: Final = (
-    Flags.TIME_MAXERROR_VALID
-    | Flags.TIME_ESTERROR_VALID
-    | Flags.PERIOD_MAXERROR_VALID
-    | Flags.PERIOD_ESTERROR_VALID
-)
-"""The flags that a void time has none of."""
+_OLDEST_S: Final = 2**64
 
 
 def is_quiet(measured: Contents, counter: int) -> bool:
     """Whether *measured* is more than ``GRACE_S`` old when the counter is at *counter*."""
-    return _older_than(GRACE_S, measured, counter)
+    return _age(measured, counter) > GRACE_S * UNITS_PER_SECOND
 
 
 def is_ahead(measured: Contents, counter: int) -> bool:
     """Whether *counter* is so far behind *measured* that it was reset since."""
-    return measured.counter_id == COUNTER_ID and _elapsed(measured.body, counter) < _RESET_S * UNITS_PER_SECOND
+    return _age(measured, counter) == _OLDEST_S * UNITS_PER_SECOND
 
 
-def aged(contents: Contents, measured: Contents, counter: int) -> Contents:
-    """*contents*, whose time was measured as *measured* says, as they are to be at *counter*."""
-    if _older_than(VOID_AFTER_S, measured, counter):
-        return void(contents)
-    return closed(contents) if is_quiet(measured, counter) else contents
+def age(draft: Draft, measured: Contents, counter: int) -> None:
+    """Let *draft*, whose time was measured as *measured* says, be as it is to be at *counter*."""
+    units = _age(measured, counter)
+    if units > VOID_AFTER_S * UNITS_PER_SECOND:
+        draft.void()
+    elif units > GRACE_S * UNITS_PER_SECOND:
+        draft.run_free()
 
 
-def closed(contents: Contents) -> Contents:
-    """*contents* of which nobody says any more that they are synchronised."""
-    if contents.body.clock_status != ClockStatus.SYNCHRONIZED:
-        return contents
-    return contents.with_values(clock_status=ClockStatus.FREERUNNING)
-
-
-def void(contents: Contents) -> Contents:
-    """*contents* with a time that promises nothing."""
-    return contents.with_flags(VMClockBody(), BOUND_FLAGS).with_values(clock_status=ClockStatus.UNKNOWN)
-
-
-def _older_than(age_s: int, measured: Contents, counter: int) -> bool:
+def _age(measured: Contents, counter: int) -> int:
+    """How old *measured* is at *counter*, units of 2**-64 s; ``_OLDEST_S`` where the counter was reset since."""
     if measured.counter_id != COUNTER_ID:
-        return False
-    return _elapsed(measured.body, counter) > age_s * UNITS_PER_SECOND or is_ahead(measured, counter)
-
-
-def _elapsed(body: VMClockBody, counter: int) -> int:
-    return reckon(body, counter).elapsed
+        return 0
+    body = measured.body
+    units = elapsed(body, body.counter_value, counter)
+    return units if units >= _RESET_S * UNITS_PER_SECOND else _OLDEST_S * UNITS_PER_SECOND

@@ -1,8 +1,11 @@
 """The writer's side of the publisher: from one update to one commit. Nothing here waits.
 
-Right before each commit of merged contents the world is looked at once more: whether the machine was suspended,
-and whether the device's marker has moved, of which its own update may still be on the way. A change is committed
-along with what it voids.
+Right before each commit of merged contents the world is observed once: the machine's counter, whether its continuity
+broke, and whether the device's marker has moved, of which its own update may still be on the way. A change is committed
+along with what it voids. The merger is given what was observed and looks at nothing itself.
+
+Data goes one way, from the sources to the page, with one exception: for the device's marker the committer asks the
+*source*, right before each commit. An update that is on its way would come too late.
 """
 
 import logging
@@ -11,13 +14,13 @@ from typing import Final, final
 
 from pydantic import ValidationError
 
-from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.draft import as_freerunning
+from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
-from vmclock_async._publishing.relaying import is_relayed
 from vmclock_async._strangers import failure
 from vmclock_async._wording import validation_reason
 from vmclock_async.abi import Flags, name_of
-from vmclock_async.errors import ClockError, InvalidUpdateError, SourceError
+from vmclock_async.errors import ClockError, InvalidUpdateError, SourceError, VMClockError
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.segment import SegmentWriter
@@ -41,15 +44,20 @@ class Committer:
         self._writer: Final = writer
         # Of each source, whether it can be asked for its marker: to find that out takes longer than to ask.
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
+        self._is_sole: Final = len(sources) == 1
         # Of the run before, too: a suspend between the two is one.
         self._continuity: Final[Continuity] = previous._continuity if previous else Continuity()
         self.commits: int = previous.commits if previous else 0
         self.seq_count: int | None = None
         """Of the last commit."""
-        self._told_time: tuple[str | None, str] | None = None
+        self._said_of_time: tuple[str | None, str] | None = None
         """Where the time comes from, and its status or what is wrong with it, as the log says."""
-        self.relaying = False
+        self._seen_of_time: tuple[object, ...] = ()
+        """What of the contents was looked at for that."""
+        self._is_relaying = False
         """Whether what was committed last was relayed; then nothing is due but the next update."""
+        self._is_spoilt = False
+        """Whether an update that is none has left its traces in the merger: then it composes nothing more."""
         contents = writer.contents
         if writer.interrupted:
             # Readers cannot read a half-done body, and need not wait for the next whole one.
@@ -63,7 +71,7 @@ class Committer:
             contents,
             cold=writer.cold,
             epoch=previous.epoch if previous else 0,
-            device_marker=previous._merger.disruptions.device_marker if previous else None,
+            device_marker=previous._merger.device_marker if previous else None,
         )
         if writer.interrupted:
             self._write(contents)
@@ -71,66 +79,120 @@ class Committer:
     @property
     def epoch(self) -> int:
         """The present epoch."""
-        return self._merger.disruptions.epoch
+        return self._merger.epoch
 
     @property
     def groups(self) -> dict[str, str | None]:
         """Which source each group of fields comes from."""
         return self._merger.groups
 
-    def take(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
-        """Commit *update* of the source *name*, measured in *epoch*; False: dropped, for that has ended.
+    def publish(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
+        """Commit *update* of the source *name*, measured in *epoch*; False: dropped, because that has ended.
 
         Raises:
-            InvalidUpdateError: it holds what is no value of its field, or a time in a wrong unit, or an incomplete one.
+            InvalidUpdateError: it holds a time in a wrong unit, or an incomplete one; or it is none, because
+                ``model_construct`` made it.
             SegmentError: the segment cannot be written.
         """
-        _require_valid(name, update)
-        sole = len(self._sources) == 1
-        if is_relayed(update, sources=len(self._sources)):
-            self.relaying = True
-            self._write(contents := self._merger.relay(update))
-            if self._told_time is None:  # later ones may come as fast as a recording can be replayed
-                self._tell_time(contents)
-            return True
-        self.relaying = False
-        update = self._believable(name, update)
-        looked_at = self._look()
-        if epoch is not None and epoch != self.epoch:
-            self._commit(always=False)
-            return False
-        self._merger.hear(name, update, looked_at=looked_at[1] if looked_at and looked_at[0] == name else None)
-        self._commit(always=sole)
-        return True
+        try:
+            if update.verbatim and self._is_sole:
+                self._publish_relayed(update)
+                return True
+            return self._publish_merged(name, update, epoch)
+        except VMClockError:
+            raise
+        except Exception as exc:
+            # No valid update fails. What model_construct() makes, nobody has validated: what does fail of it?
+            self._is_spoilt = True
+            raise InvalidUpdateError(name, f"sent what is no update: {_invalidity(update, exc)}") from exc
 
-    def look(self) -> None:
+    def publish_due(self) -> None:
         """Commit what has become due without an update: a disruption, a source that went quiet.
 
         Raises:
             SegmentError: the segment cannot be written.
         """
-        if not self.relaying:
-            self._look()
-            self._commit(always=False)
+        if not self._is_relaying:
+            self._notice()
+            self._publish_composed(always=False)
+            self._merger.complaints.say_what_is_due()
+            self._log_time(self._merger.contents)
 
     def close(self) -> None:
         """Commit what is to be left behind, if that is not what is there."""
-        if not (self.relaying or self._merger.disruptions.cold):
-            self._look()
-            self._merger.compose(counter_ticks())
-            self._write_if_changed(contents := self._merger.close())
-            self._tell_time(contents)
+        if self._is_relaying or self._merger.is_cold:
+            return
+        if self._is_spoilt:
+            contents = as_freerunning(self._writer.contents)
+        else:
+            self._notice()
+            self._merger.compose()
+            contents = self._merger.final_contents()
+        self._write_if_changed(contents)
+        self._log_time(contents)
 
-    def _look(self) -> tuple[str, int] | None:
-        """Take note of what happened; the source that marks disruptions, and its marker, if it can be asked."""
-        if reason := self._continuity.break_seen():
-            self._merger.interrupted(reason)
-        marked = self._ask_for_marker()
-        if marked:
-            self._merger.marker_is(*marked)
-        self._merger.look(counter_ticks())
-        self._merger.complaints.say_what_is_due()
-        return marked
+    def _publish_relayed(self, update: BodyUpdate) -> None:
+        self._is_relaying = True
+        self._write(contents := self._merger.relay(update))
+        if self._said_of_time is None:  # later ones may come as fast as a recording can be replayed
+            self._log_time(contents)
+
+    def _publish_merged(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
+        self._is_relaying = False
+        update = self._believable(name, update)
+        self._notice()
+        is_of_this_epoch = epoch is None or epoch == self._merger.epoch
+        if is_of_this_epoch:
+            self._merger.hear(name, update)
+        self._publish_composed(always=self._is_sole and is_of_this_epoch)
+        return is_of_this_epoch
+
+    def _publish_composed(self, *, always: bool) -> None:
+        contents = self._merger.compose()
+        if always:
+            self._write(contents)
+        else:
+            self._write_if_changed(contents)
+        body = contents.body
+        seen = (
+            self._merger.time_source,
+            body.clock_status,
+            int(body.flags),
+            contents.counter_id,
+            contents.time_type,
+        )
+        if seen != self._seen_of_time:  # what else changes is seen once a second
+            self._seen_of_time = seen
+            self._log_time(contents)
+
+    def _write_if_changed(self, contents: Contents) -> None:
+        if contents != self._writer.contents or self._merger.is_cold:
+            self._write(contents)
+
+    def _write(self, contents: Contents) -> None:
+        self.seq_count = self._writer.write(
+            contents.body, counter_id=contents.counter_id, time_type=contents.time_type
+        )
+        self._merger.committed()
+        self.commits += 1
+
+    def _notice(self) -> None:
+        """Observe the world, and let the merger take note of it."""
+        broken = self._continuity.break_seen()
+        marker = self._ask_for_marker()
+        self._merger.notice(Observed(counter_ticks(), broken, marker))
+
+    def _ask_for_marker(self) -> tuple[str, int] | None:
+        """The source that marks disruptions, and its marker at this moment, if it can be asked.
+
+        The only step back on the way from the sources to the page.
+        """
+        for name, source in self._sources.items():
+            if source is not None and (marker := _marker_of(name, source)) is not None:
+                return name, marker
+            if name == self._merger.marker_source:
+                return None  # its updates alone give its marker
+        return None
 
     def _believable(self, name: str, update: BodyUpdate) -> BodyUpdate:
         """*update*, without a time that readers would believe and that cannot be true.
@@ -143,51 +205,26 @@ class Committer:
         if objection.is_fault and not update.verbatim:
             raise InvalidUpdateError(name, objection.reason)
         if objection.is_harmless:
-            self._merger.complaints.add(name, "time of no use", objection.reason)
+            self._merger.complaints.add(name, "time of no use", objection.describe)
             return update
-        self._merger.complaints.add(name, "time that cannot be true", f"{objection.reason} It is not published")
+        self._merger.complaints.add(
+            name, "time that cannot be true", lambda: f"{objection.reason} It is not published"
+        )
         return without_time(update)
 
-    def _ask_for_marker(self) -> tuple[str, int] | None:
-        for name, source in self._sources.items():
-            if source is not None and (marker := _marker_of(name, source)) is not None:
-                return name, marker
-            if name == self._merger.marker_source:
-                return None  # it tells by its updates alone
-        return None
-
-    def _commit(self, *, always: bool) -> None:
-        contents = self._merger.compose(counter_ticks())
-        if always:
-            self._write(contents)
-        else:
-            self._write_if_changed(contents)
-        self._tell_time(contents)
-
-    def _write_if_changed(self, contents: Contents) -> None:
-        if contents != self._writer.contents or self._merger.disruptions.cold:
-            self._write(contents)
-
-    def _write(self, contents: Contents) -> None:
-        self.seq_count = self._writer.write(
-            contents.body, counter_id=contents.counter_id, time_type=contents.time_type
-        )
-        self._merger.disruptions.cold = False
-        self.commits += 1
-
-    def _tell_time(self, contents: Contents) -> None:
+    def _log_time(self, contents: Contents) -> None:
         """Log where the time comes from and how good it is, where that is another than before."""
-        source = self._merger.groups["time"]
+        source = self._merger.time_source
         origin = "the time of before is held" if source is None else f"the time comes from {source}"
         try:
             bounds = bounds_at(contents, counter_ticks(), counter_id=COUNTER_ID)
         except ClockError as exc:
-            told, text = type(exc).__name__, f"there is no bounded time: {exc.seen}"
+            said, text = type(exc).__name__, f"there is no bounded time: {exc.seen}"
         else:
-            told = name_of(contents.body.clock_status)
-            text = f"{origin}: +/- {bounds.error_ns / 10**6:.3f} ms, {told}"
-        if self._told_time != (source, told):
-            self._told_time = source, told
+            said = name_of(contents.body.clock_status)
+            text = f"{origin}: +/- {bounds.error_ns / 10**6:.3f} ms, {said}"
+        if self._said_of_time != (source, said):
+            self._said_of_time = source, said
             _log.info("%s", text)
 
 
@@ -209,14 +246,15 @@ def _repaired(body: VMClockBody) -> VMClockBody:
     )
 
 
-def _require_valid(name: str, update: BodyUpdate) -> None:
-    """Validated once more, for model_copy() lets in unseen what is no value of its field."""
+def _invalidity(update: BodyUpdate, error: Exception) -> str:
+    """What is wrong with *update*, of which *error* came."""
     try:
         BodyUpdate.model_validate({field: getattr(update, field) for field in update.model_fields_set})
     except ValidationError as exc:
-        raise InvalidUpdateError(name, f"sent what is no update: {validation_reason(exc)}") from exc
-    except Exception as exc:  # a BodyUpdate of a stranger's making, which model_construct() does not look at
-        raise InvalidUpdateError(name, f"sent what is no update: {failure(exc)}") from exc
+        return validation_reason(exc)
+    except Exception as exc:  # a BodyUpdate of a stranger's making
+        return failure(exc)
+    return failure(error)
 
 
 def _marking(name: str, source: Source) -> MarksDisruption | None:

@@ -20,8 +20,8 @@ EVERY_S: Final = 60.0
 class _Complaint:
     """One thing that goes wrong."""
 
-    text: str
-    """The last that was to be said of it."""
+    text: Callable[[], str]
+    """Gives the last that was to be said of it."""
     said_at: float
     unsaid: int = 0
     """How often it came since the last line."""
@@ -42,12 +42,12 @@ class Complaints:
         self._now: Final = now
         self._open: Final[dict[tuple[str, str], _Complaint]] = {}
 
-    def add(self, source: str, kind: str, text: str) -> None:
-        """Of *source*, something of this *kind* went wrong once more: *text* says what."""
+    def add(self, source: str, kind: str, text: Callable[[], str]) -> None:
+        """Of *source*, something of this *kind* went wrong once more: *text* says what, if it is to be written."""
         complaint = self._open.get((source, kind))
         if complaint is None:
             self._open[source, kind] = _Complaint(text, self._now())
-            self._log.warning("%s %s", source, text)
+            self._log.warning("%s %s", source, text())
         else:
             complaint.text = text
             complaint.unsaid += 1
@@ -66,7 +66,7 @@ class Complaints:
                 self._log.warning(
                     "%s %s (%d times in %.0f s; this is the last)",
                     source,
-                    complaint.text,
+                    complaint.text(),
                     complaint.unsaid,
                     passed_s,
                 )

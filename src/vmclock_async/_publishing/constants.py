@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from typing import Final, final
 
 from vmclock_async._publishing.ageing import VOID_AFTER_S
+from vmclock_async._publishing.draft import Draft
 from vmclock_async.abi import CounterId, Flags, LeapIndicator, TimeType, name_of
 from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.reckoning import gives_interval, reference_month_ns
@@ -63,14 +64,14 @@ class Constants:
         """Keep the constants of *contents*, which are in the segment and were not merged here."""
         self.time_type = None
         if contents.counter_id in (COUNTER_ID, CounterId.INVALID) and contents.body.counter_period_frac_sec:
-            self.keep(contents)
+            self.keep(contents.time_type)
 
-    def keep(self, contents: Contents) -> None:
-        """Keep the constants of *contents*, which tell a time in this machine's counter; at first."""
-        if self.time_type is None and contents.time_type in _KEPT:
-            self.time_type = contents.time_type
+    def keep(self, time_type: int) -> None:
+        """Keep *time_type*, in which the segment tells a time in this machine's counter; at first."""
+        if self.time_type is None and time_type in _KEPT:
+            self.time_type = time_type
 
-    def expressed(self, fresh: Contents, held: Contents, counter: int) -> Contents | None:
+    def express(self, fresh: Contents, held: Contents, counter: int) -> Contents | None:
         """*fresh*, in the segment's constants; None where that cannot be.
 
         Args:
@@ -97,9 +98,12 @@ class Constants:
         time_sec = fresh.body.time_sec + (offset_s if self.time_type == TimeType.UTC else -offset_s)
         if not 0 <= time_sec < 2**64:
             return None
-        flags = Flags(fresh.body.flags | Flags.TAI_OFFSET_VALID)
-        expressed = fresh.with_values(time_sec=time_sec, tai_offset_sec=offset_s, flags=flags)
-        return expressed._replace(time_type=self.time_type)
+        draft = Draft(fresh)
+        draft.values["time_sec"] = time_sec
+        draft.values["tai_offset_sec"] = offset_s
+        draft.flags |= Flags.TAI_OFFSET_VALID.value
+        draft.time_type = self.time_type
+        return draft.freeze()
 
     def refusal(self, contents: Contents) -> str:
         """Why the time in *contents* is not published, for people."""

@@ -61,8 +61,8 @@ class Disruptions:
         """The marker to publish."""
         return (self._base + self._own * OWN_DISRUPTION) % _U64
 
-    def device_says(self, marker: int) -> bool:
-        """Take the device's *marker*; whether that tells of a disruption."""
+    def note_marker(self, marker: int) -> bool:
+        """Take note of the device's *marker*; whether there was a disruption."""
         first, self._is_first = self._is_first, False
         published, seen, self.device_marker = self.marker, self.device_marker, marker
         if not first and marker == seen:
@@ -77,17 +77,17 @@ class Disruptions:
         self.epoch += 1
         return True
 
-    def interrupted(self) -> None:
-        """The counter was disrupted on this machine's own account."""
+    def note_interruption(self) -> None:
+        """Take note that the counter was disrupted on this machine's own account."""
         self._own += 1
         self.epoch += 1
 
-    def promise_broken(self) -> None:
-        """An earlier interval proved wrong: a new marker in the same epoch."""
+    def note_broken_promise(self) -> None:
+        """Take note that an earlier interval proved wrong: a new marker in the same epoch."""
         self._own += 1
 
-    def relayed(self, marker: int) -> None:
-        """*marker* was published verbatim."""
+    def note_relayed(self, marker: int) -> None:
+        """Take note that *marker* is published verbatim."""
         if marker != self.marker and not self.cold:
             self.epoch += 1
         self.device_marker = self._base = marker

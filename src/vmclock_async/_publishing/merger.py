@@ -29,38 +29,51 @@ here waits or looks at a clock: the counter is an argument. Whatever values a va
 
 import logging
 from collections.abc import Iterable
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
-from vmclock_async._publishing.ageing import BOUND_FLAGS, aged, closed, is_ahead, is_quiet, void
+from vmclock_async._publishing.ageing import age, is_ahead, is_quiet
 from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.disruptions import Disruptions
-from vmclock_async._publishing.nesting import nested
-from vmclock_async._publishing.relaying import relayed
-from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony
+from vmclock_async._publishing.draft import BOUND_FLAGS, Draft, as_freerunning, voided
+from vmclock_async._publishing.nesting import nest
+from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony, TimeState
 from vmclock_async.abi import TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
-from vmclock_async.models import BodyUpdate, Contents, VMClockBody
+from vmclock_async.models import BodyUpdate, Contents
 from vmclock_async.reckoning import gives_interval, went_back
 from vmclock_async.timebase import COUNTER_ID
 
-__all__ = ("Merger",)
+__all__ = ("Merger", "Observed")
 
-_TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC
+_TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC.value
+_TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
+_GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
+_NOTIFICATION_PRESENT: Final = Flags.NOTIFICATION_PRESENT.value
+_BOTH_BOUNDS: Final = (Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID).value
 _HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
 """Statuses of a source that takes nothing back of what it measured."""
+_TIME_AND_CALENDAR: Final = (*sorted(TIME | CALENDAR),)
+_CALENDAR_WITHOUT_OFFSET: Final = CALENDAR - {"tai_offset_sec"}
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
 
 
-def _is_promise(contents: Contents) -> bool:
-    body = contents.body
-    bounds = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
-    return body.clock_status in TELLS_TIME and body.flags & bounds == bounds
+class Observed(NamedTuple):
+    """The world as it was seen right before a commit."""
+
+    counter: int
+    broken: str | None = None
+    """What broke the counter's continuity since the last look, for people; None if nothing did."""
+    marker: tuple[str, int] | None = None
+    """The source that was asked for its disruption marker, and what it said; None: no source could be asked."""
 
 
 @final
 class Merger:
     """The contents to publish, from what the sources called *names* say, in order of rank.
+
+    For each commit: ``notice`` what the world is like, ``hear`` an update if there is one, ``compose`` (or ``relay``)
+    the contents, and ``committed`` when they are in the segment.
 
     Args:
         names: of the sources.
@@ -85,9 +98,10 @@ class Merger:
         """What to say of the sources in the log."""
         self._promise: Contents | None = None
         """The last contents that gave readers a bounded time, unless a disruption has ended it."""
-        self._looked: tuple[int, int] | None = None
-        """The counter and the epoch at the last look."""
-        self.disruptions: Final = Disruptions(
+        self._observed: Observed | None = None
+        """The world when it was last noticed."""
+        self._noticed_in_epoch = epoch
+        self._disruptions: Final = Disruptions(
             contents.body.disruption_marker, cold=cold, epoch=epoch, device_marker=device_marker
         )
         self._constants: Final = Constants(contents, cold=cold)
@@ -96,136 +110,186 @@ class Merger:
         """Whose time is published; None: what was there before, or none."""
 
     @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self._disruptions.epoch
+
+    @property
+    def device_marker(self) -> int | None:
+        """The device's marker that was last seen; None: it is not known."""
+        return self._disruptions.device_marker
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether nothing is committed yet, and nobody can have read what was there before."""
+        return self._disruptions.cold
+
+    @property
     def groups(self) -> dict[str, str | None]:
         """Which source each group comes from; None where it is held from before, or nobody has it."""
         calendar = self._calendar_source()
         return {
             "disruption": self.marker_source,
-            "time": self._time.name if self._time else None,
+            "time": self.time_source,
             "calendar": calendar.name if calendar else None,
         }
 
     @property
+    def time_source(self) -> str | None:
+        """The source whose time is published; None: the time of before is held, or there is none."""
+        return self._time.name if self._time else None
+
+    @property
     def marker_source(self) -> str | None:
         """The source whose marker is published."""
-        told = self._first("has_marker")
+        told = self._first_with_marker()
         return told.name if told else None
 
-    def marker_is(self, name: str, marker: int) -> None:
-        """The marker of the source *name* was looked at, and is *marker*: a new one voids every time."""
-        told = self._told[name]
-        told.has_marker = True
-        if told is self._first("has_marker"):
-            self._device_says(name, marker)
-
-    def look(self, counter: int) -> None:
-        """Take note of a counter that went back: what it measured before means nothing now."""
-        if self._looked is None:
-            is_reset = self._holds_time() and is_ahead(self.contents, counter)
+    def notice(self, observed: Observed) -> None:
+        """Take note of the world as it is: a new marker, or a counter that was disrupted, voids every time."""
+        before, self._observed = self._observed, observed
+        if observed.broken is not None:
+            self._note_interruption(observed.broken)
+        if observed.marker is not None:
+            name, marker = observed.marker
+            told = self._told[name]
+            told.has_marker = True
+            if told is self._first_with_marker():
+                self._note_marker(name, marker)
+        if before is None:
+            is_reset = self._holds_time() and is_ahead(self.contents, observed.counter)
         else:
-            before, epoch = self._looked
             # In a new epoch that is known already, along with what was the cause.
-            is_reset = went_back(before, counter) and epoch == self.disruptions.epoch
+            is_reset = went_back(before.counter, observed.counter) and self._noticed_in_epoch == self.epoch
         if is_reset:
-            self.interrupted("the counter went back")
-        self._looked = counter, self.disruptions.epoch
+            self._note_interruption("the counter went back")
+        self._noticed_in_epoch = self.epoch
 
-    def interrupted(self, reason: str) -> None:
-        """The counter was disrupted on this machine's own account: every time is void."""
-        self.disruptions.interrupted()
-        self._end_epoch(reason)
-
-    def hear(self, name: str, update: BodyUpdate, *, looked_at: int | None = None) -> None:
-        """Take *update* of the source *name*; *looked_at* is its marker at this moment, where it can be asked."""
+    def hear(self, name: str, update: BodyUpdate) -> None:
+        """Take *update* of the source *name*."""
         told = self._told[name]
         measured = told.hear(update, self.contents)
         if update.counter_id == CounterId.INVALID and (told is self._time or not self._holds_time()):
-            self.contents = void(self.contents)
+            self.contents = voided(self.contents)
             if not update.verbatim:  # a page that tells no time says nothing of this machine's counter
                 self.contents = self.contents._replace(counter_id=CounterId.INVALID)
             self._time = None
-        if "disruption_marker" not in update.model_fields_set or told is not self._first("has_marker"):
+        if "disruption_marker" not in update.model_fields_set or told is not self._first_with_marker():
             return
         marker = told.contents.body.disruption_marker
-        if looked_at is not None and marker != looked_at:
+        asked = self._observed.marker if self._observed else None
+        if asked is not None and asked[0] == name and asked[1] != marker:
             told.end_epoch()  # overtaken: it has changed again since, and the change was seen
-        elif self._device_says(name, marker):
-            # The time that came along with the new marker is the one that is not void.
-            told.measured = told.unpublished = measured
-
-    def _device_says(self, name: str, marker: int) -> bool:
-        """Take the published *marker*, of the source *name*; whether that voids every time."""
-        if self.disruptions.device_says(marker):
-            self._end_epoch(f"the disruption marker of {name} is now {marker}")
-            return True
-        if self.disruptions.cold:
-            # No event for readers, who know of nothing yet. But what was measured may be from before it.
-            self._void_all_but(self._told[name])
-        return False
+        elif self._note_marker(name, marker) and measured:
+            told.state = (
+                TimeState.FRESH
+            )  # the time that came along with the new marker is the one that is not void
 
     def relay(self, update: BodyUpdate) -> Contents:
-        """The contents to publish where *update* is copied verbatim."""
-        self.contents = relayed(self.contents, update)
-        self._constants.found(self.contents)
-        (told,) = self._told.values()
-        told.hear(update, self.contents)
-        told.unpublished = False
-        self._time = told if told.has_time else None
-        self.disruptions.relayed(self.contents.body.disruption_marker)
-        return self.contents
+        """The contents to publish where *update*, of the sole source, is copied verbatim.
 
-    def compose(self, counter: int) -> Contents:
-        """The contents to publish when the counter is at *counter*."""
-        self.look(counter)
-        before, earlier = self._time, self.contents
+        A device, a captured page or a recording says all that there is to say. Where it is the only source and sends
+        whole bodies (``BodyUpdate.from_body``), each is committed bit for bit: body, constants, flags and values
+        without a name. No merging, no nesting, no ageing, no marker of the publisher's own, no closing commit: what
+        readers see is what the source saw. Beside another source it is one of several, and merged.
+
+        One thing cannot be passed on: VM_GEN_COUNTER_PRESENT of a page that ends before the generation counter. In
+        the segment there is room for one, and readers would take what is there for it; so the flag is cleared.
+        """
+        contents = self.contents.updated(update)
+        if contents.body.vm_generation_counter is None and int(contents.body.flags) & _GENERATION_PRESENT:
+            draft = Draft(contents)
+            draft.flags &= ~_GENERATION_PRESENT
+            contents = draft.freeze()
+        self.contents = contents
+        self._constants.found(contents)
+        (told,) = self._told.values()
+        told.hear(update, contents)
+        if told.state is TimeState.FRESH:
+            told.state = TimeState.PUBLISHED
+        self._time = told if told.has_time else None
+        self._disruptions.note_relayed(contents.body.disruption_marker)
+        return contents
+
+    def compose(self) -> Contents:
+        """The contents to publish at the counter value that was noticed last."""
+        assert self._observed is not None
+        self._noticed_in_epoch = self.epoch  # it may be one that what was heard since has begun
+        counter, earlier, before = self._observed.counter, self.contents, self._time
         if _is_promise(earlier):
             self._promise = earlier
+        draft = Draft(earlier)
         told = self._time = self._choose(counter)
         if told is None:
-            contents = aged(self._with_calendar(earlier), earlier, counter)
-        elif not told.measured:
-            contents = self._unmeasured(self._with_calendar(earlier), told)
+            self._take_calendar(draft)
+            age(draft, earlier, counter)
+        elif not told.has_measured:
+            self._take_calendar(draft)
+            self._take_status(draft, told)
         elif (time := self._expressed(told, counter)) is None:
-            contents = void(earlier)
-            told.unpublished = True
-            self.complaints.add(told.name, "time in other constants", self._constants.refusal(told.contents))
+            draft.void()
+            told.state = TimeState.FRESH
+            refused = told.contents
+            self.complaints.add(told.name, "time in other constants", lambda: self._constants.refusal(refused))
         else:
-            if told.unpublished or told is not before:
-                contents = self._nested(told, time, earlier, counter)
+            if told.state is TimeState.FRESH or told is not before:
+                self._take_time(draft, told, time, counter)
             else:
-                contents = _with_status(self._with_calendar(earlier), told.contents.body)
-            contents = aged(contents, told.contents, counter)
-        self.contents = self._with_disruption(contents)
+                self._take_calendar(draft)
+                _take_quality(draft, told.contents)
+            age(draft, told.contents, counter)
+        self._take_disruption(draft)
+        self.contents = draft.freeze()
         return self.contents
 
-    def close(self) -> Contents:
+    def committed(self) -> None:
+        """Take note that the contents are in the segment, where readers see them."""
+        self._disruptions.cold = False
+
+    def final_contents(self) -> Contents:
         """The contents to leave behind. A status that came without a time has nothing that could run free."""
-        if self._time is None or self._time.measured:
-            self.contents = closed(self.contents)
+        if self._time is None or self._time.has_measured:
+            self.contents = as_freerunning(self.contents)
         return self.contents
 
-    def _first(self, has: str) -> Testimony | None:
-        return next((told for told in self._told.values() if getattr(told, has)), None)
+    def _first_with_marker(self) -> Testimony | None:
+        for told in self._told.values():
+            if told.has_marker:
+                return told
+        return None
+
+    def _first_with_calendar(self) -> Testimony | None:
+        for told in self._told.values():
+            if told.has_calendar:
+                return told
+        return None
+
+    def _calendar_source(self) -> Testimony | None:
+        return self._time if self._time is not None and self._time.has_calendar else self._first_with_calendar()
 
     def _holds_time(self) -> bool:
         """Whether a time is published that readers would lose."""
         body = self.contents.body
-        return body.clock_status in TELLS_TIME and bool(body.flags & BOUND_FLAGS)
+        return body.clock_status in TELLS_TIME and bool(int(body.flags) & BOUND_FLAGS)
 
     def _choose(self, counter: int) -> Testimony | None:
         """Whose time to publish; None for what was there before."""
-        usable = [told for told in self._told.values() if told.is_usable()]
+        usable = [told for told in self._told.values() if told.is_usable]
         quiet = [told for told in usable if is_quiet(told.contents, counter)]
-        fresh = [told for told in usable if told not in quiet]
-        if readable := next((told for told in fresh if self._is_readable(told, counter)), None):
-            return readable
+        fresh = [told for told in usable if told not in quiet] if quiet else usable
+        for told in fresh:
+            if self._is_readable(told, counter):
+                return told
         if self._is_still_readable(counter):
             return self._time
-        if readable := next((told for told in quiet if self._is_readable(told, counter)), None):
-            return readable
+        for told in quiet:
+            if self._is_readable(told, counter):
+                return told
         if fresh:
             return next((told for told in fresh if self._counts_here(told, counter)), fresh[0])
-        return self._time if self._time or self._holds_time() else self._first("has_time")
+        if self._time is not None or self._holds_time():
+            return self._time
+        return next((told for told in self._told.values() if told.has_time), None)
 
     def _is_readable(self, told: Testimony, counter: int) -> bool:
         """Whether readers on this machine would get an interval from what *told* measured."""
@@ -240,95 +304,116 @@ class Merger:
     def _is_still_readable(self, counter: int) -> bool:
         """Whether readers get an interval from what is published, and its source takes nothing of it back."""
         told = self._time
-        if told is not None and (told.unpublished or told.contents.body.clock_status not in _HELD):
+        if told is not None and (told.state is TimeState.FRESH or told.contents.body.clock_status not in _HELD):
             return False
         return gives_interval(self.contents, counter, counter_id=COUNTER_ID)
 
     def _expressed(self, told: Testimony, counter: int) -> Contents | None:
         """What *told* measured, with the calendar that goes with it, in the segment's constants; None: it cannot be."""
-        source = told if told.has_calendar else self._first("has_calendar")
+        source = told if told.has_calendar else self._first_with_calendar()
         calendar = source.contents.body if source else self.contents.body
         dated = (
             calendar.tai_offset_sec,
             calendar.leap_indicator,
             calendar.leap_second_smearing_hint,
-            calendar.flags,
+            int(calendar.flags) & _TAI_OFFSET_VALID,
         )
         made_from = (told.contents, dated, self._constants.time_type)
         if told.expressed is None or told.expressed_from != made_from:
             time = told.contents
             if source is not told:
-                time = time.with_values(**{name: getattr(calendar, name) for name in CALENDAR})
-                time = time.with_flags(calendar, Flags.TAI_OFFSET_VALID)
-            told.expressed = self._constants.expressed(time, self.contents, counter)
+                draft = Draft(time)
+                draft.take(CALENDAR, calendar)
+                draft.take_flags(_TAI_OFFSET_VALID, calendar)
+                time = draft.freeze()
+            told.expressed = self._constants.express(time, self.contents, counter)
             told.expressed_from = made_from
         return told.expressed
 
-    def _nested(self, told: Testimony, time: Contents, earlier: Contents, counter: int) -> Contents:
-        """*time*, which *told* measured, nested into *earlier*."""
-        told.unpublished = False
-        fresh = earlier.with_values(**{name: getattr(time.body, name) for name in TIME | CALENDAR})
-        fresh = fresh.with_flags(time.body, _TIME_FLAGS | Flags.TAI_OFFSET_VALID)
-        fresh = fresh._replace(counter_id=time.counter_id, time_type=time.time_type)
-        contents, contradiction = nested(fresh, self._promise or earlier, counter)
-        if contradiction:
+    def _take_time(self, draft: Draft, told: Testimony, time: Contents, counter: int) -> None:
+        """Take *time*, which *told* measured, and nest it into what was promised."""
+        told.state = TimeState.PUBLISHED
+        draft.take(_TIME_AND_CALENDAR, time.body)
+        draft.take_flags(_TIME_FLAGS | _TAI_OFFSET_VALID, time.body)
+        draft.counter_id, draft.time_type = time.counter_id, time.time_type
+        contradiction = nest(draft, time, self._promise or self.contents, counter)
+        if contradiction is not None:
             # Whose fault it was cannot be told: perhaps the counter jumped, and others measured before.
-            self.disruptions.promise_broken()
+            self._disruptions.note_broken_promise()
             self._void_all_but(told)
             self.complaints.add(
                 told.name,
                 "contradiction",
-                f"contradicts what was published: {contradiction}; it is published under a new disruption marker",
+                lambda: (
+                    f"contradicts what was published: {contradiction}; it is published under a new disruption marker"
+                ),
             )
-        body = contents.body
-        if contents.counter_id == COUNTER_ID and body.clock_status in TELLS_TIME and body.counter_period_frac_sec:
-            self._constants.keep(contents)
-        return contents
+        values = draft.values
+        if (
+            draft.counter_id == COUNTER_ID
+            and values["clock_status"] in TELLS_TIME
+            and values["counter_period_frac_sec"]
+        ):
+            self._constants.keep(draft.time_type)
 
-    def _unmeasured(self, contents: Contents, told: Testimony) -> Contents:
-        """*contents* where *told*, without a measurement, has but a status to tell."""
-        contents = void(contents)._replace(counter_id=told.contents.counter_id)
+    def _take_status(self, draft: Draft, told: Testimony) -> None:
+        """Take the status of *told*, which has no measurement."""
+        draft.void()
+        draft.counter_id = told.contents.counter_id
         if self._constants.time_type is None:
-            contents = contents._replace(time_type=told.contents.time_type)
+            draft.time_type = told.contents.time_type
         elif told.contents.counter_id != CounterId.INVALID:
-            contents = contents._replace(counter_id=COUNTER_ID)
+            draft.counter_id = COUNTER_ID
         status = told.contents.body.clock_status
-        # A void time must not keep the status SYNCHRONIZED.
-        return contents if told.void and status in TELLS_TIME else contents.with_values(clock_status=status)
+        if told.state is not TimeState.VOID or status not in TELLS_TIME:
+            draft.values["clock_status"] = status  # but a void time must not keep the status SYNCHRONIZED
 
-    def _calendar_source(self) -> Testimony | None:
-        if self._time is not None and self._time.has_calendar:
-            return self._time
-        return self._first("has_calendar")
-
-    def _with_calendar(self, contents: Contents) -> Contents:
-        """*contents*, measured before, with the calendar as it is now."""
+    def _take_calendar(self, draft: Draft) -> None:
+        """Take the calendar as it is now to a time that was measured before."""
         told = self._calendar_source()
         if told is None or (self._time is None and self._holds_time()):
-            return contents
-        body = told.contents.body
-        names = CALENDAR
-        if contents.time_type == TimeType.TAI and told.contents.time_type != TimeType.TAI:
-            names = CALENDAR - {"tai_offset_sec"}  # with another the time would be another
+            return
+        if draft.time_type == TimeType.TAI and told.contents.time_type != TimeType.TAI:
+            draft.take(_CALENDAR_WITHOUT_OFFSET, told.contents.body)  # with another offset it were another time
         else:
-            contents = contents.with_flags(body, Flags.TAI_OFFSET_VALID)
-        return contents.with_values(**{name: getattr(body, name) for name in names})
+            draft.take(CALENDAR, told.contents.body)
+            draft.take_flags(_TAI_OFFSET_VALID, told.contents.body)
 
-    def _with_disruption(self, contents: Contents) -> Contents:
-        contents = contents.with_values(disruption_marker=self.disruptions.marker)
-        if told := self._first("has_generation"):
-            generation = told.contents.body.vm_generation_counter
-            contents = contents.with_values(vm_generation_counter=generation)
-            contents = contents.with_flags(told.contents.body, Flags.VM_GEN_COUNTER_PRESENT)
-        if told := self._first("has_notices"):
-            contents = contents.with_flags(told.contents.body, NOTICES)
+    def _take_disruption(self, draft: Draft) -> None:
+        draft.values["disruption_marker"] = self._disruptions.marker
+        generation = notices = None
+        for told in self._told.values():
+            if generation is None and told.has_generation:
+                generation = told.contents.body
+            if notices is None and told.has_notices:
+                notices = told.contents.body
+        if generation is not None:
+            draft.values["vm_generation_counter"] = generation.vm_generation_counter
+            draft.take_flags(_GENERATION_PRESENT, generation)
+        if notices is not None:
+            draft.take_flags(NOTICES, notices)
         # Of a device's page: there is no descriptor of this one that could be waited on.
-        return contents.with_flags(VMClockBody(), Flags.NOTIFICATION_PRESENT)
+        draft.flags &= ~_NOTIFICATION_PRESENT
+
+    def _note_marker(self, name: str, marker: int) -> bool:
+        """Take note of the published *marker*, of the source *name*; whether that voids every time."""
+        if self._disruptions.note_marker(marker):
+            self._end_epoch(f"the disruption marker of {name} is now {marker}")
+            return True
+        if self._disruptions.cold:
+            # No event for readers, who know of nothing yet. But what was measured may be from before it.
+            self._void_all_but(self._told[name])
+        return False
+
+    def _note_interruption(self, reason: str) -> None:
+        """Take note that the counter was disrupted on this machine's own account: every time is void."""
+        self._disruptions.note_interruption()
+        self._end_epoch(reason)
 
     def _end_epoch(self, reason: str) -> None:
         _log.info("%s: the time is void until it is measured again", reason)
         self._void_all_but(None)
-        self.contents = void(self.contents)
+        self.contents = voided(self.contents)
         self._promise = self._time = None
 
     def _void_all_but(self, measuring: Testimony | None) -> None:
@@ -337,8 +422,16 @@ class Merger:
                 told.end_epoch()
 
 
-def _with_status(contents: Contents, body: VMClockBody) -> Contents:
-    """*contents*, measured before, with the status and the flags of the time that *body* has now."""
-    if body.clock_status == ClockStatus.INITIALIZING and contents.body.clock_status in TELLS_TIME:
-        return closed(contents)  # its source begins again: what it measured before holds, and runs free
-    return contents.with_flags(body, _TIME_FLAGS).with_values(clock_status=body.clock_status)
+def _is_promise(contents: Contents) -> bool:
+    body = contents.body
+    return int(body.flags) & _BOTH_BOUNDS == _BOTH_BOUNDS and body.clock_status in TELLS_TIME
+
+
+def _take_quality(draft: Draft, measured: Contents) -> None:
+    """Take status and flags, as their source gives them now, to a time that was measured before."""
+    status = measured.body.clock_status
+    if status == ClockStatus.INITIALIZING and draft.values["clock_status"] in TELLS_TIME:
+        draft.run_free()  # its source begins again: what it measured before holds, and runs free
+    else:
+        draft.take_flags(_TIME_FLAGS, measured.body)
+        draft.values["clock_status"] = status

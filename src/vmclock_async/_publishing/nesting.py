@@ -22,24 +22,16 @@ last for 20 seconds: the price of intervals that agree with each other.)
 
 from typing import Final, NamedTuple
 
+from vmclock_async._publishing.draft import Draft
 from vmclock_async.abi import LeapIndicator, TimeType
-from vmclock_async.errors import ClockError
 from vmclock_async.models import Contents
-from vmclock_async.reckoning import UNITS_PER_SECOND, Bounds, bounds_at, reckon
+from vmclock_async.reckoning import UNITS_PER_SECOND, Bounds, find_bounds, reckon
 from vmclock_async.timebase import COUNTER_ID
 
-__all__ = ("Nested", "nested")
+__all__ = ("nest",)
 
 TOLERANCE_NS: Final = 2
 _FOREVER_S: Final = 2**33
-
-
-class Nested(NamedTuple):
-    """What to publish, and what of it contradicts what was promised."""
-
-    contents: Contents
-    contradiction: str | None
-    """Both intervals, for people; None where a later body agrees with the earlier."""
 
 
 class _Promise(NamedTuple):
@@ -48,20 +40,23 @@ class _Promise(NamedTuple):
     """Without what an announced leap second adds."""
 
 
-def nested(fresh: Contents, earlier: Contents, counter: int) -> Nested:
-    """What to publish of *fresh* at *counter*, after *earlier*."""
-    f, c = _promise(fresh, counter), _promise(earlier, counter, max_age_s=_FOREVER_S)
+def nest(draft: Draft, fresh: Contents, earlier: Contents, counter: int) -> str | None:
+    """Nest the time in *draft*, taken from *fresh*, into what *earlier* promises at *counter*.
+
+    Returns both intervals, for people, where they contradict each other; None where the later agrees with the earlier.
+    """
+    f = _promise(fresh, counter)
+    c = _promise(earlier, counter, max_age_s=_FOREVER_S) if f else None
     if f is None or c is None or _is_inside(f.bounds, c.bounds):
-        return Nested(fresh, None)
+        return None
     if not c.bounds.earliest_ns <= f.plain.midpoint_ns <= c.bounds.latest_ns:
-        return Nested(
-            fresh,
+        return (
             f"measured {f.plain.earliest_ns} to {f.plain.latest_ns} ns, "
-            f"promised {c.bounds.earliest_ns} to {c.bounds.latest_ns} ns",
+            f"promised {c.bounds.earliest_ns} to {c.bounds.latest_ns} ns"
         )
-    if f.bounds != f.plain or c.bounds != c.plain:
-        return Nested(fresh, None)
-    return Nested(_intersection(fresh, f.bounds, c.bounds, counter), None)
+    if f.bounds == f.plain and c.bounds == c.plain:
+        _take_intersection(draft, fresh, f.bounds, c.bounds, counter)
+    return None
 
 
 def _is_inside(f: Bounds, c: Bounds) -> bool:
@@ -69,27 +64,21 @@ def _is_inside(f: Bounds, c: Bounds) -> bool:
 
 
 def _promise(contents: Contents, counter: int, *, max_age_s: int = 1000) -> _Promise | None:
-    try:
-        bounds = bounds_at(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s)
-        if contents.body.leap_indicator == LeapIndicator.NONE:
-            return _Promise(bounds, bounds)
-        plain = bounds_at(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False)
-    except ClockError:
-        return None
-    return _Promise(bounds, plain)
+    bounds = plain = find_bounds(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s)
+    if contents.body.leap_indicator != LeapIndicator.NONE:
+        plain = find_bounds(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False)
+    return None if bounds is None or plain is None else _Promise(bounds, plain)
 
 
-def _intersection(fresh: Contents, f: Bounds, c: Bounds, counter: int) -> Contents:
+def _take_intersection(draft: Draft, fresh: Contents, f: Bounds, c: Bounds, counter: int) -> None:
     both = Bounds(max(f.earliest_ns, c.earliest_ns), min(f.latest_ns, c.latest_ns))
     body = fresh.body
     offset_s = body.tai_offset_sec if fresh.time_type == TimeType.TAI else 0
     # Rounded down by less than a unit, of which now() makes a nanosecond outward.
     reference = (both.midpoint_ns - offset_s * 10**9) * UNITS_PER_SECOND // 10**9
     shifted_ns = abs(both.midpoint_ns - f.midpoint_ns)
-    return fresh.with_values(
-        counter_value=counter,
-        time_sec=reference // UNITS_PER_SECOND,
-        time_frac_sec=reference % UNITS_PER_SECOND,
-        time_maxerror_nanosec=both.error_ns,
-        time_esterror_nanosec=min(reckon(body, counter).esterror_ns + shifted_ns, both.error_ns),
-    )
+    draft.values["counter_value"] = counter
+    draft.values["time_sec"] = reference // UNITS_PER_SECOND
+    draft.values["time_frac_sec"] = reference % UNITS_PER_SECOND
+    draft.values["time_maxerror_nanosec"] = both.error_ns
+    draft.values["time_esterror_nanosec"] = min(reckon(body, counter).esterror_ns + shifted_ns, both.error_ns)

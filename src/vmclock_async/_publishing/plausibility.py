@@ -57,12 +57,17 @@ _TRUSTED_NS: Final = 10**9
 class Objection(NamedTuple):
     """Why the time of an update cannot be true."""
 
-    reason: str
-    """What was sent, and what was expected, for people."""
+    describe: Callable[[], str]
+    """Gives `reason`: to word it costs more than to find that there is one."""
     is_fault: bool
     """Whether only the source's own code can be the cause; if not, it may be the world."""
     is_harmless: bool = False
     """Whether readers get no time from it as it stands."""
+
+    @property
+    def reason(self) -> str:
+        """What was sent, and what was expected, for people."""
+        return self.describe()
 
 
 @final
@@ -101,8 +106,10 @@ class Plausibility:
         if not missing:
             return None
         return Objection(
-            f"sent a time without {' and '.join(missing)}, which no reader can use; expected counter_value, "
-            "counter_period_frac_sec with its counter_period_shift, time_sec, time_frac_sec and clock_status",
+            lambda: (
+                f"sent a time without {' and '.join(missing)}, which no reader can use; expected counter_value, "
+                "counter_period_frac_sec with its counter_period_shift, time_sec, time_frac_sec and clock_status"
+            ),
             is_fault=not _CLAIMS.isdisjoint(told),
             is_harmless=True,
         )
@@ -115,8 +122,10 @@ class Plausibility:
             self._unit_is_shown = True
             return None
         return Objection(
-            f"sent time_frac_sec {fraction}, which is {fraction * 1e9 / 2**64:.1g} ns; expected units of 2**-64 s, "
-            f"{2**64 // 10**9} to a nanosecond: is it in nanoseconds?",
+            lambda: (
+                f"sent time_frac_sec {fraction}, which is {fraction * 1e9 / 2**64:.1g} ns; expected units of 2**-64 s, "
+                f"{2**64 // 10**9} to a nanosecond: is it in nanoseconds?"
+            ),
             is_fault=True,
         )
 
@@ -132,9 +141,11 @@ class Plausibility:
         if expected_s is None:
             return None
         return Objection(
-            f"sent counter_period_frac_sec {frac_sec} with shift {shift}, a period of {period_s:.6g} s; expected about "
-            f"{round(ldexp(expected_s, 64 + shift))}, {expected_s:.6g} s, as this machine's counter goes by "
-            f"CLOCK_MONOTONIC_RAW (to {TOLERANCE_PPM} ppm and what it states): is the unit 2**-(64 + shift) s?",
+            lambda: (
+                f"sent counter_period_frac_sec {frac_sec} with shift {shift}, a period of {period_s:.6g} s; expected "
+                f"about {round(ldexp(expected_s, 64 + shift))}, {expected_s:.6g} s, as this machine's counter goes by "
+                f"CLOCK_MONOTONIC_RAW (to {TOLERANCE_PPM} ppm and what it states): is the unit 2**-(64 + shift) s?"
+            ),
             is_fault=not expected_s / _WRONG_UNIT < period_s < expected_s * _WRONG_UNIT,
         )
 
@@ -143,7 +154,7 @@ class Plausibility:
         if seconds is None or seconds <= _LATEST_S:
             return None
         return Objection(
-            f"sent time_sec {seconds}, which is after the year 2262; expected seconds since 1970",
+            lambda: f"sent time_sec {seconds}, which is after the year 2262; expected seconds since 1970",
             is_fault=False,  # it may be what a clock says that was set to it
             is_harmless=True,
         )

@@ -10,7 +10,7 @@ not told yet what the device says already.
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
-from vmclock_async._publishing.ageing import void
+from vmclock_async._publishing.draft import voided
 from vmclock_async.abi import ClockStatus, Flags, TimeType
 from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.testing._bodies import applied
@@ -170,4 +170,4 @@ class PlayedMachine(ABC):
 
 
 def _void(body: VMClockBody) -> VMClockBody:
-    return void(Contents(body, COUNTER_ID, TimeType.UTC)).body
+    return voided(Contents(body, COUNTER_ID, TimeType.UTC)).body

@@ -1,0 +1,69 @@
+"""The next contents in the making: one dict by field and one int of flags, frozen once."""
+
+from collections.abc import Iterable
+from typing import Final, final
+
+from vmclock_async.abi import ClockStatus, Flags
+from vmclock_async.models import Contents, VMClockBody
+
+__all__ = ("BOUND_FLAGS", "Draft", "as_freerunning", "voided")
+
+BOUND_FLAGS: Final[int] = (
+    Flags.TIME_MAXERROR_VALID
+    | Flags.TIME_ESTERROR_VALID
+    | Flags.PERIOD_MAXERROR_VALID
+    | Flags.PERIOD_ESTERROR_VALID
+).value
+"""The flags that a void time has none of."""
+
+
+@final
+class Draft:
+    """Contents in the making, which begin as *contents*."""
+
+    __slots__ = ("counter_id", "flags", "time_type", "values")
+
+    def __init__(self, contents: Contents) -> None:
+        self.values: Final = contents.body.__dict__.copy()
+        """By field of the body, each of its field's own type and in range; but the flags are in ``flags``."""
+        self.flags: int = int(contents.body.flags)
+        self.counter_id: int = contents.counter_id
+        self.time_type: int = contents.time_type
+
+    def take(self, fields: Iterable[str], body: VMClockBody) -> None:
+        """Take the *fields* as *body* has them."""
+        values, taken = self.values, body.__dict__
+        for name in fields:
+            values[name] = taken[name]
+
+    def take_flags(self, mask: int, body: VMClockBody) -> None:
+        """Take the flags in *mask* as *body* has them."""
+        self.flags = self.flags & ~mask | int(body.flags) & mask
+
+    def void(self) -> None:
+        """Make the time one that promises nothing."""
+        self.flags &= ~BOUND_FLAGS
+        self.values["clock_status"] = ClockStatus.UNKNOWN
+
+    def run_free(self) -> None:
+        """Make a synchronized time one that runs free, because nobody says any more that it is synchronized."""
+        if self.values["clock_status"] == ClockStatus.SYNCHRONIZED:
+            self.values["clock_status"] = ClockStatus.FREERUNNING
+
+    def freeze(self) -> Contents:
+        """The contents that this has become; the last use of the draft."""
+        return Contents.made_of(self.values, self.flags, self.counter_id, self.time_type)
+
+
+def voided(contents: Contents) -> Contents:
+    """*contents* with a time that promises nothing."""
+    draft = Draft(contents)
+    draft.void()
+    return draft.freeze()
+
+
+def as_freerunning(contents: Contents) -> Contents:
+    """*contents* of which nobody says any more that they are synchronized."""
+    draft = Draft(contents)
+    draft.run_free()
+    return draft.freeze()
