@@ -4,6 +4,7 @@ True time is known (``told_world``), segment and device are files, a writer that
 sleeps to let something happen but where true time itself has to go by.
 """
 
+import datetime
 import os
 import resource
 import signal
@@ -257,9 +258,20 @@ async def test_waits_for_nothing_are_refused(clock: Clock) -> None:
             await clock.wait_status(*statuses)
     with pytest.raises(ValueError, match="'SYNCHRONISED'; take one of UNKNOWN, INITIALIZING, SYNCHRONIZED"):
         await clock.wait_status("SYNCHRONISED")
-    for moment in (clock.now(), 1.5):
-        with pytest.raises(TypeError, match="integer"):
+    for moment in (1.5, True, "2026-01-01", datetime.datetime(2026, 1, 1)):
+        with pytest.raises(TypeError):
             await clock.wait_past(moment)  # type: ignore[arg-type]
+
+
+async def test_wait_past_takes_an_interval_nanoseconds_or_a_datetime(clock: Clock) -> None:
+    """An interval is past once its end is; a datetime counts to its microsecond."""
+    interval = clock.now()
+    for moment, ns in (
+        (interval, interval.latest_ns),
+        (interval.latest_ns, interval.latest_ns),
+        (interval.latest, interval.latest_ns // 1000 * 1000),
+    ):
+        assert (await clock.wait_past(moment)).earliest_ns > ns
 
 
 async def test_closing_a_clock_ends_every_wait(world: World) -> None:

@@ -5,6 +5,7 @@ reads a plain page by itself; whatever is not plain goes through ``_now_slowly``
 asks the feed and says why there is no interval. ``Waiting`` waits for readings.
 """
 
+import datetime
 import inspect
 import operator
 from collections.abc import AsyncIterator, Iterable
@@ -29,7 +30,7 @@ from vmclock_async.abi import ClockStatus
 from vmclock_async.errors import SegmentError
 from vmclock_async.events import EventStream, open_events
 from vmclock_async.incarnation import Incarnation, OnRestore
-from vmclock_async.intervals import TimeInterval
+from vmclock_async.intervals import TimeInterval, latest_ns_of
 from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, reckon, units
@@ -194,19 +195,20 @@ class Clock(_core.Clock, OfThisProcess):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    async def wait_past(self, ns: int) -> TimeInterval:
-        """Wait until true time is certain to be past *ns* (commit-wait); the first reading that is.
+    async def wait_past(self, moment: TimeInterval | int | datetime.datetime) -> TimeInterval:
+        """Wait until true time is certain to be past *moment* (commit-wait); the first reading that is.
 
         Args:
-            ns: UTC, nanoseconds since 1970, less than 2**63. To wait out an interval: its ``latest_ns``.
+            moment: an interval, which is past once its ``latest_ns`` is; UTC in nanoseconds since 1970, less than
+                2**63; or an aware datetime.
 
         Raises:
-            TypeError: *ns* is no integer.
-            ValueError: *ns* is 2**63 or more, in 2262, past which there is no reading.
+            TypeError: *moment* is none of these.
+            ValueError: *moment* is 2**63 ns or more, in 2262, past which there is no reading.
             ClockDisruptedError: the disruption marker moved meanwhile: what is waited for may mean nothing now.
             ClockError, SegmentError: as ``now``.
         """
-        ns = operator.index(ns)
+        ns = latest_ns_of(moment)
         if ns > LATEST_NS:
             raise ValueError(f"no reading is past {ns} ns: they end in 2262, with 2**63 - 1")
         return await self._waiting.wait_past(ns)
