@@ -332,7 +332,7 @@ class BodyUpdate(BaseModel):
             TypeError, ValueError: an argument is of another type or out of its range; the message names it.
         """
         # Not at the top: who only reads a segment needs neither it nor what it imports.
-        from vmclock_async._measurement import measured_fields
+        from vmclock_async.timebase import measured_fields
 
         fields = measured_fields(
             counter_ticks=counter_ticks,

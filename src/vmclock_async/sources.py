@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, ca
 
 from pydantic import BaseModel, ValidationError
 
-from vmclock_async._strangers import failure
-from vmclock_async._wording import validation_reason
+from vmclock_async._wording import failure, validation_reason
 from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSourceError, VMClockError
 from vmclock_async.models import BodyUpdate
 

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from vmclock_async._cli.output import complain
-from vmclock_async._strangers import failure
+from vmclock_async._wording import failure
 from vmclock_async.errors import (
     InvalidUpdateError,
     SourceError,

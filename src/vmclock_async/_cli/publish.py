@@ -31,7 +31,7 @@ from vmclock_async._cli.auto import AUTO, CHOICES, pick
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
-from vmclock_async._strangers import failure
+from vmclock_async._wording import failure
 from vmclock_async.abi import MAGIC
 from vmclock_async.errors import SegmentMalformedError, SourceError, SourceSettingsError
 from vmclock_async.publisher import Publisher

@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel
 
 from vmclock_async._cli.output import print_json, print_line, printable
-from vmclock_async._strangers import failure
+from vmclock_async._wording import failure
 from vmclock_async.errors import SourceError
 from vmclock_async.sources import InstalledSource, installed_sources
 

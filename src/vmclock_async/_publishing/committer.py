@@ -17,8 +17,7 @@ from pydantic import ValidationError
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
-from vmclock_async._strangers import failure
-from vmclock_async._wording import validation_reason
+from vmclock_async._wording import failure, validation_reason
 from vmclock_async.abi import Flags, name_of
 from vmclock_async.errors import ClockError, InvalidUpdateError, SourceError, VMClockError
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody

@@ -17,7 +17,7 @@ import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectSendStream
 
 from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
-from vmclock_async._strangers import source_error
+from vmclock_async._wording import source_error
 from vmclock_async.abi import CounterId
 from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
 from vmclock_async.models import BodyUpdate

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from vmclock_async._publishing.loop_watch import LoopWatch, package, package_of, place, stack
 from vmclock_async._publishing.plausibility import Plausibility
-from vmclock_async._strangers import failure
+from vmclock_async._wording import failure
 from vmclock_async.errors import VMClockError
 from vmclock_async.models import BodyUpdate
 from vmclock_async.reckoning import ticks_between
