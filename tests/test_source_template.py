@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import command, environment, run_command
+from command_line import command, environment, run_new_interpreter
 from ntp_responder import NtpResponder
 from vmclock_async import Clock, ClockStatus, TimeInterval, VMClockError
 from vmclock_async.timebase import counter_unfit_because
@@ -66,7 +66,7 @@ def first_reading(path: Path) -> TimeInterval:
 
 def test_template_is_found_with_its_options(installed: Path, tmp_path: Path) -> None:
     """The installed wheel is listed beside the shipped sources, with the options and what they mean."""
-    listed = run_command(tmp_path, "sources", variables={"PYTHONPATH": str(installed)})
+    listed = run_new_interpreter(tmp_path, "sources", variables={"PYTHONPATH": str(installed)})
     assert listed.returncode == 0, listed.stderr
     assert "clock-source-template" in listed.stdout
     for option in ("sntp.server", "sntp.port", "sntp.poll_interval", "sntp.patience"):
@@ -99,7 +99,7 @@ def test_template_publishes_the_time_of_its_server(installed: Path, tmp_path: Pa
 
 def test_template_says_what_is_missing(installed: Path, tmp_path: Path, segment_path: Path) -> None:
     """An option that must be given is asked for by name, before anything is published."""
-    refused = run_command(
+    refused = run_new_interpreter(
         tmp_path, "publish", "sntp", "--segment", segment_path, variables={"PYTHONPATH": str(installed)}
     )
     assert refused.returncode == 2

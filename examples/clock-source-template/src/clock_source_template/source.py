@@ -31,9 +31,11 @@ class SntpSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     server: str = Field(description="name or address of an NTP server that does not smear leap seconds")
-    port: int = Field(123, ge=1, le=65535, description="its UDP port")
-    poll_interval: float = Field(16.0, ge=0.1, allow_inf_nan=False, description="seconds between two questions")
-    patience: float = Field(1.0, gt=0, allow_inf_nan=False, description="seconds to wait for an answer")
+    port: int = Field(default=123, ge=1, le=65535, description="its UDP port")
+    poll_interval: float = Field(
+        default=16.0, ge=0.1, allow_inf_nan=False, description="seconds between two questions"
+    )
+    patience: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="seconds to wait for an answer")
 
 
 @final
@@ -52,10 +54,11 @@ class SntpSource:
             SourceUnavailableError: the counter is unfit, or the server gives no time now.
         """
         settings = self._settings
-        calibrated: int | None = None
+        calibration: Calibration | None = None
+        calibrated = 0
         while True:
             epoch = emit.epoch  # before the measurement: if a disruption ends it meanwhile, the update is dropped
-            if epoch != calibrated:
+            if calibration is None or epoch != calibrated:
                 if reason := counter_unfit_because():
                     await emit(BodyUpdate(counter_id=CounterId.INVALID))
                     raise SourceUnavailableError(NAME, reason)
@@ -70,7 +73,7 @@ class SntpSource:
             try:
                 rate = calibration.rate()
             except ValueError:
-                calibrated = None  # the counter went back, and the publisher ends the epoch
+                calibration = None  # the counter went back, and the publisher ends the epoch
                 continue
             await emit(update_of(exchange, rate), epoch=epoch)
             await anyio.sleep(settings.poll_interval)
