@@ -1,9 +1,10 @@
 /*
- * now(), at() and at_monotonic(): a read of the page, the counter and the fence's marker inside it, and the interval.
- * Manual: _core.pyi.
+ * now(), at() and at_monotonic(): each reads the page, with the counter and the fence's marker inside that read, and
+ * computes the interval. Manual: _core.pyi.
  *
- * The core does only what goes well. Python explains or mends everything else (a reason why there is no bound, a
- * commit that does not end, a leap second, a marker that moved), in _now_slowly() and its like of a derived class.
+ * The core handles the plain case alone. Python handles everything else (a reading without a bound, a commit that does
+ * not end, a leap second, a marker that moved) in _now_slowly(), _at_slowly() and _at_monotonic_slowly(), which a
+ * derived class defines.
  */
 #include "clock.h"
 
@@ -14,14 +15,14 @@ typedef struct {
     PyObject_HEAD
     Page *page;  /* NULL: every reading is a slow one */
     Page *fence; /* or NULL */
-    struct module_state *state; /* of the module, which lives as long as the type, and so longer than the clock */
-    uint64_t identity; /* magic and size, as they were checked */
-    uint64_t marker;   /* as Python knows it */
+    struct module_state *state; /* the module lives as long as the type, and so longer than the clock */
+    uint64_t identity; /* magic and size that Python has checked */
+    uint64_t marker;   /* the marker that Python knows */
     uint64_t since_counter;     /* counter and CLOCK_MONOTONIC when Python first saw that marker */
     uint64_t since_monotonic_ns;
-    uint64_t until; /* counter value at which Python wants to look itself */
+    uint64_t until; /* counter value from which Python reads the page itself */
     struct limits limits;
-    pthread_mutex_t mutex; /* of free-threaded builds: attach() beside a reading */
+    pthread_mutex_t mutex; /* free-threaded builds: keeps _attach() and a reading apart */
 } Clock;
 
 #ifdef Py_GIL_DISABLED
@@ -32,10 +33,10 @@ typedef struct {
 #define UNLOCK(self) ((void)0)
 #endif
 
-/* The low half of a marker is the device's; the publisher's own disruptions count in the high half. */
+/* The low half of a marker is the device's. The high half counts the disruptions that the publisher found. */
 static uint32_t device_marker(uint64_t marker) { return (uint32_t)marker; }
 
-/* One whole copy of the attached page, and the counter within it, if it is as Python saw it. */
+/* Copies the attached page, with the counter read inside that copy. False unless the page is as Python saw it. */
 static bool read_attached(Clock *self, uint64_t *copy, uint64_t *counter)
 {
     uint64_t marker = 0;
@@ -60,7 +61,7 @@ static bool read_now(Clock *self, struct interval *out)
     return read_attached(self, copy, &counter) && reckon(copy, counter, &self->limits, out);
 }
 
-/* The limits of a stamp: it may be as old as a reference may be, on either side of it. */
+/* The limits of a stamp: it may lie before its reference by as much as a reading may lie after it. */
 static struct limits limits_of_stamps(const Clock *self)
 {
     struct limits limits = self->limits;
@@ -71,8 +72,8 @@ static struct limits limits_of_stamps(const Clock *self)
 static bool read_at(Clock *self, uint64_t stamp, struct interval *out)
 {
     uint64_t copy[PAGE_WORDS], counter;
-    if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) || (int64_t)(stamp - self->since_counter) < 0 ||
-        (int64_t)(counter - stamp) < 0)
+    if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) ||
+        (int64_t)(stamp - self->since_counter) < 0 || (int64_t)(counter - stamp) < 0)
         return false;
     struct limits limits = limits_of_stamps(self);
     return ticks_last_at_most(copy, counter - stamp, limits.after) && reckon(copy, stamp, &limits, out) &&
@@ -104,7 +105,7 @@ static PyObject *slowly(Clock *self, const char *name, PyObject *stamp, PyObject
     return result;
 }
 
-/* The keyword max_error_ns after `positional` arguments, or None; NULL for whatever else there is. */
+/* The keyword max_error_ns after `positional` arguments, or None. NULL, with TypeError set, for any other arguments. */
 static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyObject *const *args, Py_ssize_t count,
                                    PyObject *names)
 {
@@ -118,7 +119,8 @@ static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyO
     return NULL;
 }
 
-/* max_error_ns as a number: 1; 0 where Python has to say what is wrong with it; -1 with an exception set. */
+/* Converts max_error_ns to *limit_ns: 1. Returns 0 where Python has to say what is wrong with it, -1 with an exception
+ * set. */
 static int limit_of(PyObject *max_error_ns, uint64_t *limit_ns)
 {
     *limit_ns = UINT64_MAX;
@@ -155,8 +157,8 @@ static PyObject *clock_at(Clock *self, PyObject *const *args, Py_ssize_t count, 
 {
     struct interval found;
     uint64_t limit_ns;
-    PyObject *max_error_ns = only_max_error_ns("at() takes a counter value and the keyword max_error_ns", 1, args, count,
-                                               names);
+    PyObject *max_error_ns =
+        only_max_error_ns("at() takes a counter value and the keyword max_error_ns", 1, args, count, names);
     int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
     if (plain < 0)
         return NULL;
@@ -259,7 +261,7 @@ static PyObject *clock_attach(Clock *self, PyTypeObject *defining, PyObject *con
     self->since_monotonic_ns = number[3];
     self->until = number[4];
     UNLOCK(self);
-    Py_XDECREF((PyObject *)page); /* what was there before; not under the lock, because it may take its time */
+    Py_XDECREF((PyObject *)page); /* the former page; not under the lock, because its end may take long */
     Py_XDECREF((PyObject *)fence);
     Py_RETURN_NONE;
 }
@@ -299,8 +301,8 @@ static PyMethodDef quick_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Each derived class gets these methods as its own: the interpreter calls a method of C's in the quick way only where
- * the object is of the very class that the method was made for. */
+/* Each derived class gets these methods as its own, because the interpreter calls a method of C in the quick way only
+ * where the object is of the class that the method was made for. */
 static PyObject *clock_init_subclass(PyObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     for (PyMethodDef *quick = quick_methods; quick->ml_name; quick++) {
@@ -315,7 +317,7 @@ static PyObject *clock_init_subclass(PyObject *type, PyObject *Py_UNUSED(args), 
 
 static PyMethodDef clock_methods[] = {
     {"_attach", METHOD(clock_attach), METH_METHOD | METH_FASTCALL | METH_KEYWORDS, "Read this page from now on."},
-    {"_limit", (PyCFunction)clock_limit, METH_VARARGS, "Set once what a reading may be."},
+    {"_limit", (PyCFunction)clock_limit, METH_VARARGS, "Set the limits of a reading, once."},
     {"__init_subclass__", METHOD(clock_init_subclass), METH_VARARGS | METH_KEYWORDS | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -350,7 +352,8 @@ PyObject *core_reckon(PyObject *Py_UNUSED(module), PyObject *args)
         PyBytes_AsStringAndSize(page, &bytes, &length) < 0)
         return NULL;
     if (length != sizeof(copy) || before_s >= FARTHEST_S || after_s >= FARTHEST_S || drift_ppb > NS_PER_S) {
-        PyErr_SetString(PyExc_ValueError, "a page is 112 bytes, a limit less than 2**34 s, a drift at most 10**9 ppb");
+        PyErr_SetString(PyExc_ValueError,
+                        "a page has 112 bytes, a limit is less than 2**34 s, a drift at most 10**9 ppb");
         return NULL;
     }
     memcpy(copy, bytes, sizeof(copy));

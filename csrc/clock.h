@@ -1,4 +1,4 @@
-/* What _core.c makes into Python types and functions of the clock. */
+/* The type and the function of clock.c that module.c registers. */
 #ifndef VMCLOCK_ASYNC_CORE_CLOCK_H
 #define VMCLOCK_ASYNC_CORE_CLOCK_H
 

@@ -16,13 +16,13 @@
 #include <unistd.h>
 
 #define POWER_MANAGEMENT 0x80000007
-#define INVARIANT_TSC (1u << 8) /* of its EDX */
-#define GET_CPUID 0x1011        /* arch_prctl(2): 0 where CPUID is a SIGSEGV */
+#define INVARIANT_TSC (1u << 8) /* bit of its EDX */
+#define GET_CPUID 0x1011        /* arch_prctl(2): returns 0 where CPUID raises SIGSEGV */
 #endif
 
 int counter_require_readable(struct module_state *state)
 {
-    int mode = PR_TSC_ENABLE; /* what stays where the kernel has no such question, or a filter forbids it */
+    int mode = PR_TSC_ENABLE; /* stays so where the kernel does not know PR_GET_TSC, or a filter forbids it */
     prctl(PR_GET_TSC, &mode, 0, 0, 0);
     if (mode != PR_TSC_SIGSEGV)
         return 0;
@@ -50,7 +50,7 @@ PyObject *core_checked_counter(PyObject *module, PyObject *Py_UNUSED(ignored))
 
 PyObject *core_counter(PyObject *module, PyObject *ignored)
 {
-    static _Thread_local bool readable; /* the permission is a thread's own; "no" is asked again */
+    static _Thread_local bool readable; /* each thread has its own permission; only a "yes" is remembered */
     if (!readable) {
         PyObject *counter = core_checked_counter(module, ignored);
         readable = counter != NULL;

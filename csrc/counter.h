@@ -1,4 +1,4 @@
-/* What there is to ask about the counter, beside its value. Manual: _core.pyi. */
+/* Questions about the counter, beside its value. Manual: _core.pyi. */
 #ifndef VMCLOCK_ASYNC_CORE_COUNTER_H
 #define VMCLOCK_ASYNC_CORE_COUNTER_H
 
@@ -6,8 +6,8 @@
 
 struct module_state;
 
-/* Asks the kernel whether this thread may read the counter, for where it may not that is a SIGSEGV; 0, or -1 with
- * the error of set_counter_error() set. */
+/* Asks the kernel whether this thread may read the counter, because a forbidden read raises SIGSEGV. Returns 0, or -1
+ * with the error of set_counter_error() set. */
 int counter_require_readable(struct module_state *state);
 
 PyObject *core_set_counter_error(PyObject *module, PyObject *type);

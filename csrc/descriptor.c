@@ -1,8 +1,8 @@
 /*
  * Descriptors that the child of a fork does not keep. Manual: _core.pyi.
  *
- * An flock belongs to the open file, which parent and child share. A child that keeps the descriptor keeps the lock,
- * for as long as it lives: the next writer would be refused, and told of a process that is dead. Another thread may
+ * An flock belongs to the open file, which parent and child share. A child that keeps the descriptor keeps the lock for
+ * as long as it lives: the next writer would be refused, with an error that names a dead process. Another thread may
  * fork at any moment, so a descriptor is in the list from the call that opens it to the call that closes it.
  */
 #include "descriptor.h"
@@ -14,7 +14,7 @@
 
 pthread_mutex_t fork_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static int *kept; /* of this process: process-wide, as a fork is */
+static int *kept; /* process-wide, because a fork is */
 static size_t count, capacity;
 
 static size_t position(int fd)
@@ -77,7 +77,7 @@ PyObject *core_open_private(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "iO&ii", &dir_fd, PyUnicode_FSConverter, &path, &flags, &mode))
         return NULL;
     do {
-        /* Without the GIL: whoever forks holds it, and the mutex may be waited for. */
+        /* Without the GIL: this may wait for the mutex, and the thread that forks holds the GIL. */
         Py_BEGIN_ALLOW_THREADS
         fd = open_and_keep(dir_fd, PyBytes_AsString(path), flags, (mode_t)mode);
         Py_END_ALLOW_THREADS

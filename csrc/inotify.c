@@ -1,9 +1,8 @@
 /*
- * Watching one file by inotify: three system calls of the C library that is loaded already. A library in Python has to
- * find that by name first, for which ctypes runs other programs, and these need a writable temporary directory.
+ * Watching one file by inotify: three functions of the C library, which is loaded already. A library in Python has to
+ * find the C library by name first: ctypes runs other programs for that, and these need a writable temporary directory.
  *
- * Neither call waits, so the GIL is held: the descriptor that unwatch() is given cannot be closed meanwhile by a thread
- * that needs the GIL to do so.
+ * Neither call waits, so the GIL is held: no thread that needs the GIL can close unwatch()'s descriptor meanwhile.
  */
 #include "inotify.h"
 
@@ -12,8 +11,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-/* IN_ATTRIB: futimens() after a commit; a change of the link count, as by unlink() and a rename over the path.
- * IN_MODIFY: the write() of a writer that may not set times any more (waker.c). A store through a mapping is
+/* IN_ATTRIB: futimens() after a commit, or a change of the link count by unlink() or a rename over the path.
+ * IN_MODIFY: the write() of a writer that may no longer set times (waker.c). A store through a mapping raises
  * neither. */
 #define EVENTS (IN_ATTRIB | IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF)
 
@@ -26,7 +25,7 @@ PyObject *core_inotify_watch(PyObject *Py_UNUSED(module), PyObject *file)
     int instance = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (instance < 0)
         return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_init1");
-    /* By descriptor, not by path: the path may lead to another file by now. */
+    /* By descriptor, because the path may lead to another file by now. */
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     int watch = inotify_add_watch(instance, path, EVENTS);
     if (watch < 0) {

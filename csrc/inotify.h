@@ -1,6 +1,4 @@
-/*
- * Watching one file by inotify. How, and why not through a library: inotify.c.
- */
+/* Watching one file by inotify. inotify.c says how, and why no library does it. */
 #ifndef VMCLOCK_ASYNC_CORE_INOTIFY_H
 #define VMCLOCK_ASYNC_CORE_INOTIFY_H
 

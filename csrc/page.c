@@ -1,7 +1,7 @@
 /*
  * One mapped page, as Python sees it. Manual: _core.pyi. Protocol: seqlock.h.
  *
- * A Page owns its mapping and its descriptors. Three things may happen to it behind a caller's back:
+ * A Page owns its mapping and its descriptors. Three things may happen to it during a call:
  *   - another thread closes it: calls in flight are counted, and close() waits for them;
  *   - another thread commits: a mutex keeps commits apart (free-threaded builds);
  *   - the process forks: the child would share a writer's page and its lock, so every writable page
@@ -21,7 +21,7 @@
 
 #define PAGE_BYTES 4096 /* one whole page always: a file's mapping is zero-filled past its end */
 
-/* Writable pages of this process, for the fork handler: process-wide, as a fork is. Changes under fork_mutex. */
+/* Writable pages of this process, for the fork handler: process-wide, because a fork is. Changed under fork_mutex. */
 static Page *writers;
 static pthread_once_t fork_handlers_once = PTHREAD_ONCE_INIT;
 static int fork_handlers_error;
@@ -37,12 +37,12 @@ static void before_fork(void) { pthread_mutex_lock(&fork_mutex); }
 
 static void after_fork_in_parent(void) { pthread_mutex_unlock(&fork_mutex); }
 
-/* Only calls that are safe after a fork of a threaded process: munmap and close. No unlock: an
- * flock belongs to the open file that parent and child share, and LOCK_UN would free the parent's. */
+/* Uses only calls that are safe after a fork of a threaded process: munmap and close. It does not unlock: an flock
+ * belongs to the open file that parent and child share, so LOCK_UN would release the parent's lock. */
 static void after_fork_in_child(void)
 {
     for (Page *page = writers; page; page = page->next) {
-        atomic_store(&page->closed, 1); /* or was already: a thread that is not here was closing it */
+        atomic_store(&page->closed, 1); /* may be set already, by a thread of the parent that was closing it */
         atomic_store(&page->released, 1);
         page_unmap(page);
     }
@@ -63,7 +63,7 @@ int page_install_fork_handlers(void)
     return fork_handlers_error ? -1 : 0;
 }
 
-/* Puts the page into the list, and its descriptors among those that no child keeps; false: no memory. */
+/* Puts the page into the list, and its descriptors among those that no child keeps. False: no memory. */
 static bool writers_add(Page *self)
 {
     pthread_mutex_lock(&fork_mutex);
@@ -76,7 +76,7 @@ static bool writers_add(Page *self)
     return kept;
 }
 
-/* Out of the list and released in one step: a fork finds a page in the list whole, or not at all. */
+/* Removes the page from the list and releases it in one step: a fork finds a page in the list whole, or not at all. */
 static void writers_release(Page *self)
 {
     pthread_mutex_lock(&fork_mutex);
@@ -99,7 +99,7 @@ static void reader_release(Page *self)
     page_unmap(self);
 }
 
-/* Counts the caller in, or raises. */
+/* Counts the caller in: 0. Returns -1, with ValueError set, for a closed page. */
 static int page_enter(Page *self)
 {
     if (page_try_enter(self))
@@ -108,11 +108,11 @@ static int page_enter(Page *self)
     return -1;
 }
 
-/* No call begins from now on, and none is under way. True for the one caller that brought this about. */
+/* Lets no further call begin and waits until none is under way. True for the first caller. */
 static bool page_stop(Page *self)
 {
     bool first = !atomic_exchange(&self->closed, 1);
-    while (atomic_load(&self->in_flight)) /* every call is bounded, so this is */
+    while (atomic_load(&self->in_flight)) /* ends, because every call is bounded */
         sched_yield();
     return first;
 }
@@ -161,7 +161,7 @@ static PyObject *page_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     pthread_mutex_init(&self->commit_mutex, NULL);
     waker_init(&self->waker, fd);
     if (writable && !writers_add(self)) {
-        atomic_store(&self->released, 1); /* the descriptors stay the caller's */
+        atomic_store(&self->released, 1); /* the caller still owns the descriptors */
         page_unmap(self);
         Py_DECREF((PyObject *)self);
         return PyErr_NoMemory();
@@ -263,7 +263,7 @@ static PyObject *page_read_with_counter(Page *self, PyObject *Py_UNUSED(ignored)
     page_leave(self);
     if (!whole)
         Py_RETURN_NONE;
-    /* No "y#": built with the headers of 3.13 or later, it fails on 3.11 and 3.12 (PY_SSIZE_T_CLEAN). */
+    /* Not "y#": built with the headers of 3.13 or later, it fails on 3.11 and 3.12 (PY_SSIZE_T_CLEAN). */
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)copy, sizeof(copy));
     return Py_BuildValue("(NK)", bytes, (unsigned long long)counter);
 }
@@ -281,7 +281,7 @@ static PyObject *page_commit(Page *self, PyObject *const *args, Py_ssize_t count
     if (PyBytes_AsStringAndSize(args[0], &bytes, &length) < 0 || require_writable(self) < 0)
         return NULL;
     if (length != 88 && length != 96) {
-        PyErr_Format(PyExc_ValueError, "a body is 88 or 96 bytes, not %zd", length);
+        PyErr_Format(PyExc_ValueError, "a body has 88 or 96 bytes, not %zd", length);
         return NULL;
     }
     for (int i = 0; i < 2; i++) {
@@ -331,12 +331,14 @@ static PyMethodDef page_methods[] = {
     {"close", (PyCFunction)page_close, METH_NOARGS, "Unmap the page and close its descriptors."},
     {"commit", (PyCFunction)(void (*)(void))page_commit, METH_FASTCALL, "Commit a body; return seq_count."},
     {"fileno", (PyCFunction)page_fileno, METH_NOARGS, "The descriptor of the mapped file."},
-    {"leave", (PyCFunction)page_leave_behind, METH_NOARGS, "Let no clock read the page by itself any more."},
+    {"leave", (PyCFunction)page_leave_behind, METH_NOARGS,
+     "Stop the core's clocks from reading the page by themselves."},
     {"read", (PyCFunction)page_read, METH_NOARGS, "One bounded attempt at a whole copy, or None."},
     {"read_with_counter", (PyCFunction)page_read_with_counter, METH_NOARGS, "The same, with the counter."},
-    {"retire", (PyCFunction)page_retire, METH_NOARGS, "End all calls; the lock's descriptor for who did it."},
+    {"retire", (PyCFunction)page_retire, METH_NOARGS,
+     "End all calls; return the lock's descriptor to the first caller."},
     {"wake", (PyCFunction)page_wake, METH_NOARGS, "Set the file's times, which wakes inotify watches."},
-    {"reset", (PyCFunction)page_reset, METH_O, "Cold start in place; return seq_count."},
+    {"reset", (PyCFunction)page_reset, METH_O, "Start cold in place; return seq_count."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,5 +1,5 @@
 /*
- * What the files of the core share: a mapped page, and how to be counted in while using it.
+ * A mapped page, which several files of the core share, and how a call is counted in while it uses the page.
  */
 #ifndef VMCLOCK_ASYNC_CORE_PAGE_H
 #define VMCLOCK_ASYNC_CORE_PAGE_H
@@ -19,21 +19,21 @@ typedef struct Page {
     int lock_fd;
     int writable;
     atomic_int closed;
-    atomic_int left; /* its reader has gone over to another file */
+    atomic_int left; /* its reader has moved to another file */
     atomic_int released;
     atomic_int in_flight;
     pthread_mutex_t commit_mutex;
     Waker waker;
-    struct Page *next; /* of the writable pages of this process */
+    struct Page *next; /* in the list of this process's writable pages */
 } Page;
 
 extern PyType_Spec page_spec;
 
-/* Once a process; -1 with errno set. */
+/* Takes effect once in a process. Returns -1 with errno set on failure. */
 int page_install_fork_handlers(void);
 
-/* Counts the caller in, unless the page is closed. Count first, look second: close() does it the other way round.
- * Where there is a GIL it is held from here to page_leave(), and nobody can close the page meanwhile. */
+/* Counts the caller in, unless the page is closed. It counts first and then looks at `closed`; close() does the
+ * reverse. Where there is a GIL, the caller holds it until page_leave(), so nobody can close the page meanwhile. */
 static inline bool page_try_enter(Page *self)
 {
 #ifdef Py_GIL_DISABLED
@@ -56,7 +56,7 @@ static inline void page_leave(Page *self)
 #endif
 }
 
-/* Whether the file has a name yet: one that was removed, or over which another was renamed, has none. */
+/* Whether the file still has a name. It has none once it was removed, or another file was renamed over it. */
 static inline bool page_is_linked(const Page *page)
 {
     struct stat status;

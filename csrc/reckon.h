@@ -1,11 +1,11 @@
 /*
  * Dead reckoning: from one whole copy of a page and a counter value to an interval of UTC.
  *
- * The same arithmetic as reckoning.py, which has the formulas, and says why there is no interval where there is
- * none. Here that is a mere false, and so is what is rare (a leap second announced, in progress or just over):
- * whoever gets it asks there.
+ * This is the arithmetic of reckoning.py, which has the formulas and gives the reason where there is no interval.
+ * Here the answer is then a mere false, and it is false in rare cases too (a leap second announced, in progress or just
+ * over): the caller asks reckoning.py.
  *
- * Exact integers, 128 bits wide, and every rounding outward. Times without a unit are in 2^-64 s.
+ * Integers are exact and 128 bits wide; every rounding goes outward. Times without a unit are in 2^-64 s.
  */
 #ifndef VMCLOCK_ASYNC_RECKON_H
 #define VMCLOCK_ASYNC_RECKON_H
@@ -34,11 +34,11 @@ struct interval {
 
 struct limits {
     u128 before, after; /* how far a reading may be from its reference, on either side; less than FARTHEST_S */
-    uint64_t drift_ppb; /* in place of a maximum period error that the page has not; 0: there is none */
+    uint64_t drift_ppb; /* replaces a maximum period error that the page lacks; 0: no replacement */
     uint8_t counter_id;
 };
 
-/* product / 2^shift, rounded down; whether that left something. The shift is 0 to 63. */
+/* product / 2^shift, rounded down; *rest is whether there was a remainder. The shift is 0 to 63. */
 static inline u128 shifted(u128 product, unsigned shift, bool *rest)
 {
     *rest = product & (((u128)1 << shift) - 1);
@@ -52,7 +52,7 @@ static inline i128 floor_ns(i128 time)
 
 static inline i128 ceil_ns(i128 time) { return -floor_ns(-time); }
 
-/* How much the error has grown, rounded up: ticks * rate * 10^9 / 2^(64 + shift). */
+/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). */
 static inline u128 grown_ns(uint64_t ticks, uint64_t rate, unsigned shift)
 {
     u128 product = (u128)ticks * rate;
@@ -71,8 +71,8 @@ static inline bool reckon(const uint64_t *copy, uint64_t counter, const struct l
     uint64_t rate = page.counter_period_maxerror_rate_frac_sec;
     int64_t offset_s = 0;
     if (page.version != 1 || page.counter_id != limits->counter_id || shift > LARGEST_SHIFT ||
-        (page.clock_status != SYNCHRONIZED && page.clock_status != FREERUNNING) ||
-        !page.counter_period_frac_sec || !(page.flags & TIME_MAXERROR_VALID) || page.time_sec >= FARTHEST_S ||
+        (page.clock_status != SYNCHRONIZED && page.clock_status != FREERUNNING) || !page.counter_period_frac_sec ||
+        !(page.flags & TIME_MAXERROR_VALID) || page.time_sec >= FARTHEST_S ||
         (page.leap_indicator >= PRE_POS && page.leap_indicator <= POST_NEG))
         return false;
     if (!(page.flags & PERIOD_MAXERROR_VALID)) {
@@ -105,7 +105,7 @@ static inline bool reckon(const uint64_t *copy, uint64_t counter, const struct l
     return true;
 }
 
-/* Whether `ticks` of the counter of `copy` last `most` at the most, in 2^-64 s. */
+/* Whether `ticks` of the counter of `copy` last at most `most`, in 2^-64 s. */
 static inline bool ticks_last_at_most(const uint64_t *copy, uint64_t ticks, u128 most)
 {
     struct vmclock_abi page;
@@ -125,8 +125,8 @@ static inline int64_t day_of_month(int64_t day)
     return of_year - (153 * month + 2) / 5;
 }
 
-/* Whether it lies in an earlier month of UTC than the reference of `copy`, between which a leap second may have been
- * that the page says nothing of any more. The page is one of which reckon() made an interval. */
+/* Whether `ns` lies in an earlier month of UTC than the reference of `copy`: a leap second that the page no longer
+ * mentions may lie between them. reckon() has made an interval of the page. */
 static inline bool before_month_of_reference(const uint64_t *copy, int64_t ns)
 {
     struct vmclock_abi page;
@@ -144,8 +144,9 @@ static inline bool is_near_leap(const uint64_t *copy, int64_t ns)
     return page.leap_indicator || before_month_of_reference(copy, ns);
 }
 
-/* The kernel slews CLOCK_MONOTONIC by a tenth at most (ADJ_TICK), by 500 ppm (ADJ_FREQUENCY), and takes an oscillator to
- * be off by as much (kernel/time/ntp.c): it runs at 0.899 to 1.101 of true time. False: beyond the years that fit. */
+/* The kernel slews CLOCK_MONOTONIC by at most a tenth (ADJ_TICK) plus 500 ppm (ADJ_FREQUENCY), and it assumes that an
+ * oscillator is off by at most 500 ppm (kernel/time/ntp.c). So CLOCK_MONOTONIC runs at 0.899 to 1.101 of true time.
+ * False: the interval would begin before 1970. */
 static inline bool set_back_by_monotonic(struct interval *now, int64_t age_ns)
 {
     i128 earliest_ns = now->earliest_ns - ((i128)age_ns * 1000 + 898) / 899;

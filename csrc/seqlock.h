@@ -2,11 +2,11 @@
  * The protocol of one VMClock page: ordered loads and stores, and the counter.
  *
  * Layout: Linux UAPI header include/uapi/linux/vmclock-abi.h, checked below field by field.
- * Everything that must be ordered is in this file, and nothing of Python is: it is compiled by
- * itself for other architectures, and its object code searched for the barriers named here.
+ * Everything that must be ordered is in this file, and it uses no Python: a test compiles it alone for other
+ * architectures and searches its object code for the barriers named here.
  *
- * The page is only ever touched as aligned 64-bit atomic words. memcpy may tear, and may be
- * moved or dropped by the compiler.
+ * The page is only accessed as aligned 64-bit atomic words, because memcpy may tear and the compiler may move or drop
+ * it.
  */
 #ifndef VMCLOCK_ASYNC_SEQLOCK_H
 #define VMCLOCK_ASYNC_SEQLOCK_H
@@ -18,33 +18,33 @@
 #include <time.h>
 
 #if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "a VMClock page is little-endian, and so must be the machine that maps it"
+#error "a VMClock page is little-endian, so the machine that maps it must be too"
 #endif
 
 /* type, name, offset: each field of the ABI, checked where the compiler puts it */
-#define VMCLOCK_ABI(FIELD)                                         \
-    FIELD(uint32_t, magic, 0x00)                                   \
-    FIELD(uint32_t, size, 0x04)                                    \
-    FIELD(uint16_t, version, 0x08)                                 \
-    FIELD(uint8_t, counter_id, 0x0A)                               \
-    FIELD(uint8_t, time_type, 0x0B)                                \
-    FIELD(uint32_t, seq_count, 0x0C)                               \
-    FIELD(uint64_t, disruption_marker, 0x10)                       \
-    FIELD(uint64_t, flags, 0x18)                                   \
-    FIELD(uint16_t, padding, 0x20)                                 \
-    FIELD(uint8_t, clock_status, 0x22)                             \
-    FIELD(uint8_t, leap_second_smearing_hint, 0x23)                \
-    FIELD(int16_t, tai_offset_sec, 0x24)                           \
-    FIELD(uint8_t, leap_indicator, 0x26)                           \
-    FIELD(uint8_t, counter_period_shift, 0x27)                     \
-    FIELD(uint64_t, counter_value, 0x28)                           \
-    FIELD(uint64_t, counter_period_frac_sec, 0x30)                 \
-    FIELD(uint64_t, counter_period_esterror_rate_frac_sec, 0x38)   \
-    FIELD(uint64_t, counter_period_maxerror_rate_frac_sec, 0x40)   \
-    FIELD(uint64_t, time_sec, 0x48)                                \
-    FIELD(uint64_t, time_frac_sec, 0x50)                           \
-    FIELD(uint64_t, time_esterror_nanosec, 0x58)                   \
-    FIELD(uint64_t, time_maxerror_nanosec, 0x60)                   \
+#define VMCLOCK_ABI(FIELD)                                       \
+    FIELD(uint32_t, magic, 0x00)                                 \
+    FIELD(uint32_t, size, 0x04)                                  \
+    FIELD(uint16_t, version, 0x08)                               \
+    FIELD(uint8_t, counter_id, 0x0A)                             \
+    FIELD(uint8_t, time_type, 0x0B)                              \
+    FIELD(uint32_t, seq_count, 0x0C)                             \
+    FIELD(uint64_t, disruption_marker, 0x10)                     \
+    FIELD(uint64_t, flags, 0x18)                                 \
+    FIELD(uint16_t, padding, 0x20)                               \
+    FIELD(uint8_t, clock_status, 0x22)                           \
+    FIELD(uint8_t, leap_second_smearing_hint, 0x23)              \
+    FIELD(int16_t, tai_offset_sec, 0x24)                         \
+    FIELD(uint8_t, leap_indicator, 0x26)                         \
+    FIELD(uint8_t, counter_period_shift, 0x27)                   \
+    FIELD(uint64_t, counter_value, 0x28)                         \
+    FIELD(uint64_t, counter_period_frac_sec, 0x30)               \
+    FIELD(uint64_t, counter_period_esterror_rate_frac_sec, 0x38) \
+    FIELD(uint64_t, counter_period_maxerror_rate_frac_sec, 0x40) \
+    FIELD(uint64_t, time_sec, 0x48)                              \
+    FIELD(uint64_t, time_frac_sec, 0x50)                         \
+    FIELD(uint64_t, time_esterror_nanosec, 0x58)                 \
+    FIELD(uint64_t, time_maxerror_nanosec, 0x60)                 \
     FIELD(uint64_t, vm_generation_counter, 0x68)
 
 #define MEMBER(type, name, offset) type name;
@@ -66,7 +66,7 @@ enum {
     CONTROL = 1,     /* word 1: version, counter_id, time_type, seq_count */
     MARKER = 2,      /* word 2, the body's first: disruption_marker */
     BODY = 2,        /* words 2 to 12: the body; 13: the generation counter */
-    PAGE_WORDS = 14, /* all that the ABI defines */
+    PAGE_WORDS = 14, /* all words that the ABI defines */
 };
 
 #define VMCLOCK_MAGIC UINT64_C(0x4B4C4356)
@@ -80,12 +80,12 @@ static inline uint64_t control_word(uint32_t seq_count, uint8_t time_type, uint8
     return (uint64_t)seq_count << 32 | (uint64_t)time_type << 24 | (uint64_t)counter_id << 16 | version;
 }
 
-/* Step 1 and 2 of a commit. The fence, not a release store: a release store orders only what came
- * before it and would let the body's stores move up past it on Arm. */
+/* Steps 1 and 2 of a commit. They need the fence: a release store orders only what precedes it and would let the
+ * body's stores move up past it on Arm. */
 static inline uint64_t seqlock_begin(page_word *page, uint64_t constants_mask)
 {
     uint64_t control = atomic_load_explicit(&page[CONTROL], memory_order_relaxed);
-    control = (control & constants_mask) | SEQ_ODD; /* odd already: left by a writer that died */
+    control = (control & constants_mask) | SEQ_ODD; /* odd already if a writer died within a commit */
     atomic_store_explicit(&page[CONTROL], control, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
     return control;
@@ -105,8 +105,8 @@ static inline uint32_t seqlock_commit(page_word *page, const uint64_t *body, siz
     return seq_count;
 }
 
-/* A cold start in place: version 0 and a zero body, seq_count going on upward, because a reader may
- * remember a number that a restart at 0 would reach again. */
+/* Starts cold in place: version 0 and a zero body. seq_count goes on upward, because a reader may remember a number
+ * that a restart at 0 would reach again. */
 static inline uint32_t seqlock_reset(page_word *page, uint32_t size)
 {
     size_t words = size < sizeof(struct vmclock_abi) ? size / sizeof(uint64_t) : PAGE_WORDS;
@@ -125,8 +125,8 @@ static inline uint32_t seqlock_reset(page_word *page, uint32_t size)
 #define VMCLOCK_COUNTER_SHIFT 0
 #endif
 
-/* The raw counter, after the load of the control word and before every later load. (On Arm isb waits for that
- * load, an acquire, but not for the relaxed ones of the body: these may come later, and are checked all the same.) */
+/* Reads the raw counter, after the load of the control word and before every later load. (On Arm isb waits for that
+ * load, an acquire, but not for the relaxed loads of the body: these may come later, and are checked all the same.) */
 static inline uint64_t read_counter(void)
 {
 #if defined(__x86_64__)
@@ -134,8 +134,8 @@ static inline uint64_t read_counter(void)
     __asm__ volatile("lfence\n\trdtsc\n\tlfence" : "=a"(low), "=d"(high) : : "memory");
     return ((uint64_t)high << 32 | low) + (uint64_t)(VMCLOCK_COUNTER_SHIFT);
 #elif defined(__aarch64__)
-    /* As the kernel's arch_counter_enforce_ordering: a load that depends on the counter, so that
-     * no later load can be satisfied before it. */
+    /* A load that depends on the counter, as in the kernel's arch_counter_enforce_ordering: no later load can be
+     * satisfied before it. */
     uint64_t ticks, scratch;
     __asm__ volatile("isb\n\tmrs %0, cntvct_el0\n\teor %1, %0, %0\n\tadd %1, sp, %1\n\tldr xzr, [%1]"
                      : "=r"(ticks), "=&r"(scratch)
@@ -147,9 +147,10 @@ static inline uint64_t read_counter(void)
 #endif
 }
 
-/* The same within a read of a page, of which the later loads are checked by themselves. On x86 they need no lfence:
- * they are in order with each other; and though one may be executed before rdtsc, it is not retired before it. So a
- * processor that is stopped in between, which is when a hypervisor changes a device's marker, executes it again. */
+/* Reads the raw counter within a read of a page, which checks its later loads by itself. On x86 these need no lfence:
+ * they are in order with each other, and though one may be executed before rdtsc, it is not retired before rdtsc. A
+ * hypervisor changes a device's marker while the processor is stopped; a processor stopped in between executes that
+ * load again. */
 static inline uint64_t read_counter_in_read(void)
 {
 #if defined(__x86_64__)
@@ -170,7 +171,7 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* One try: true when `copy` is whole. Inside it, if asked for: the counter, and then the marker of another page. */
+/* One try: true when `copy` is whole. If asked to, it reads the counter and then another page's marker inside it. */
 static inline bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence,
                                     uint64_t *marker)
 {
@@ -195,9 +196,8 @@ static inline int64_t monotonic_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Tries for at most READ_LIMIT_NS; the clock is asked only once the first try has failed. */
-static inline bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence,
-                                uint64_t *marker)
+/* Tries for at most READ_LIMIT_NS; it reads the clock only once the first try has failed. */
+static inline bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker)
 {
     if (seqlock_try_read(page, copy, counter, fence, marker))
         return true;

@@ -1,23 +1,24 @@
 /*
  * Waking the readers of a file after a commit, and setting its mtime to when that was.
  *
- * futimens() asks for permission at each call: a process that gave up its privileges after opening has none. A write()
- * does not ask, sets the times as well, and raises IN_MODIFY. So then the first byte of the magic is written over itself:
- * it never changes while the page is mapped, and to readers, which load the word whole, it is the same before and after.
- * futimens() comes first because readers of earlier versions watch for IN_ATTRIB alone.
+ * futimens() checks permission at each call: a process that gave up its privileges after opening has none. A write()
+ * does not check, sets the times as well, and raises IN_MODIFY. So such a process writes the first byte of the magic
+ * over itself: that byte never changes while the page is mapped, and readers, which load the word whole, see the same
+ * before and after. futimens() comes first because readers of earlier versions watch for IN_ATTRIB alone.
  *
- * futimens() raises IN_ATTRIB for whoever watches the file: in that call the kernel goes through the watches one by
- * one, and whom it wakes may push the caller off its processor (with five readers on two processors for 250 us). So
- * a thread of its own does it, and the writer only calls that, 4 us whatever happens then. The thread is SCHED_BATCH:
- * it pushes nobody aside, the writer least of all, which goes to sleep soon. (But not where a seccomp filter is in
- * force, as systemd's SystemCallFilter=: many end who calls sched_setscheduler(2).)
+ * futimens() raises IN_ATTRIB for every watch on the file: the kernel goes through the watches one by one within that
+ * call, and a reader it wakes may take the caller's processor (for 250 us with five readers on two processors). So a
+ * separate thread calls futimens(), and the writer only signals that thread, which costs 4 us whatever happens then.
+ * The thread is SCHED_BATCH, so it preempts nobody, least of all the writer, which goes to sleep soon. Under a seccomp
+ * filter (systemd's SystemCallFilter=) the policy is left alone: many filters kill a process that calls
+ * sched_setscheduler(2).
  *
- * Calls that come while one is due are one: a reader looks at the page, not at how often it was woken.
+ * Calls that arrive while one is due count as one: a reader looks at the page, not at how often it was woken.
  *
- * The first waking is the writer's own: a segment of an earlier boot has this boot's mtime once write() has returned,
- * and who commits once needs no thread.
+ * The writer's own thread does the first waking. So the segment of an earlier boot has this boot's mtime once write()
+ * has returned, and a writer that commits only once needs no thread.
  *
- * In the child of a fork there is no such thread, and no page either (page.c): nothing here is used again.
+ * The child of a fork has neither this thread nor the page (page.c), and uses nothing of this file.
  */
 #include "waker.h"
 
@@ -28,7 +29,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC_FIRST_BYTE "V" /* of 0x4B4C4356, little-endian: "VCLK" */
+#define MAGIC_FIRST_BYTE "V" /* 0x4B4C4356 is "VCLK" in little-endian order */
 
 static void wake_all(Waker *self)
 {
@@ -57,7 +58,7 @@ static void set_policy(Waker *self, int policy)
 {
     const struct sched_param unused = {0};
     if (prctl(PR_GET_SECCOMP) == 0)
-        pthread_setschedparam(self->thread, policy, &unused); /* if not, it is dearer, and no worse */
+        pthread_setschedparam(self->thread, policy, &unused); /* a failure costs time alone */
 }
 
 static bool start_thread(Waker *self)

@@ -1,9 +1,9 @@
 /*
- * unchanged(): whether an earlier look at a page and its fence is as good as a new one. Manual: _core.pyi.
+ * unchanged(): whether an earlier read of a page and its fence still holds. Manual: _core.pyi.
  *
- * The control words hold the numbers of both commits, so pages with the same words have the same content. The fence's
- * marker is compared besides, because it decides alone whether the machine was disrupted. The counter is read between
- * the loads of the page's word, and before those of the fence's, as in a read of a page.
+ * Each control word holds the number of the last commit, so the same words mean the same content. The fence's marker
+ * is compared as well, because it alone decides whether the machine was disrupted. The counter is read between the two
+ * loads of the page's word, and before those of the fence, as in a read of a page.
  */
 #include "witness.h"
 
@@ -43,7 +43,7 @@ PyObject *core_unchanged(PyObject *module, PyObject *const *args, Py_ssize_t cou
     uint64_t number[ARGUMENTS], counter;
     if (count != ARGUMENTS || Py_TYPE(args[PAGE]) != state->page_type ||
         (args[FENCE] != Py_None && Py_TYPE(args[FENCE]) != state->page_type)) {
-        PyErr_SetString(PyExc_TypeError, 
+        PyErr_SetString(PyExc_TypeError,
                         "unchanged(page, control_word, fence, fence_control_word, fence_marker, earliest, until)");
         return NULL;
     }

@@ -1,4 +1,4 @@
-/* Whether what was seen in two pages still holds. */
+/* Whether an earlier read of two pages still holds. */
 #ifndef VMCLOCK_ASYNC_CORE_WITNESS_H
 #define VMCLOCK_ASYNC_CORE_WITNESS_H
 
