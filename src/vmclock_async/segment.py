@@ -3,14 +3,14 @@
 Invariants:
     * Only ``_core`` touches mapped bytes. seq_count is even at rest and odd inside a commit, so a read returns
       one whole body or raises, never a mix of two.
-    * seq_count goes up by two a commit, modulo 2**32, and on through restarts of the writer: within one inode no
-      number comes twice while somebody may remember it.
-    * A segment's file is never truncated or replaced by the writer: whoever has it mapped would take SIGBUS, and a
-      bind mount would keep the old file.
-    * A writer takes files of root and of its own user alone, and none that others may write: they could change the
-      time, or cut the file. Readers say who owns a segment, and a clock refuses one that others may write.
-    * The boot_id that is kept with the file says of which boot it is; without one, the file's time does.
-    * version is 1 from the first commit on, not before: no reader takes the zeros of a cold start for a body.
+    * seq_count goes up by two at each commit, modulo 2**32, and goes on through restarts of the writer: within one
+      inode no number comes twice while somebody may remember it.
+    * The writer never truncates or replaces the file of a segment, because a process that has it mapped would get
+      SIGBUS, and a bind mount would keep the old file.
+    * A writer takes only files of root and of its own user, and none that others may write: they could
+      change the time, or cut the file. Readers say who owns a segment; a clock refuses one that others may write.
+    * The boot_id that is kept with the file names the boot it belongs to; without one, the file's time decides.
+    * version becomes 1 at the first commit, not before: no reader takes the zeros of a cold start for a body.
 
 Opening blocks for file operations (a cold start calls fsync()). ``write`` and ``seq_count`` do not wait;
 ``snapshot`` waits at most 100 ms; ``wait_changed`` is asynchronous.

@@ -1,14 +1,14 @@
-"""Waiting for a descriptor, with little between its readiness and the task that waits.
+"""Waiting for a descriptor, with little work between its readiness and the waiting task.
 
-This is the way from a commit to the reader that it wakes. anyio.wait_readable() inside move_on_after() takes the
-descriptor out of the loop and the scope apart before the task goes on, which on asyncio is a fifth of the whole time
-from commit to event. So there, and on uvloop, the loop is asked directly, and tidied up after the task has gone on.
-Elsewhere it is anyio's.
+This code lies between a commit and the reader that it wakes. anyio.wait_readable() inside move_on_after() removes the
+descriptor from the loop and closes the scope before the task goes on; on asyncio that takes a fifth of the whole time
+from commit to event. So on asyncio and uvloop this module asks the loop directly and tidies up after the task has gone
+on. On trio it uses anyio.
 
 Invariants:
-    * What is queued is read by the loop's callback, before the task that it wakes: a change after that wakes again.
-    * The descriptor is in the loop while a task waits, and at most until the end of the turn in which it was woken:
-      only then, and in the loop's own thread, may it be closed.
+    * The loop's callback reads what is queued before the task that it wakes runs: a later change wakes again.
+    * The descriptor is in the loop while a task waits, and at most until the end of the turn in which the task was
+      woken. It may be closed only after that, and only in the loop's own thread.
 """
 
 import os
@@ -23,52 +23,52 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, TimerHandle
 
 _BYTES: Final = 256
-"""Sixteen events of a watch on a file; equal ones that follow each other are merged, and what is left wakes again."""
+"""Room for sixteen events of a watch. The kernel merges equal events in a row, and events left unread wake again."""
 
 
 def _asyncio_loop() -> "AbstractEventLoop | None":
-    """The event loop of the task that asks; None where that is not asyncio's."""
-    asyncio = sys.modules.get("asyncio")  # whoever runs a loop of its has imported it; others are not made to
+    """The running event loop of asyncio; None if the calling task runs in another kind of loop."""
+    asyncio = sys.modules.get("asyncio")  # whoever runs one of its loops has imported it; nobody else has to
     loop: AbstractEventLoop | None = (
         asyncio._get_running_loop() if asyncio else None
-    )  # raises nothing, which is dear
+    )  # raises nothing, because an exception is slow
     if asyncio is None or loop is None or asyncio.current_task(loop) is None:
-        return None  # a loop without a task: trio, as a guest in asyncio's loop
+        return None  # a loop without a task: trio runs as a guest in asyncio's loop
     return loop
 
 
 def event_loop() -> object:
-    """The event loop of the task that asks, as an object that lives no longer and can be weakly referred to."""
+    """The event loop of the calling task, as an object that lives as long as the loop and can be weakly referenced."""
     loop = _asyncio_loop()
-    # Not anyio's current_token(): on the way from a commit to the reader that it wakes, it takes microseconds.
+    # Not anyio's current_token(), because it takes microseconds between a commit and the reader that it wakes.
     return sys.modules["trio"].lowlevel.current_trio_token() if loop is None else loop
 
 
 @final
 class Readable:
-    """Waits until *file*, which is non-blocking, is readable, and reads what is there; for one task at a time.
+    """Waits until *file*, which is non-blocking, is readable, and reads what is there. One task at a time may wait.
 
     Args:
         file: owned; ``close`` closes it.
-        on_readable: called when it has been read, before the waiting task goes on, even if that is cancelled meanwhile.
+        on_readable: called after a read, before the waiting task goes on, even if that task is cancelled meanwhile.
     """
 
     def __init__(self, file: FileIO, on_readable: Callable[[], None]) -> None:
         self._file: Final = file
         self._on_readable: Final = on_readable
         self._loop: AbstractEventLoop | None = None
-        """That has the descriptor."""
+        """The loop that watches the descriptor."""
         self._waiter: Future[bool] | None = None
         self._timer: TimerHandle | None = None
-        """The waiter's."""
+        """Time-out of the waiting task."""
         self._waits_by_anyio = False
         self._closing = False
 
     async def wait(self, timeout: float) -> bool:
-        """Whether it was readable within *timeout* seconds.
+        """Whether the file became readable within *timeout* seconds.
 
         Raises:
-            anyio.ClosedResourceError: it was closed, before or meanwhile.
+            anyio.ClosedResourceError: the file was closed, before or during the wait.
         """
         if self._closing:
             raise anyio.ClosedResourceError
@@ -92,21 +92,21 @@ class Readable:
         try:
             os.read(self._file.fileno(), _BYTES)
         except BlockingIOError:
-            return  # nothing there after all
+            return  # nothing was there after all
         self._on_readable()
         if self._waiter is not None:
             self._end_wait(self._waiter, True)
 
     def _end_wait(self, waiter: "Future[bool]", readable: bool, /) -> None:
         self._waiter = None
-        if not waiter.done():  # else it was cancelled
+        if not waiter.done():  # a done waiter was cancelled
             waiter.set_result(readable)
-        waiter.get_loop().call_soon(self._tidy_up, self._timer)  # its turn comes after the task's
+        waiter.get_loop().call_soon(self._tidy_up, self._timer)  # runs after the task's turn
 
     def _tidy_up(self, timer: "TimerHandle | None") -> None:
         if timer is not None:
             timer.cancel()
-        if self._waiter is None:  # else the task waits again already
+        if self._waiter is None:  # otherwise the task waits again already
             self._leave_loop()
 
     def _leave_loop(self) -> None:
@@ -124,19 +124,19 @@ class Readable:
         try:
             with anyio.move_on_after(timeout):
                 await anyio.wait_readable(self._file)
-                if self._closing:  # in the same turn
+                if self._closing:  # closed in the same turn
                     raise anyio.ClosedResourceError
                 os.read(self._file.fileno(), _BYTES)
                 self._on_readable()
                 return True
         except BlockingIOError:
-            pass  # nothing there after all
+            pass  # nothing was there after all
         finally:
             self._waits_by_anyio = False
         return False
 
     def stop(self) -> None:
-        """Wake the task that waits, in this thread's loop, with a ``ClosedResourceError``."""
+        """Wake the waiting task, in this thread's loop, with a ``ClosedResourceError``."""
         waiter = self._waiter
         if waiter is not None:
             if not waiter.done():
@@ -146,12 +146,12 @@ class Readable:
             anyio.notify_closing(self._file)
 
     def close(self) -> None:
-        """Close the file: now, or at the end of the turn if a loop has it still. No task waits; from any thread."""
+        """Close the file now, or at the end of the turn if a loop watches it. No task waits. Any thread may call."""
         self._closing = True
         if self._loop is None:
             self._file.close()
 
     def abandon(self) -> None:
-        """Close the file though a task waits: it is the parent's of this fork, or its event loop is closed."""
+        """Close the file though a task waits: one of the parent's in a fork's child, or one of a closed event loop."""
         self._closing = True
         self._file.close()

@@ -1,8 +1,8 @@
 """The directory of a segment, held open while a writer opens or closes, and the files in it.
 
-The path is walked one name at a time, each from the descriptor of the one before, and what is checked is what was
+The path is walked one name at a time, each from the descriptor of the one before, and the checks look at what was
 opened. So nobody can put something else there between the check and the use. A symbolic link on the way is followed
-only where root or this user made it: a stranger's may lead anywhere, and the writer would create files there.
+only if root or this user made it: a stranger's link may lead anywhere, and the writer would create files there.
 """
 
 import errno
@@ -22,21 +22,21 @@ __all__ = ("Directory",)
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 _MOST_LINKS: Final = 40
-"""As many as the kernel follows."""
+"""Number of links in one path that the kernel follows."""
 
 
 @final
 class Directory:
-    """The directory of the segment at *path*; a context manager. It creates what is missing, parents too.
+    """The directory of the segment at *path*; a context manager. It creates missing directories, parents too.
 
-    A block that ends by an exception removes the directories that were created.
+    A block that ends with an exception removes the directories that were created.
 
     Args:
-        path: of the segment; absolute.
+        path: path of the segment; absolute.
         create: whether a missing directory is created.
 
     Raises:
-        SegmentError: a stranger's symbolic link is on the way, or it cannot be opened or created.
+        SegmentError: a stranger's symbolic link is on the way, or the directory cannot be opened or created.
     """
 
     def __init__(self, path: str, *, create: bool = True) -> None:
@@ -81,7 +81,7 @@ class Directory:
     def _go_to(self, name: str, fd: int) -> None:
         os.close(self._fd)
         self._fd = fd
-        self._where = os.path.normpath(os.path.join(self._where, name))  # no link in it, so ".." is what it says
+        self._where = os.path.normpath(os.path.join(self._where, name))  # the path has no link: ".." is its parent
 
     def _target_of(self, name: str) -> str:
         """Where the symbolic link *name* leads, if it may be followed."""
@@ -95,7 +95,7 @@ class Directory:
                 raise SegmentError(
                     self._path,
                     f"its directory {os.path.join(self._where, name)} is a symbolic link of {ownership.owner}, "
-                    "who may lead it anywhere; choose another path",
+                    "which may lead anywhere; choose another path",
                 )
             return os.readlink("", dir_fd=fd)
         finally:
@@ -121,11 +121,11 @@ class Directory:
                 os.rmdir(made)
 
     def look(self, name: str, what: str, *, remedy: str) -> None:
-        """Raise if there is anything at *name* that a writer must not take; see ``open``.
+        """Raise if a writer must not take what is at *name*; see ``open``.
 
         Args:
-            what: begins the message: empty for the segment, else with a space at its end.
-            remedy: ends it.
+            what: start of the message: empty for the segment, else with a space at its end.
+            remedy: end of the message.
 
         Raises:
             SegmentError: it is no regular file, a stranger owns it, or others may write it.
@@ -139,24 +139,26 @@ class Directory:
         self._require_ours(status, what, remedy)
 
     def open(self, name: str, what: str, *, mode: int, remedy: str) -> tuple[int, bool]:
-        """Open the file *name* for reading and writing, or create it empty; no child of a fork keeps the descriptor.
+        """Open the file *name* for reading and writing, or create it empty; a fork's child does not keep it open.
 
         Args:
-            name, what, remedy: as for ``look``.
-            mode: that of a file that is created, whatever the umask.
+            name: file name in this directory.
+            what: see ``look``.
+            remedy: see ``look``.
+            mode: mode of a created file, whatever the umask is.
 
         Returns:
             A descriptor for ``_core.close_private``, and whether the file was created.
 
         Raises:
-            SegmentError: as ``look``, or it cannot be opened.
+            SegmentError: as for ``look``, or the file cannot be opened.
         """
         while True:
-            self.look(name, what, remedy=remedy)  # a file that may not be opened is explained by its owner
+            self.look(name, what, remedy=remedy)  # gives the better reason for a file that may not be opened: its owner
             try:
                 fd, created = self._open(name, mode)
             except FileExistsError:
-                continue  # it was created, or removed, at the same time: look at what is there now
+                continue  # another process created or removed it at the same time: look at what is there now
             except OSError as exc:
                 raise os_error(self._path, f"open {self._joined(name)}", exc) from exc
             try:
@@ -200,7 +202,7 @@ class Directory:
             return False
 
     def remove(self, name: str, fd: int) -> None:
-        """Remove the file *name*, if it is the one that is open at *fd*, and if the directory may be written."""
+        """Remove the file *name*, if it is the one open at *fd* and the directory may be written."""
         with suppress(OSError):
             if self.leads_to(name, fd):
                 os.unlink(name, dir_fd=self._fd)

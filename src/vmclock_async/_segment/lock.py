@@ -1,10 +1,10 @@
 """The lock that makes a writer the only one: an flock on ``<segment>.lock``.
 
-Not on the segment itself: anyone who may read that could take the lock and shut the publisher out. The lock
-ends when the last copy of its descriptor is closed, so a writer that is killed leaves none behind; it is never
-unlocked by hand, because LOCK_UN in a forked child would free the parent's.
+The lock is not on the segment itself, because anyone who may read that could take the lock and shut the publisher out.
+The lock ends when the last copy of its descriptor is closed, so a killed writer leaves none behind. It is never
+unlocked by hand, because LOCK_UN in a forked child would release the parent's lock.
 
-A writer that closes in good order removes the file while it still holds the lock. Whoever opened the file just
+A writer that closes in good order removes the file while it still holds the lock. A process that opened the file just
 before finds, once it has the lock, that the path leads elsewhere, and starts over.
 """
 
@@ -18,15 +18,15 @@ from vmclock_async._segment.remedies import os_error
 from vmclock_async.errors import SegmentInUseError
 
 _MODE = 0o600
-"""A lock that others may read is one that others may take."""
+"""Nobody else may read the lock's file, because whoever can read it can take the lock."""
 
 
 def acquire(segment: str, directory: Directory) -> int:
     """Take the lock of *segment*, which lies in *directory*, or raise at once; return the descriptor that holds it.
 
     Raises:
-        SegmentInUseError: another writer holds it.
-        SegmentError: the lock's file is a stranger's, or no regular file; or it cannot be opened or locked.
+        SegmentInUseError: another writer holds the lock.
+        SegmentError: the lock's file is a stranger's, or no regular file, or cannot be opened or locked.
     """
     path = f"{segment}.lock"
     name = os.path.basename(path)
@@ -39,7 +39,7 @@ def acquire(segment: str, directory: Directory) -> int:
             if directory.leads_to(name, fd):
                 with contextlib.suppress(
                     OSError
-                ):  # no room, or root's file: it is for messages and for later alone
+                ):  # no room, or root's file: only messages and later calls need it
                     os.fchmod(fd, _MODE)
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d\n" % os.getpid(), 0)
@@ -65,7 +65,7 @@ def _in_use(segment: str, fd: int) -> SegmentInUseError:
 
 
 def remove(segment: str, directory: Directory, fd: int) -> None:
-    """Remove the lock's file, if it is the one open at *fd*. Only for its holder, who closes *fd* next.
+    """Remove the lock's file, if it is the one open at *fd*. Only the holder may call this, and closes *fd* next.
 
     A file that stays, because the directory may not be written, does no harm: only an flock on it counts.
     """

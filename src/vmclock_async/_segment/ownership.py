@@ -1,11 +1,11 @@
 """Who owns a file, and who else may write it.
 
-The owner of a segment can change and cut it under its publisher, and so can everybody else who may write it: a cut file
-kills the publisher with SIGBUS. A writer therefore takes files of root and of its own user alone. A POSIX access list
-needs no look of its own, because the group bits of the mode are its mask.
+The owner of a segment can change it and cut it while it is published, and so can everybody else with write permission:
+a cut file kills the publisher with SIGBUS. A writer therefore takes only files of root and of its own user. POSIX
+access lists need no extra check, because the group bits of the mode are their mask.
 
 A user namespace (a rootless container) shows every owner from outside it as one number, the overflow uid 65534. That
-may be the host's root or anybody else on the host, so such a file counts as a stranger's.
+owner may be the host's root or anybody else on the host, so such a file counts as a stranger's.
 """
 
 import os
@@ -29,17 +29,17 @@ class Ownership(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Ownership":
-        """That of a file of *status*."""
+        """The ownership that *status* describes."""
         return cls(status.st_uid, stat.S_IMODE(status.st_mode))
 
     @property
     def owner(self) -> str:
-        """The owner's name and number, for people."""
+        """Name and number of the owner, for people."""
         return f"{_name_of(self.uid)} (uid {self.uid})"
 
     @property
     def others_may_write(self) -> bool:
-        """Whether others than the owner and root may write the file."""
+        """Whether users other than the owner and root may write the file."""
         return bool(self.mode & (stat.S_IWGRP | stat.S_IWOTH))
 
     @property
@@ -58,7 +58,7 @@ def _name_of(uid: int) -> str:
 
 
 def _is_from_outside(uid: int) -> bool:
-    """Whether *uid* is what this process sees of an owner whom its user namespace does not map."""
+    """Whether *uid* stands for an owner that this process's user namespace does not map."""
     try:
         with open(_UID_MAP, "rb") as uid_map, open(_OVERFLOW_UID, "rb") as overflow:
             return uid_map.read().split() != _WHOLE_MAP and uid == int(overflow.read())

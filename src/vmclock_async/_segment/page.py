@@ -1,4 +1,4 @@
-"""What lies at a segment's path: is it a VMClock page, and mapping it to be read.
+"""What lies at a segment's path: checking that it is a VMClock page, and mapping it for reading.
 
 The checks and their order (magic, version, size) are ClockBound's; each error says what was seen and what to do.
 """
@@ -29,18 +29,18 @@ _KINDS: Final = (
 
 
 def kind_of(mode: int) -> str | None:
-    """What a file of *mode* is, if it is not a regular file."""
+    """The kind of file that *mode* describes, if it is not a regular file."""
     return next((name for test, name in _KINDS if test(mode)), None)
 
 
 CHECKED_BYTES: Final = 10
-"""What ``check_page`` looks at: magic, size and version, the first ten bytes."""
+"""What ``check_page`` looks at: magic, size and version, in the first ten bytes."""
 
 
 def check_page(path: str, page: bytes, limit: int) -> abi.Header:
-    """The header of *page*, if it is that of a usable segment of at most *limit* bytes.
+    """The header of *page*, if that is a usable segment of at most *limit* bytes.
 
-    Checked in the order magic, version, size, as ClockBound's reader does.
+    The order of the checks is magic, version, size, as in ClockBound's reader.
     """
     if not page:
         raise SegmentNotInitializedError(
@@ -69,20 +69,20 @@ def check_page(path: str, page: bytes, limit: int) -> abi.Header:
 
 
 class Mapped(NamedTuple):
-    """A page that was checked and mapped."""
+    """A page that has been checked and mapped."""
 
     page: _core.Page
     identity: tuple[int, int]
-    """(st_dev, st_ino) of its file."""
+    """st_dev and st_ino of its file."""
     checked: bytes
     """The magic, size and version that were checked."""
     is_device: bool
     notifies: bool
-    """Whether it has NOTIFICATION_PRESENT, which in a regular file means nothing."""
+    """Whether it has NOTIFICATION_PRESENT, which means nothing in a regular file."""
     successor: dict[str, "Mapped"]
-    """Empty, or what the reader mapped after it, under "is"."""
+    """Empty, or the page that the reader mapped next, under the key "is"."""
     opened: int = 0
-    """How many the reader had mapped before it."""
+    """Number of pages that the reader had mapped before."""
 
 
 def map_page(path: str, *, trust_writable: bool = True) -> Mapped:
@@ -116,9 +116,9 @@ def map_page(path: str, *, trust_writable: bool = True) -> Mapped:
                 f"is owned by {ownership.owner}, and others may write it too (mode {ownership.mode:04o}), so its time "
                 "may be anybody's; forbid that (chmod go-w), or give trust_writable=True",
             )
-        # One pread: a second read() of the device gives nothing, and lseek() fails there.
+        # One pread, because a second read() of the device gives nothing, and lseek() fails there.
         head = os.pread(fd, abi.MAX_SIZE, 0)
-        # The size is asked after the bytes: a file that is being made, or grown, has by then the size that they say.
+        # The size is asked last: by then a file that is being made or grown has the size that its bytes claim.
         check_page(path, head, len(head) if kind else os.fstat(fd).st_size)
         flags = abi.unpack_body(head, abi.BODY_OFFSET)["flags"]
         return Mapped(
@@ -129,7 +129,7 @@ def map_page(path: str, *, trust_writable: bool = True) -> Mapped:
             notifies=bool(flags & abi.Flags.NOTIFICATION_PRESENT),
             successor={},
         )
-    except TimeoutError as exc:  # what the device's driver says of a page that stayed odd for 100 ms
+    except TimeoutError as exc:  # the device's driver found the page odd for 100 ms
         page = _core.Page(fd)
         seq_count = page.control_word >> 32
         page.close()

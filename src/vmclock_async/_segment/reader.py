@@ -31,17 +31,17 @@ __all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_e
 _log: Final = logging.getLogger("vmclock_async.segment")
 
 UNSTABLE_S: Final = 0.1
-"""Longest time, in seconds, that a reader waits for a commit to end, as the Linux driver does."""
+"""Longest time, in seconds, that a reader waits for a commit to end. The Linux driver has the same limit."""
 _RETRY_S: Final = 0.0002
 _POLL_WHILE_REPLACED_S: Final = 0.05
 """Poll interval of wait_changed() while the path leads to no segment, or to one that has just begun."""
 _Read = TypeVar("_Read")
 _unpack: Final = Snapshot.unpack
-"""Looked up once: an attribute of a pydantic class is found by its metaclass, in Python's slowest way."""
+"""Looked up once, because finding an attribute of a pydantic class goes through its metaclass, Python's slowest way."""
 
 
 def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
-    """The error of a page whose seq_count was *first*, and *waited_s* seconds later *last*, and never read whole."""
+    """The error for a page that was never whole while seq_count went from *first* to *last* in *waited_s* seconds."""
     waited = f"{waited_s * 1000:.3g} ms"
     if first == last:
         reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
@@ -53,22 +53,22 @@ def unstable_error(path: str, first: int, last: int, waited_s: float) -> Segment
 @final
 @dataclass(frozen=True, slots=True)
 class SegmentReaderStatistics:
-    """How a reader has been waiting."""
+    """How a reader has waited."""
 
     __module__ = "vmclock_async.segment"
 
     waits: int
-    """Times that ``wait_changed`` went to sleep."""
+    """Number of times that ``wait_changed`` went to sleep."""
     reopened: int
-    """Times that the path led to another file, which was opened instead."""
+    """Number of times that the path led to another file, which was opened instead."""
     watching: bool
-    """Whether inotify, or the device itself, wakes the waiters, of every event loop; if not, they poll."""
+    """Whether inotify, or the device itself, wakes the waiters of every event loop; if not, they poll."""
     polling_because: str | None
-    """Why nothing wakes them; None where something does, or nobody has waited."""
+    """Why nothing wakes the waiters; None if something does, or nobody has waited."""
 
 
 class _Followed:
-    """A mapped page, and what wakes those who wait for a change of it in one event loop."""
+    """A mapped page, and the watch that wakes the tasks of one event loop when it changes."""
 
     __slots__ = ("mapped", "watch")
 
@@ -80,18 +80,18 @@ class _Followed:
 
 
 def _own_device(mapped: Mapped) -> FileIO | None:
-    """An open device beside the one that is mapped, if it notifies; what was last read() is noted on the open file."""
+    """The device opened a second time, if it notifies, because the open file records what was last read()."""
     if not mapped.notifies:
         return None
     fd = mapped.page.fileno()
     try:
         return FileIO(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError:  # not permitted any more: then it is shared by the event loops, and one of them polls
+    except OSError:  # no longer permitted: then the event loops share one open device, and one of them polls
         return FileIO(os.dup(fd))
 
 
 def _unfollow(reader: "SegmentReader | None", key: "weakref.ref[object]") -> None:
-    """As the method; called when an event loop is gone."""
+    """Call ``_unfollow`` of *reader*; an event loop has gone."""
     if reader is not None:
         reader._unfollow(key)
 
@@ -101,9 +101,9 @@ class SegmentReader(OfThisProcess):
     """A reader of the segment, captured page or device at `path`; a context manager.
 
     Args:
-        path: of any of these.
-        trust_writable: whether to read a file that others than its owner and root may write: they can change what is
-            in it, and cut it, which ends its readers by SIGBUS. Of a device this is not asked.
+        path: path of any of these.
+        trust_writable: whether to read a file that users other than its owner and root may write. They can change its
+            content, and cut it, which kills its readers by SIGBUS. For a device this is not checked.
 
     Raises:
         SegmentNotInitializedError: nothing is there, the file is empty, or its version is 0.
@@ -124,17 +124,17 @@ class SegmentReader(OfThisProcess):
         self._mapped = self._map()
         self._process = this_process()
         self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
-        """By event loop."""
+        """The page and watch of each event loop."""
         self._calls: Final[dict[int, int]] = {}
-        """By thread: how many calls of wait_changed() are in progress."""
+        """Number of calls of wait_changed() in progress, by thread."""
         self._says_polling = True
 
     def snapshot(self) -> Snapshot:
         """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
 
         Raises:
-            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer that died) or kept moving.
-            SegmentNotInitializedError: a writer has begun afresh, and committed nothing yet.
+            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer died) or kept moving.
+            SegmentNotInitializedError: a writer has started over and committed nothing yet.
             SegmentMalformedError: the page was overwritten with something else.
             SegmentVersionNotSupportedError: the version has changed.
             SegmentError: the reader is closed.
@@ -145,27 +145,27 @@ class SegmentReader(OfThisProcess):
         """A snapshot, and this machine's raw counter read within the same read of the page.
 
         Raises:
-            As ``snapshot``.
+            SegmentError: as for ``snapshot``.
             CounterNotSupportedError: this thread may not read the counter.
         """
         return self.sample_within(UNSTABLE_S)
 
     def sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
-        """The same, waiting at most *limit_s* seconds for a commit to end; others have the processor meanwhile.
+        """The same, waiting at most *limit_s* seconds for a commit to end; other threads may run meanwhile.
 
-        With 0 it is one attempt of the core's (``READ_LIMIT_NS``): for async code, which waits by itself.
+        With 0 it makes one attempt of the core (``READ_LIMIT_NS``): for async code, which waits by itself.
 
         Raises:
-            As ``sample``.
+            SegmentError: as for ``sample``.
         """
         return self._within(limit_s, self._attempt_with_counter)
 
     def _within(self, limit_s: float, attempt: Callable[[], _Read | None]) -> _Read:
-        """What *attempt* reads, tried for at most *limit_s* seconds."""
+        """Try *attempt* for at most *limit_s* seconds; return what it reads."""
         first = self.seq_count
         deadline: float | None = None
         while (read := attempt()) is None:
-            now = time.monotonic()  # not before it is needed
+            now = time.monotonic()  # read only when needed
             deadline = now + limit_s if deadline is None else deadline
             if limit_s == 0 or now > deadline:
                 raise unstable_error(self.path, first, self.seq_count, limit_s)
@@ -182,7 +182,7 @@ class SegmentReader(OfThisProcess):
 
     @property
     def disruption_marker(self) -> int:
-        """The page's marker at this moment, in one load; may be of a commit that is still in progress."""
+        """The page's marker at this moment, in one load; it may belong to a commit that is still in progress."""
         try:
             return self._mapped.page.disruption_marker
         except ValueError as exc:
@@ -199,21 +199,22 @@ class SegmentReader(OfThisProcess):
     async def wait_changed(self, seq_count: int | Snapshot, *, poll_interval: float = 0.05) -> Snapshot:
         """Wait for a commit other than *seq_count*. Cancelling loses nothing: the body stays put.
 
-        A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot
-        returned whatever its number. A commit that a dead writer left half done is waited out, until another
-        writer repairs it. Any number of tasks may wait, of several event loops in several threads, too: each loop has a
-        watch of its own, and so has the child of a fork.
+        A path that was unlinked or replaced is opened again as soon as there is a segment, and its snapshot is returned
+        whatever its number. A commit that a dead writer left half done is waited out until another writer repairs it.
+        Any number of tasks may wait, in several event loops and threads: each loop has its own watch, and so has the
+        child of a fork.
 
         Args:
-            seq_count: the number last seen, or the snapshot. With a snapshot the whole page is compared: another
-                program's writer may begin again at the same number in the same file. A snapshot also says of which file
-                the number is; where several tasks wait, one may have opened a new file while another was busy.
-            poll_interval: seconds between looks when nothing wakes the reader. Writers here wake it (inotify), and
+            seq_count: the number last seen, or the snapshot. With a snapshot the whole page is compared, because
+                another program's writer may begin again at the same number in the same file. A snapshot also says
+                which file the number belongs to: of several waiting tasks, one may open a new file while another
+                is busy.
+            poll_interval: seconds between looks when nothing wakes the reader. Our writers wake it (inotify), and
                 so does a device with NOTIFICATION_PRESENT; ClockBound's writer does not. While there is no segment
-                at the path it looks every 50 ms at least.
+                at the path, the reader looks at least every 50 ms.
 
         Raises:
-            SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as ``snapshot``.
+            SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as for ``snapshot``.
             ValueError: *poll_interval* is not positive.
         """
         if not poll_interval > 0:
@@ -240,10 +241,10 @@ class SegmentReader(OfThisProcess):
                     # A commit before the watch was set has woken nobody.
                     snapshot = self._changed_from(seen, whole)
                 if snapshot is None and self.is_replaced():
-                    # What begins there wakes nobody: the watch is on the file before.
+                    # A segment that begins there wakes nobody: the watch is on the former file.
                     timeout = min(poll_interval, _POLL_WHILE_REPLACED_S)
                     await self._reopen()
-                    # No await between opening another file and giving what is in it: cancelled there, it were lost.
+                    # No await between opening another file and returning its content: a cancellation would lose it.
                     snapshot = self._changed_from(seen, whole)
                 if snapshot is not None:
                     return snapshot
@@ -253,7 +254,7 @@ class SegmentReader(OfThisProcess):
             self._calls[thread] -= 1
 
     def statistics(self) -> SegmentReaderStatistics:
-        """How this reader has been waiting so far."""
+        """How this reader has waited so far."""
         self._leave_to_parent()
         reasons = [followed.watch.polling_because for followed in list(self._followed.values())]
         return SegmentReaderStatistics(
@@ -264,7 +265,7 @@ class SegmentReader(OfThisProcess):
         )
 
     def _follow(self, loop: object) -> _Followed:
-        """Begin to watch the page that is mapped now, for the tasks of *loop*, which is that of the caller."""
+        """Begin to watch the mapped page for the tasks of *loop*, which is the caller's."""
         try:
             followed = _Followed(self._mapped)
         except ValueError as exc:
@@ -281,21 +282,21 @@ class SegmentReader(OfThisProcess):
         return followed
 
     def _unfollow(self, key: "weakref.ref[object]") -> None:
-        """Give back what wakes the tasks of an event loop; they look again.
+        """End the watch of an event loop; its waiting tasks look at the page again.
 
-        The loop is that of the caller, or none of its tasks waits.
+        The loop is the caller's, or none of its tasks waits.
         """
         self._leave_to_parent()
         followed = self._followed.pop(key, None)
         if followed is not None:
-            is_closed = getattr(key(), "is_closed", None)  # asyncio's: a task that waits there is never resumed
+            is_closed = getattr(key(), "is_closed", None)  # asyncio's: a task that waits there never resumes
             if is_closed is not None and is_closed():
                 followed.watch.abandon()
             else:
                 followed.watch.close()
 
     def _leave_to_parent(self) -> None:
-        """In the child of a fork: leave alone what the parent waits for, and begin without."""
+        """In the child of a fork: leave alone what the parent waits for, and start without watches."""
         if self._process is not this_process():
             self._process = this_process()
             self._calls.clear()
@@ -303,7 +304,7 @@ class SegmentReader(OfThisProcess):
                 self._followed.popitem()[1].watch.abandon()
 
     def _attempt(self) -> Snapshot | None:
-        """One bounded try at a whole copy; it needs no counter, which may be forbidden."""
+        """Make one bounded attempt at a whole copy. It needs no counter, which may be forbidden."""
         mapped = self._mapped
         try:
             copy = mapped.page.read()
@@ -312,7 +313,7 @@ class SegmentReader(OfThisProcess):
         return None if copy is None else self._unpack(copy, mapped)
 
     def _attempt_with_counter(self) -> tuple[Snapshot, int] | None:
-        """The same, and the counter."""
+        """The same, with the counter."""
         mapped = self._mapped
         try:
             sample = mapped.page.read_with_counter()
@@ -321,18 +322,18 @@ class SegmentReader(OfThisProcess):
         return None if sample is None else (self._unpack(sample[0], mapped), sample[1])
 
     def _unpack(self, copy: bytes, mapped: Mapped) -> Snapshot:
-        """The snapshot in *copy*, which is checked again, because whoever writes the page may change it all."""
+        """The snapshot in *copy*, which is checked again, because the writer of the page may change anything in it."""
         if copy[:CHECKED_BYTES] != mapped.checked:
             check_page(self.path, copy, abi.MAX_SIZE)
         unpacked = self._unpacked
         if unpacked is None or unpacked[0] != copy or unpacked[1].opened != mapped.opened:
-            # Kept: the many that one commit wakes, and the looks between two, all want the same.
+            # Kept, because all waiters that one commit wakes want the same snapshot, as do later looks.
             snapshot = _unpack(copy, inode=mapped.identity[1], opened=mapped.opened)
             self._unpacked = unpacked = copy, snapshot
         return unpacked[1]
 
     def _changed_from(self, seen: tuple[int, int], whole: Snapshot | None) -> Snapshot | None:
-        """The page, if it can be read and is not what was *seen*: `opened` and `seq_count`, or the *whole* snapshot."""
+        """The page, if it can be read and is not *seen* (`opened` and `seq_count`) nor the *whole* snapshot."""
         try:
             snapshot = self._attempt()
         except SegmentNotInitializedError:
@@ -341,7 +342,7 @@ class SegmentReader(OfThisProcess):
             return None
         if (snapshot.opened, snapshot.seq_count) != seen:
             return snapshot
-        # Another writer's cold start keeps the inode, and may begin with the number that was there.
+        # Another program's cold start keeps the inode, and may begin with the number that was there.
         return None if whole is None or snapshot is whole or snapshot == whole else snapshot
 
     @property
@@ -351,11 +352,11 @@ class SegmentReader(OfThisProcess):
 
     @property
     def is_device(self) -> bool:
-        """Whether it is a character device, as the kernel's is, and no file."""
+        """Whether the path led to a character device, such as the kernel's, and not to a file."""
         return self._mapped.is_device
 
     def is_replaced(self) -> bool:
-        """Whether the path leads elsewhere than to the file that is mapped, or nowhere."""
+        """Whether the path no longer leads to the mapped file."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -363,12 +364,12 @@ class SegmentReader(OfThisProcess):
         return (status.st_dev, status.st_ino) != self._mapped.identity
 
     async def _reopen(self) -> None:
-        """Map what is at the path now, if it is a segment yet."""
+        """Map what is at the path now, if it is a segment already."""
         with suppress(SegmentNotInitializedError):
             self._go_over_to(await anyio.to_thread.run_sync(self._map))
 
     def reopen_if_replaced(self) -> bool:
-        """Map what is at the path now, if that is another file and a segment; whether it is. Waits for the disk."""
+        """Map what is at the path now, if it is another file and a segment; whether it is. Waits for the disk."""
         if self._closed or not self.is_replaced():
             return False
         try:
@@ -381,10 +382,10 @@ class SegmentReader(OfThisProcess):
         self._leave_to_parent()
         before = self._mapped
         if mapped.identity != before.identity:
-            # One of the threads that come here at once is the first, and all go over to what it has opened.
+            # Of the threads that come here at once, one is first, and all take the page that it has mapped.
             after = before.successor.setdefault("is", mapped._replace(opened=before.opened + 1))
             if self._mapped is before:
-                # The page before is not closed here: a read in another thread may be on it. Its last user frees it.
+                # The former page is not closed here, because another thread may be reading it. Its last user frees it.
                 self._mapped = after
                 before.page.leave()
                 for followed in list(self._followed.values()):
@@ -396,10 +397,10 @@ class SegmentReader(OfThisProcess):
         return SegmentError(self.path, "the reader is closed")
 
     def close(self) -> None:
-        """Unmap the page. Tasks that wait get a ``SegmentError``.
+        """Unmap the page. Waiting tasks get a ``SegmentError``.
 
         Raises:
-            RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
+            RuntimeError: tasks are waiting in the event loop of another thread. Nothing was closed.
         """
         self._leave_to_parent()
         if any(calls and thread != threading.get_ident() for thread, calls in list(self._calls.items())):

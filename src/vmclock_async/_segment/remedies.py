@@ -1,4 +1,4 @@
-"""What to do about an error of the operating system, as the end of a message."""
+"""Remedies for errors of the operating system, as the end of a message."""
 
 import errno
 from typing import Final
@@ -31,6 +31,6 @@ _REMEDIES: Final = {
 
 
 def os_error(path: str, failed: str, exc: OSError) -> SegmentError:
-    """The error of a segment at *path* of which *failed* could not be done because of *exc*."""
+    """The error of a segment at *path*: *failed* was not possible, because of *exc*."""
     remedy = _REMEDIES.get(exc.errno or 0, "choose another path")
     return SegmentError(path, f"cannot {failed} ({exc.strerror}); {remedy}")

@@ -1,28 +1,28 @@
 """Waking readers when the page behind their mapping changes.
 
-Two ways, one for each kind of file:
+There are two ways, one for each kind of file:
 
-* A store through a mapping raises no inotify event and a regular file cannot be polled. So the writer has
-  futimens() called after each commit (waker.c), and readers watch the inode (inotify.c). Unlinking or
-  replacing the file changes the inode's link count, which is an event too.
-* The kernel's device can be polled where its page has NOTIFICATION_PRESENT (Linux 7.0): readable while seq_count
+* A store through a mapping raises no inotify event, and a regular file cannot be polled. So the writer calls
+  futimens() after each commit (waker.c), and readers watch the inode (inotify.c). Unlinking or replacing the file
+  changes the link count of the inode, which is an event too.
+* The kernel's device can be polled if its page has NOTIFICATION_PRESENT (Linux 7.0): it is readable while seq_count
   differs from the one that this open file last read(). Looking through the mapping does not arm it again; read()
-  does. Where there is nothing to be notified of, the driver says POLLHUP at once and for ever (before 7.0: it
-  cannot be polled at all), and whoever went on waiting would spin: so a descriptor that is ready time and again
-  without a change is given up, and polled by time.
+  does. A device without notifications reports POLLHUP at once and for ever (before 7.0 it cannot be polled at all),
+  so waiting for it would spin. Therefore a descriptor that is ready again and again without a change is given up, and
+  the page is looked at by time.
 
-A watch is of one file and for one event loop, because tasks of two loops cannot wake each other, and each loop has to
-find the descriptor ready for itself. A reader that goes over to another file begins another watch (_reader.py).
+A watch serves one file and one event loop, because tasks of two loops cannot wake each other, and each loop has to
+find the descriptor ready for itself. A reader that moves to another file begins another watch (reader.py).
 
 Invariants:
-    * One descriptor a watch, however many tasks wait: two tasks may not wait on one descriptor, and a user has
-      128 inotify instances. One waiter is in front and waits on the descriptor. When that is ready, all others are
-      woken.
-    * The place in front is never empty while others wait. Whoever leaves it hands it to the next waiter, who takes it
-      at once, without looking at the page in between: a waiter who looked, found a commit and went would leave the
-      others without anybody in front, and what is queued on the descriptor unread. If the next cannot take the place,
-      because it is cancelled or its time is over, it hands the place on.
-    * What is queued is drained before the caller looks at the page, so a commit after the look wakes.
+    * Each watch has one descriptor, however many tasks wait, because two tasks may not wait on one descriptor, and a
+      user has 128 inotify instances. One waiter is in front and waits on the descriptor. When that is ready, all
+      others are woken.
+    * The place in front is never empty while others wait. A waiter that leaves it hands it to the next waiter, which
+      takes it at once, without looking at the page in between. If it looked first, found a commit and left, nobody
+      would be in front, and what is queued on the descriptor would stay unread. If the next waiter cannot take the
+      place, because it is cancelled or its time is over, it hands the place on.
+    * The queue is drained before the caller looks at the page, so a commit after the look wakes.
     * Every wait ends after its time-out at the latest: losing the watch costs latency, never a change.
 """
 
@@ -45,24 +45,24 @@ __all__ = ("DeviceWatch", "InodeWatch", "Watch")
 
 _PAGE_BYTES: Final = 4096
 _IN_VAIN: Final = 3
-"""How often in a row a device may be ready without a change before it is given up."""
+"""Number of times in a row that a device may be ready without a change before it is given up."""
 
 
 class Watch(ABC):
-    """Waits for one descriptor, for any number of tasks of the event loop in which it was made."""
+    """Waits for one descriptor, for any number of tasks of the event loop that made it."""
 
     def __init__(self) -> None:
         self._in_front = False
         """Whether the place in front is taken, or handed to a waiter that has not run since."""
         self._next: anyio.Event | None = None
-        """The waiter that the place was handed to, and that has not run since."""
+        """The waiter that was handed the place and has not run since."""
         self._others: Final[dict[anyio.Event, None]] = {}
-        """The waiters that are not in front, in order of their coming."""
+        """The waiters that are not in front, in order of arrival."""
         self.polling_because: str | None = None
         """Why nothing wakes the waiters; None while something does."""
 
     async def wait(self, timeout: float) -> None:
-        """Return at the next change, after *timeout* seconds, when this is closed, or now and then for no reason."""
+        """Return at the next change, after *timeout* seconds, when the watch is closed, or at times for no reason."""
         if self._in_front or self.polling_because is not None:
             end, is_next = anyio.current_time() + timeout, False
             with anyio.move_on_after(timeout):
@@ -74,12 +74,12 @@ class Watch(ABC):
         try:
             await self._wait_in_front(timeout)
         except anyio.ClosedResourceError:
-            pass  # the caller looks at the page, and finds that it is closed, or another
+            pass  # the caller looks at the page, and finds that it is closed or another one
         finally:
             self._hand_on()
 
     async def _wait_behind(self) -> bool:
-        """Whether the place in front is this waiter's now; else there may be a change."""
+        """Wait behind; return whether this waiter now has the place in front. If not, there may be a change."""
         woken = anyio.Event()
         self._others[woken] = None
         try:
@@ -103,7 +103,7 @@ class Watch(ABC):
 
     def _wake_all(self) -> None:
         """Let every waiter that is not in front look at the page."""
-        if self._next is not None:  # woken already: it looks, too, instead of taking the place
+        if self._next is not None:  # woken already: it looks too, instead of taking the place
             self._next, self._in_front = None, False
         others = list(self._others)
         self._others.clear()
@@ -112,19 +112,19 @@ class Watch(ABC):
 
     @abstractmethod
     async def _wait_in_front(self, timeout: float) -> None:
-        """Wait for the descriptor, for *timeout* seconds at most; drain it, and wake all others."""
+        """Wait for the descriptor for at most *timeout* seconds; drain it, and wake all others."""
 
     @abstractmethod
     def wake_from_anywhere(self) -> None:
-        """Wake the waiters from whatever thread, if that can be done: the reader has gone over to another file."""
+        """Wake the waiters from any thread, if that is possible: the reader has moved to another file."""
 
     @abstractmethod
     def close(self) -> None:
-        """Wake the waiters, and give the descriptor back. While tasks wait: in their thread alone."""
+        """Wake the waiters and close the descriptor. Only their own thread may call this while tasks wait."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """Give the descriptor back in the child of a fork: the waiters are the parent's."""
+        """Close the descriptor in the child of a fork, where the waiters are the parent's."""
 
 
 @final
@@ -168,8 +168,8 @@ class DeviceWatch(Watch):
     """Waits for changes of one open device.
 
     Args:
-        device: an open file of its own, and the watch's to close: what was last read() is noted on the open file. None
-            where the page has no NOTIFICATION_PRESENT.
+        device: an open file that only this watch uses, and closes, because the open file records what was last
+            read(). None if the page has no NOTIFICATION_PRESENT.
     """
 
     def __init__(self, device: FileIO | None) -> None:
@@ -196,19 +196,19 @@ class DeviceWatch(Watch):
             self.polling_because = f"the device cannot be polled ({exc})"
             return
         try:
-            # In a thread: the driver waits up to 100 ms for an update to end.
+            # In a thread, because the driver waits up to 100 ms for an update to end.
             page: bytes | None = await anyio.to_thread.run_sync(os.pread, fd, _PAGE_BYTES, 0)
-        except OSError:  # ETIMEDOUT: still in an update; or closed meanwhile, which the caller finds
+        except OSError:  # ETIMEDOUT: still in an update. Or it was closed meanwhile, which the caller finds
             page = self._last
         finally:
-            self._wake_all()  # also when it is cancelled: by then the thread may have drained what they wait for
+            self._wake_all()  # also when cancelled: by then the thread may have drained what they wait for
         self._in_vain = self._in_vain + 1 if page == self._last else 0
         self._last = page
         if self._in_vain >= _IN_VAIN:
             self.polling_because = "the device is ready without a change (POLLHUP)"
 
     def wake_from_anywhere(self) -> None:
-        pass  # nothing that another thread could do makes a device ready: its waiters look after their time-out
+        pass  # no other thread can make a device ready: its waiters look after their time-out
 
     def close(self) -> None:
         if self._device is not None and not self._device.closed:

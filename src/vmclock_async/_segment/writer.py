@@ -21,24 +21,24 @@ __all__ = ("SegmentWriter",)
 class SegmentWriter(OfThisProcess):
     """The one writer of the segment at `path`, from opening to ``close``; a context manager.
 
-    What is at the path decides how it begins. Nothing: the file is created, parents too. A usable segment of
+    What is at the path decides how the writer begins. Nothing: it creates the file, parents too. A usable segment of
     this boot: it goes on from there, and readers see no gap. Anything else in a regular file (another version,
-    an earlier boot, a smaller size, garbage): a cold start in place, seq_count going on upward.
+    an earlier boot, a smaller size, garbage): it starts cold in place, and seq_count goes on upward.
 
     Args:
-        path: where the segment is, or shall be; not a symbolic link.
-        size: bytes that a new segment has: 104 as ClockBound's, 112 with room for vm_generation_counter. A larger
+        path: where the segment is or will be; not a symbolic link.
+        size: bytes in a new segment: 104 as in ClockBound's, 112 with room for vm_generation_counter. A larger
             segment that is there keeps its size.
 
     Raises:
         SegmentInUseError: another writer holds it. Nothing was touched.
         SegmentError: the path is a symbolic link, a directory, a FIFO, a socket or a device, or may not be
-            written; the file or its lock is owned by another user than root and this one, or others may write it;
-            a directory on the way is a symbolic link of another user's. Nothing was touched.
+            written; the file or its lock belongs to a user other than root and this one, or others may write it;
+            a directory on the way is another user's symbolic link. Nothing was touched.
         ValueError: *size* is not a multiple of 8 from 104 to 4096.
     """
 
-    _instead = "a segment has one writer: send what is to be written to the process that has it"
+    _instead = "a segment has one writer: send the bodies to the process that has it"
 
     def __init__(self, path: str | os.PathLike[str], *, size: int = abi.SEGMENT_SIZE) -> None:
         if size % 8 or not abi.SEGMENT_SIZE <= size <= abi.MAX_SIZE:
@@ -65,25 +65,25 @@ class SegmentWriter(OfThisProcess):
                     self._page.reset(size)
                     page = os.pread(fd, abi.MAX_SIZE, 0)
                 self.cold: Final = abi.unpack_header(page).version == 0
-                """Whether nobody can have read a body of it: this writer's first will be the first there is."""
+                """Whether nobody can have read a body of it, so this writer's first body will be its first."""
                 if self.cold:
-                    forget_boot(fd)  # now, because whoever drops its privileges after opening may not do it later
+                    forget_boot(fd)  # now: a process that drops its privileges may not do it later
                     os.fsync(fd)
             except OSError as exc:
                 raise os_error(self.path, "open it for writing", exc) from exc
             undo.pop_all()
         self._boot_recorded = False
         self.last_marker: Final = marker
-        """The marker that readers saw last in the file, before a cold start too; 0 where there was none to see."""
+        """The marker that readers last saw in the file, before a cold start too; 0 if they could see none."""
         self.size: Final = abi.unpack_header(page).size
         """Bytes in the segment."""
         self.interrupted: Final = bool(self.seq_count & 1)
-        """Whether the writer before died in mid-update: seq_count is odd until the first ``write``."""
+        """Whether the former writer died in mid-update: then seq_count is odd until the first ``write``."""
         self._body = VMClockBody.unpack(page[abi.BODY_OFFSET : self.size])
 
     @property
     def body(self) -> VMClockBody:
-        """The body last committed, here or by the writer before; after a cold start the zero body."""
+        """The body last committed, by this writer or the former one; the zero body after a cold start."""
         return self._body
 
     @property
@@ -97,7 +97,7 @@ class SegmentWriter(OfThisProcess):
 
     @property
     def seq_count(self) -> int:
-        """The segment's seq_count; even, but for an ``interrupted`` segment before the first ``write``."""
+        """The segment's seq_count; even, except in an ``interrupted`` segment before the first ``write``."""
         try:
             return self._page.control_word >> 32
         except ValueError as exc:
@@ -106,8 +106,8 @@ class SegmentWriter(OfThisProcess):
     def write(self, body: VMClockBody, *, counter_id: int | None = None, time_type: int | None = None) -> int:
         """Commit *body*, wake waiting readers, and return the even seq_count.
 
-        From the second call on a thread of the core's wakes them, until ``close``: it has no Python in it, and is in no
-        list of Python's. Readers may be woken, and the file's mtime set, a moment after this has returned.
+        From the second call on, until ``close``, a thread of the core wakes them. It runs no Python and is in no list
+        of Python's threads. Readers may be woken, and the file's mtime set, a moment after this has returned.
 
         Args:
             body: written verbatim.
@@ -115,9 +115,10 @@ class SegmentWriter(OfThisProcess):
             time_type: 0 to 255; None keeps what the segment has (a new one has 0).
 
         Raises:
-            SegmentError: the writer is closed, or *body* has a vm_generation_counter and the segment no room.
-            ValueError: *counter_id* or *time_type* out of range; or the flags of *body* speak of a
-                vm_generation_counter that it has not, and readers would find a zero there.
+            SegmentError: the writer is closed, or *body* has a vm_generation_counter and the segment no room
+                for it.
+            ValueError: *counter_id* or *time_type* is out of range; or the flags of *body* announce a
+                vm_generation_counter that it lacks, so that readers would find a zero there.
         """
         packed = body.pack()
         if self.size >= abi.SEGMENT_SIZE_WITH_GENERATION:
@@ -132,12 +133,12 @@ class SegmentWriter(OfThisProcess):
             )
         try:
             if not self._boot_recorded:
-                # Before the commit: what is there by now is of this boot too. At opening nothing is to change.
+                # Before the commit, because what is there by then belongs to this boot too. Opening changes nothing.
                 record_boot(self._page.fileno())
                 self._boot_recorded = True
             seq_count = self._page.commit(packed, counter_id, time_type)
             self._body = body
-            self._page.wake()  # readers that wait; and mtime tells when this was
+            self._page.wake()  # wakes waiting readers, and sets mtime to the time of the commit
         except ValueError as exc:
             if self._page.closed:
                 raise self._closed_error() from exc
@@ -152,10 +153,10 @@ class SegmentWriter(OfThisProcess):
         return SegmentError(self.path, "the writer is closed; the child of a fork has to open one of its own")
 
     def close(self) -> None:
-        """Unmap, and release the lock. The file stays: readers keep the last body, the next writer starts warm."""
-        lock_fd = self._page.retire()  # first the last commit ends, then the next writer may begin
+        """Unmap, and release the lock. The file stays: readers keep the last body, and the next writer starts warm."""
+        lock_fd = self._page.retire()  # the last commit ends before the next writer may begin
         if lock_fd is None:
-            return  # another call has closed it, or is about to; or in a fork's child, where the lock is the parent's
+            return  # another call closes it; or this is a fork's child, and the lock is the parent's
         try:
             with suppress(SegmentError), Directory(self.path, create=False) as directory:
                 lock.remove(self.path, directory, lock_fd)
