@@ -1,8 +1,8 @@
-"""The clock: bounded time out of a segment, and waiting for it.
+"""The clock: bounded time from a segment, and waiting for it.
 
-``Clock`` is one class over a feed (``_reading.feed``): the segment with its fence, or one that is played. The core
-reads a plain page by itself; whatever is not plain goes through ``_now_slowly`` and its like to ``Readings``, which
-asks the feed and says why there is no interval. ``Waiting`` waits for readings.
+``Clock`` is one class over a feed (``_reading.feed``): the segment with its fence, or a played one. The core reads a
+plain page by itself. Every other case goes through ``_now_slowly``, ``_at_slowly`` or ``_at_monotonic_slowly`` to
+``Readings``, which asks the feed and says why there is no interval. ``Waiting`` waits for readings.
 """
 
 import datetime
@@ -43,37 +43,37 @@ class Clock(_core.Clock, OfThisProcess):
     """Bounded time from the segment at `path`; a context manager. In async code: ``open_clock``.
 
     ``now()`` is a reading: the ``TimeInterval`` of UTC that contains true time. It never waits for more than a
-    millisecond, and costs less than a checkpoint. Its errors:
+    millisecond, and costs less than a checkpoint. Its errors are:
 
     * ``ClockNotSynchronizedError``: clock_status is neither SYNCHRONIZED nor FREERUNNING.
     * ``ClockUnboundedError``: a bound is missing; the time is neither UTC nor TAI with its offset; or the error is
       more than *max_error_ns*, if that is given.
     * ``ClockStaleError``: the reference is older than *max_age*.
-    * ``ClockDisruptedError``: the fence does not hold; the counter is behind the reference; the segment is of an
+    * ``ClockDisruptedError``: the fence does not hold; the counter is behind the reference; the segment belongs to an
       earlier boot.
-    * ``CounterNotSupportedError``: the segment's counter is not this machine's; or the kernel does not trust that, and
-      no device gives the time in terms of it.
-    * ``SegmentError``: the segment cannot be read; ``SegmentUnstableError``: not in a millisecond.
+    * ``CounterNotSupportedError``: the segment's counter is not this machine's; or the kernel does not trust this
+      machine's counter, and no device gives the time in terms of it.
+    * ``SegmentError``: the segment cannot be read; ``SegmentUnstableError``: not within a millisecond.
     * ``ValueError``: *max_error_ns* is not from 0 to 2**64 - 1.
 
-    With a leap second announced, a reading that reaches it holds both of what UTC may be: it is a second wider.
+    When a leap second is announced, a reading that reaches it is a second wider: it holds both values UTC may have.
 
     Args:
-        path: of the segment, a captured page or the device; None: where the publisher puts it
+        path: path of the segment, a captured page or the device. None: where the publisher puts it
             (``$VMCLOCK_ASYNC_SEGMENT``, ``/run/vmclock-async/shm0``, the user's runtime directory,
             ``/dev/shm/vmclock-async-UID/shm0``).
-        max_age: seconds for which a reference is carried forward, at most.
-        fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` where this
-            process may read it, and it is a VMClock page (if not, the log says why it is passed over); None: none.
-        max_drift_ppm: parts per million that the counter may be off its period, where the page does not say.
-        trust_writable: whether to read a segment, or a fence in a file, that others than its owner and root may write.
-            Whoever may write it can say any time, and end its readers. The owner may be any user: who names the path
-            chooses whom to trust, and ``vmclock-async show`` says who that is.
+        max_age: longest time, in seconds, by which a reference is carried forward.
+        fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` if this
+            process may read it and it is a VMClock page (otherwise the log says why it is passed over); None: no fence.
+        max_drift_ppm: parts per million that the counter may be off its period, if the page does not say.
+        trust_writable: whether to read a segment, or a fence in a file, that users other than its owner and root may
+            write. They can make it show any time, and kill its readers. The owner may be any user: the caller that
+            names the path chooses whom to trust, and ``vmclock-async show`` says who owns it.
 
     Raises:
-        SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as
-            ``SegmentReader``; of the device too, where *fence* is its path. SegmentError also where others may write it
-            and *trust_writable* is not given.
+        SegmentNotInitializedError, SegmentMalformedError, SegmentVersionNotSupportedError, SegmentError: as for
+            ``SegmentReader``; for the device too, if *fence* is its path. SegmentError also if others may write
+            either of them and *trust_writable* is false.
         CounterNotSupportedError: this thread may not read the counter (``prctl(PR_SET_TSC)``).
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
@@ -89,7 +89,7 @@ class Clock(_core.Clock, OfThisProcess):
         max_drift_ppm: float | None = None,
         trust_writable: bool = False,
     ) -> None:
-        _core.checked_counter()  # first of all: where that is forbidden, most that looks at a time is a SIGSEGV
+        _core.checked_counter()  # first: where reading the counter is forbidden, most reads of a time raise SIGSEGV
         feed = SegmentFeed(default_path() if path is None else path, fence=fence, trust_writable=trust_writable)
         try:
             self._read_from(feed, max_age=max_age, max_drift_ppm=max_drift_ppm)
@@ -109,7 +109,7 @@ class Clock(_core.Clock, OfThisProcess):
             self._readings.sample()  # notes the marker, so that stamps from now on are good
 
     def __repr__(self) -> str:
-        """What it reads, without a look at it."""
+        """Path and fence of the clock, without a look at the page."""
         fenced = ", fenced" if self._feed.fenced else ""
         return f"<{type(self).__name__} of {self._feed.path}{fenced}>"
 
@@ -130,10 +130,10 @@ class Clock(_core.Clock, OfThisProcess):
 
     @property
     def age_ns(self) -> int:
-        """The age of the page's reference time, nanoseconds, rounded down; negative where it lies ahead.
+        """The age of the page's reference time, in nanoseconds, rounded down; negative if that time lies ahead.
 
         Raises:
-            SegmentError: as ``now``.
+            SegmentError: as for ``now``.
         """
         snapshot, counter = self._readings.sample()
         return reckon(snapshot.body, counter).elapsed * 10**9 // UNITS_PER_SECOND
@@ -143,7 +143,7 @@ class Clock(_core.Clock, OfThisProcess):
         """The page's clock_status.
 
         Raises:
-            SegmentError: as ``now``.
+            SegmentError: as for ``now``.
         """
         return self.snapshot().body.clock_status
 
@@ -151,13 +151,13 @@ class Clock(_core.Clock, OfThisProcess):
     def incarnation(self) -> UUID:
         """The identity of this process: a new one for each process, and after every restore of the machine.
 
-        Of two machines restored from one snapshot, each has another. In the callbacks of ``on_restore`` it is the new
-        one already. See ``incarnation``.
+        Two machines restored from one snapshot have different ones. In the callbacks of ``on_restore`` it is already
+        the new one. See ``incarnation``.
 
         Raises:
             ClockDisruptedError: the machine was restored, and the callbacks of ``on_restore`` have not finished; or
-                the device says that it was disrupted, and the segment does not yet.
-            SegmentError: as ``now``.
+                the device reports a disruption that the segment does not show yet.
+            SegmentError: as for ``now``.
         """
         return self._incarnation.now(self._readings)
 
@@ -165,7 +165,7 @@ class Clock(_core.Clock, OfThisProcess):
         """This machine's raw counter at this moment: a stamp for ``at``, in order with other loads.
 
         Raises:
-            CounterNotSupportedError: this thread may not read it.
+            CounterNotSupportedError: this thread may not read the counter.
         """
         return self._feed.counter_ticks()
 
@@ -173,19 +173,19 @@ class Clock(_core.Clock, OfThisProcess):
         """The page as it is now, whether it gives a time or not.
 
         Raises:
-            SegmentError: as ``now``.
+            SegmentError: as for ``now``.
         """
         return self._readings.sample()[0]
 
     def statistics(self) -> SegmentReaderStatistics:
-        """How tasks have been waiting for this clock so far."""
+        """How tasks have waited for this clock so far."""
         return self._feed.statistics()
 
     def close(self) -> None:
-        """Unmap the segment and the device; tasks that wait get a ``SegmentError``.
+        """Unmap the segment and the device; waiting tasks get a ``SegmentError``.
 
         Raises:
-            RuntimeError: tasks are waiting, and this is not the thread of their event loop. Nothing was closed.
+            RuntimeError: tasks are waiting in the event loop of another thread. Nothing was closed.
         """
         self._feed.close()
 
@@ -196,7 +196,7 @@ class Clock(_core.Clock, OfThisProcess):
         self.close()
 
     async def wait_past(self, moment: TimeInterval | int | datetime.datetime) -> TimeInterval:
-        """Wait until true time is certain to be past *moment* (commit-wait); the first reading that is.
+        """Wait until true time is certain to be past *moment* (commit-wait); return the first reading that is.
 
         Args:
             moment: an interval, which is past once its ``latest_ns`` is; UTC in nanoseconds since 1970, less than
@@ -205,7 +205,7 @@ class Clock(_core.Clock, OfThisProcess):
         Raises:
             TypeError: *moment* is none of these.
             ValueError: *moment* is 2**63 ns or more, in 2262, past which there is no reading.
-            ClockDisruptedError: the disruption marker moved meanwhile: what is waited for may mean nothing now.
+            ClockDisruptedError: the disruption marker moved meanwhile, so *moment* may mean nothing now.
             ClockError, SegmentError: as ``now``.
         """
         ns = latest_ns_of(moment)
@@ -214,9 +214,9 @@ class Clock(_core.Clock, OfThisProcess):
         return await self._waiting.wait_past(ns)
 
     async def wait_status(self, *statuses: ClockStatus | str) -> Snapshot:
-        """Wait until clock_status is one of *statuses*; the snapshot that shows it.
+        """Wait until clock_status is one of *statuses*; return the snapshot that shows it.
 
-        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+        While the segment is missing, starts over, or was left half written by a writer that died, this waits on.
 
         Args:
             statuses: members of ``ClockStatus``, their names, or the ABI's numbers.
@@ -231,12 +231,12 @@ class Clock(_core.Clock, OfThisProcess):
         return await self._waiting.wait_status(frozenset(map(_status, statuses)))
 
     async def wait_bounded(self, max_error_ns: int | None = None) -> TimeInterval:
-        """Wait until there is a bounded time (within *max_error_ns* of the middle, if given); that reading.
+        """Wait until there is a bounded time (within *max_error_ns* of the middle, if given); return that reading.
 
-        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+        While the segment is missing, starts over, or was left half written by a writer that died, this waits on.
 
         Raises:
-            CounterNotSupportedError: the kernel does not trust this machine's counter: waiting is of no use.
+            CounterNotSupportedError: the kernel does not trust this machine's counter, so waiting does not help.
             SegmentError: what is there is no segment, or the clock is closed.
             ValueError: *max_error_ns* is not from 0 to 2**64 - 1.
         """
@@ -246,17 +246,17 @@ class Clock(_core.Clock, OfThisProcess):
     def events(self) -> AbstractAsyncContextManager[EventStream]:
         """What happens to the segment from now on: ``async with clock.events() as events: async for event in events``.
 
-        No disruption, restore or replacement is lost, however late the next event is asked for. A stream is for one
-        task; a clock may have many. Events are of the segment: while the publisher is stopped, only the device shows
-        what happened; ``now()`` and leases know it at once, and events once it has been committed.
+        No disruption, restore or replacement is lost, however late the next event is asked for. A stream serves one
+        task; a clock may have many streams. Events come from the segment: while the publisher is stopped, only the
+        device shows what happened. ``now()`` and leases see that at once; events come once it has been committed.
         """
         return open_events(self._waiting)
 
     def lease(self, duration_s: float) -> AbstractAsyncContextManager[Lease]:
-        """A time-limited right to act: see ``Lease``. Raises ``LeaseLostError`` where it ended before the block.
+        """A time-limited right to act; see ``Lease``. Raises ``LeaseLostError`` if it ended before the block did.
 
         Args:
-            duration_s: seconds, more than 0, ``max_age`` at most.
+            duration_s: seconds, more than 0 and at most ``max_age``.
         """
         return open_lease(self._waiting, duration_s)
 
@@ -264,16 +264,16 @@ class Clock(_core.Clock, OfThisProcess):
     async def on_restore(self, *callbacks: OnRestore) -> AsyncIterator[Self]:
         """Await *callbacks* after each restore of the machine from a snapshot, for the length of the block.
 
-        They are awaited one after the other before ``incarnation`` shows a new one; to them it does. What they raise
-        ends the block. A restore counts from the moment before the block begins.
+        They are awaited one after the other, before ``incarnation`` shows a new value; the callbacks themselves see the
+        new one. An exception in one ends the block. Restores count from the moment before the block begins.
 
         Args:
             callbacks: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too).
 
         Raises:
-            TypeError: one of *callbacks* is no async function; it is named.
+            TypeError: one of *callbacks* is no async function; the message names it.
             RuntimeError: a block of this clock has callbacks already.
-            SegmentError: as ``now``.
+            SegmentError: as for ``now``.
         """
         callbacks = _require_async(callbacks)
         if self._incarnation.on_restore:
@@ -288,7 +288,7 @@ class Clock(_core.Clock, OfThisProcess):
             yield self
 
     def _now_slowly(self, max_error_ns: int | None) -> TimeInterval:
-        """``now()`` where the core does not know, or there is a reason why there is no interval."""
+        """``now()`` where the core does not know the answer, or there is no interval for some reason."""
         require_limit(max_error_ns)
         snapshot, counter = self._readings.sample()
         interval = self._readings.interval(snapshot, counter, max_error_ns)
@@ -296,7 +296,7 @@ class Clock(_core.Clock, OfThisProcess):
         return interval
 
     def _at_slowly(self, counter_ticks: int, max_error_ns: int | None) -> TimeInterval:
-        """``at()`` in the same cases, a stamp of an earlier month for one."""
+        """``at()`` in the same cases, and for a stamp of an earlier month."""
         interval = self._readings.at(counter_ticks, max_error_ns=max_error_ns)
         self._attach_to(self._readings.sample()[0])
         return interval
@@ -334,13 +334,13 @@ def _status(status: ClockStatus | str) -> int:
 
 
 def _require_async(callbacks: Iterable[OnRestore]) -> tuple[OnRestore, ...]:
-    """*callbacks*; one that is no async function is found here, and not at the first restore."""
+    """Return *callbacks*. One that is no async function is found here, and not at the first restore."""
     callbacks = tuple(callbacks)
     for callback in callbacks:
         function: Any = callback
         while isinstance(function, partial):
             function = function.func
-        called = getattr(type(function), "__call__", None)  # noqa: B004  not whether, but what
+        called = getattr(type(function), "__call__", None)  # noqa: B004  not whether it is callable, but what is called
         if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
             name = getattr(function, "__qualname__", None) or repr(function)
             raise TypeError(
@@ -362,14 +362,18 @@ async def open_clock(
     """A ``Clock`` for the length of the block, opened without blocking the loop.
 
     Args:
-        path, max_age, fence, max_drift_ppm, trust_writable: as for ``Clock``.
+        path: see ``Clock``.
+        max_age: see ``Clock``.
+        fence: see ``Clock``.
+        max_drift_ppm: see ``Clock``.
+        trust_writable: see ``Clock``.
         on_restore: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too),
             awaited one after the other when the machine was restored from a snapshot, before ``Clock.incarnation``
-            shows a new one; to them it does. What they raise ends the block.
+            shows a new value; the functions themselves see the new one. An exception in one ends the block.
 
     Raises:
-        As ``Clock``.
-        TypeError: one of *on_restore* is no async function; it is named.
+        SegmentError, CounterNotSupportedError, ValueError: as for ``Clock``.
+        TypeError: one of *on_restore* is no async function; the message names it.
     """
     callbacks = _require_async(on_restore)
     opened = partial(

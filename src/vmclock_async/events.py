@@ -1,7 +1,7 @@
 """What happened between two snapshots of a segment.
 
-Events are derived from differences, so a disruption, a restore or a replacement is never missed however long one
-did not look: a marker that moved twice is one ``Disrupted``. A status or notice that appears and disappears between two
+Events are derived from differences, so a disruption, a restore or a replacement is never missed, however long nobody
+looked: a marker that moved twice is one ``Disrupted``. A status or notice that appears and disappears between two
 looks is missed.
 """
 
@@ -36,7 +36,7 @@ __all__ = (
 @final
 @dataclass(frozen=True, slots=True)
 class Disrupted:
-    """The counter was disrupted: a migration, a restore, a suspend. Times from before mean nothing now."""
+    """The counter was disrupted by a migration, a restore or a suspend. Earlier times mean nothing now."""
 
     marker_before: int
     marker_after: int
@@ -46,7 +46,7 @@ class Disrupted:
 @final
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The machine was restored from a snapshot: others may have been restored from the same one."""
+    """The machine was restored from a snapshot: other machines may have been restored from the same one."""
 
     generation_before: int
     generation_after: int
@@ -75,7 +75,7 @@ class MaintenanceAnnounced:
 @final
 @dataclass(frozen=True, slots=True)
 class LeapAnnounced:
-    """The leap indicator changed to other than NONE."""
+    """The leap indicator changed to a value other than NONE."""
 
     indicator: LeapIndicator | int
     snapshot: Snapshot = field(repr=False)
@@ -99,7 +99,7 @@ _ANNOUNCED: Final = int(Flags.DISRUPTION_SOON) | _IMMINENT
 def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
     """What happened from *before* to *after*, the gravest first.
 
-    Both are of one clock or reader: a replacement is told by ``Snapshot.opened``, which each counts for itself.
+    Both must come from one clock or reader: ``Snapshot.opened``, which each counts for itself, shows a replacement.
     """
     events: list[Event] = []
     old, new = before.body, after.body
@@ -133,18 +133,18 @@ class EventStream(OfThisProcess):
         self._waiting: Final = waiting
         self._seen = seen
         self._generation = seen.body.vm_generation_counter
-        """The last that there was."""
+        """The last generation that the page had."""
         self._pending: Final[deque[Event]] = deque()
 
     @property
     def snapshot(self) -> Snapshot:
-        """The page as last seen: at first what the events begin from, such as maintenance that is announced already."""
+        """The page as last seen; at first the one from which events begin, which may announce maintenance already."""
         return self._seen
 
     async def receive(self) -> Event:
-        """The next event; waits for it. Cancelling loses none.
+        """Wait for the next event and return it. Cancelling loses none.
 
-        While the segment is missing, begun afresh or left half written by a writer that died, this waits on.
+        While the segment is missing, starts over, or was left half written by a writer that died, this waits on.
 
         Raises:
             SegmentError: what is there now is no segment, or the clock is closed.
@@ -163,11 +163,11 @@ class EventStream(OfThisProcess):
         return self
 
     async def __anext__(self) -> Event:
-        """As ``receive``; there is no last event."""
+        """The same as ``receive``; there is no last event."""
         return await self.receive()
 
     def _note_generation(self, generation: int, snapshot: Snapshot) -> None:
-        """Tell a restore that the page told after a while without a generation: no two snapshots show it."""
+        """Add a restore that shows only after a while without a generation, because no two snapshots show it."""
         before, self._generation = self._generation, generation
         if self._seen.body.vm_generation_counter is None and before is not None and before != generation:
             self._pending.append(Restored(before, generation, snapshot))

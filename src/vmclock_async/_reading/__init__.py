@@ -1,1 +1,1 @@
-"""The way from a snapshot to a reading, and waiting for one. The whole of it: ``vmclock_async.clock``."""
+"""The steps from a snapshot to a reading, and waiting for a reading. Overview: ``vmclock_async.clock``."""

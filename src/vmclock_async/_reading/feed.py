@@ -1,4 +1,4 @@
-"""What a clock reads from: a segment and its fence, a page that a test plays, or a recording.
+"""The interface through which a clock reads: a segment and its fence, a page that a test plays, or a recording.
 
 A ``Clock`` is one class. Where its pages, its counter and its time come from is a ``Feed``; ``SegmentFeed`` is the
 real one. A feed answers questions about this moment and waits for the next page; it computes no interval.
@@ -15,30 +15,30 @@ __all__ = ("Attachment", "Feed", "Witness")
 
 
 class Attachment(NamedTuple):
-    """What the core may read by itself, without asking here, for a second at most."""
+    """What the core may read by itself, for at most a second, without asking the feed."""
 
     page: _core.Page
     fence: _core.Page | None
     identity: int
     """The page's first eight bytes as a number: magic and size."""
     until: int
-    """The counter value from which on the core asks again."""
+    """The counter value from which the core asks again."""
 
 
 class Witness(NamedTuple):
-    """The pages as they were before a look: the first arguments of ``_core.unchanged``."""
+    """The pages as they were before a read: the first arguments of ``_core.unchanged``."""
 
     page: _core.Page
     control_word: int
     fence: _core.Page | None
     fence_control_word: int
-    """0 without a fence."""
+    """The fence's control word; 0 without a fence."""
     fence_marker: int
-    """The same."""
+    """The fence's marker; 0 without a fence."""
 
 
 class Feed(Protocol):
-    """What a clock is read from."""
+    """The source of a clock's pages, counter and time."""
 
     @property
     def path(self) -> str:
@@ -50,7 +50,7 @@ class Feed(Protocol):
 
     @property
     def counter_id(self) -> CounterId:
-        """The counter of ``counter_ticks``."""
+        """The counter that ``counter_ticks`` reads."""
 
     def counter_ticks(self) -> int:
         """The raw counter at this moment."""
@@ -62,10 +62,10 @@ class Feed(Protocol):
         """The counter, CLOCK_MONOTONIC in nanoseconds, and the width of the window between them in nanoseconds."""
 
     def sample(self, limit_s: float) -> tuple[Snapshot, int]:
-        """A snapshot and the counter read within it; it waits *limit_s* seconds at most, and with 0 not at all.
+        """A snapshot and the counter read within it. Waits at most *limit_s* seconds; with 0 it does not wait.
 
         Raises:
-            SegmentError: there is none.
+            SegmentError: there is no snapshot.
         """
 
     def fence_marker(self) -> int | None:
@@ -76,26 +76,26 @@ class Feed(Protocol):
         """
 
     def fence_generation(self) -> int | None:
-        """The generation counter of the device at this moment; None where there is none.
+        """The generation counter of the device at this moment; None if there is none.
 
         Raises:
-            SegmentUnstableError: the device's page is being written, and that does not end.
+            SegmentUnstableError: the device's page is being written, and the update does not end.
         """
 
     def unfit_because(self, snapshot: Snapshot) -> str | None:
-        """Why the counter cannot be relied on, though *snapshot* is in its terms; None where nothing says so."""
+        """Why the counter is unreliable although *snapshot* is in its terms; None if nothing is known against it."""
 
     def require_this_boot(self) -> None:
-        """Raise ``ClockDisruptedError`` where the page was written before this machine booted."""
+        """Raise ``ClockDisruptedError`` if the page was written before this machine booted."""
 
     def require_in_place(self) -> None:
-        """Raise ``SegmentError`` where the path leads to another segment than the one that is read."""
+        """Raise ``SegmentError`` if the path leads to another segment than the one that is read."""
 
     def attachment(self, snapshot: Snapshot) -> Attachment | None:
         """What the core may read by itself while the page has the marker of *snapshot*; None: nothing."""
 
     def witness(self) -> Witness | None:
-        """The pages as they are at this moment; None where the core cannot tell whether they change."""
+        """The pages as they are at this moment; None if the core cannot see whether they change."""
 
     async def next(self, seen: Snapshot) -> Snapshot:
         """The next page after *seen*.
@@ -107,14 +107,14 @@ class Feed(Protocol):
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         """The next page after *seen*; None after *timeout* seconds without one.
 
-        Where *fence_seen* is given, None also once the device's marker is another.
+        Returns None also once the device's marker differs from *fence_seen*, if that is given.
 
         Raises:
             SegmentError: what is there is no segment, or the clock is closed.
         """
 
     def statistics(self) -> SegmentReaderStatistics:
-        """How tasks have been waiting so far."""
+        """How tasks have waited so far."""
 
     def close(self) -> None:
-        """Read nothing any more; tasks that wait get a ``SegmentError``."""
+        """Stop reading; waiting tasks get a ``SegmentError``."""

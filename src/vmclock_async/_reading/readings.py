@@ -1,7 +1,7 @@
 """Readings: the bounded time that a page and a counter give, now and at stamps.
 
-A reading is made of one snapshot and of a counter value that was read within it. This module has the whole rule; the
-compiled core has the quick part of it, and comes here for whatever is not plain. ``waiting`` waits for readings.
+A reading is made of one snapshot and a counter value that was read within it. This module has the whole rule; the
+compiled core handles the plain case and leaves every other to this module. ``waiting`` waits for readings.
 """
 
 import math
@@ -36,15 +36,15 @@ SYNC_LIMIT_S: Final = 0.0005
 """Longest time, in seconds, that a synchronous method retries a read."""
 _SLOWEST_MONOTONIC: Final = Fraction(899, 1000)
 _FASTEST_MONOTONIC: Final = Fraction(1101, 1000)
-"""CLOCK_MONOTONIC by true time: the kernel lets a daemon slew it by a tenth (ADJ_TICK) and 500 ppm (ADJ_FREQUENCY),
-and takes an oscillator to be off by as much (kernel/time/ntp.c)."""
+"""Fastest CLOCK_MONOTONIC in units of true time. The kernel lets a daemon slew it by a tenth (ADJ_TICK) and 500 ppm
+(ADJ_FREQUENCY), and assumes that an oscillator is off by at most 500 ppm (kernel/time/ntp.c)."""
 
 
 class Since(NamedTuple):
     """The moment at which a clock first saw a marker."""
 
     opened: int
-    """As ``Snapshot.opened``: another file has markers of its own."""
+    """``Snapshot.opened`` then: another file has its own markers."""
     marker: int
     counter: int
     monotonic_ns: int
@@ -65,7 +65,7 @@ class Readings:
         self._since: Since | None = None
 
     def at(self, counter_ticks: int, *, max_error_ns: int | None = None) -> TimeInterval:
-        """As ``Clock.at``."""
+        """See ``Clock.at``."""
         require_limit(max_error_ns)
         counter_ticks = operator.index(counter_ticks) % 2**64
         snapshot, counter, since = self.sample_since()
@@ -81,7 +81,7 @@ class Readings:
         return _within(TimeInterval(*bounds, at.status), max_error_ns)
 
     def at_monotonic(self, ns: int, *, max_error_ns: int | None = None) -> TimeInterval:
-        """As ``Clock.at_monotonic``."""
+        """See ``Clock.at_monotonic``."""
         require_limit(max_error_ns)
         ns = operator.index(ns)
         snapshot, _, since = self.sample_since()
@@ -95,24 +95,24 @@ class Readings:
         now = self.interval(snapshot, counter, None)
         earliest_ns = now.earliest_ns - math.ceil(elapsed_ns / _SLOWEST_MONOTONIC) - window_ns
         latest_ns = now.latest_ns - math.floor(elapsed_ns / _FASTEST_MONOTONIC) + window_ns
-        # In a leap second's neighbourhood UTC may have made one since: a second more on both sides.
+        # Near a leap second UTC may have inserted or dropped one since, so each side is a second wider.
         near_leap = snapshot.body.leap_indicator or earliest_ns < reference_month_ns(snapshot)
         leap_ns = _S if near_leap else 0
         bounds = bounds_in_range(earliest_ns - leap_ns, latest_ns + leap_ns)
         return _within(TimeInterval(*bounds, now.status), max_error_ns)
 
     def sample(self, limit_s: float = SYNC_LIMIT_S) -> tuple[Snapshot, int]:
-        """A snapshot and the counter read within it; the marker is noted. In a loop's thread: with a limit of 0."""
+        """A snapshot and the counter read within it; its marker is noted. In a loop's thread *limit_s* must be 0."""
         snapshot, counter, _ = self.sample_since(limit_s)
         return snapshot, counter
 
     def sample_since(self, limit_s: float = SYNC_LIMIT_S) -> tuple[Snapshot, int, Since]:
-        """The same, and since when its marker is known; other threads may note another marker meanwhile."""
+        """The same, and the moment since which its marker is known; another thread may note another one meanwhile."""
         snapshot, counter = self.feed.sample(limit_s)
         return snapshot, counter, self.note_marker(snapshot)
 
     def note_marker(self, snapshot: Snapshot) -> Since:
-        """The moment since which the marker of *snapshot* is known: now, if it was not."""
+        """The moment since which the marker of *snapshot* is known: now, if it is new."""
         since, marker = self._since, snapshot.body.disruption_marker
         if since is None or since.marker != marker or since.opened != snapshot.opened:
             self._since = since = Since(snapshot.opened, marker, *self.feed.stamps())
@@ -124,7 +124,7 @@ class Readings:
         """The interval of *snapshot* at *counter*, if the fence holds.
 
         Raises:
-            ClockError: there is none, and why.
+            ClockError: there is no interval, for the reason it gives.
         """
         if reason := self.feed.unfit_because(snapshot):
             raise CounterNotSupportedError(f"{reason}; or read the device too, where that gives the time")
@@ -141,9 +141,9 @@ class Readings:
         return _within(TimeInterval(*bounds, snapshot.body.clock_status), max_error_ns)
 
     def asked_again_at(self, snapshot: Snapshot, counter: int) -> int | None:
-        """The counter value, a quarter of a second after *counter*, up to which one look at the path is good enough.
+        """The counter value, a quarter of a second after *counter*, up to which one check of the path suffices.
 
-        None where the page does not say how fast the counter goes.
+        None if the page does not give the counter's rate.
         """
         body = snapshot.body
         if not body.counter_period_frac_sec:
@@ -152,7 +152,7 @@ class Readings:
         return counter + quarter
 
     def longest_tick_s(self, snapshot: Snapshot) -> Fraction:
-        """How long a tick of the counter may take."""
+        """Longest time, in seconds, that a tick of the counter may take."""
         body = snapshot.body
         numerator = body.counter_period_frac_sec + maxerror_rate(body, self.drift_ppb)
         return Fraction(numerator, 2 ** (64 + body.counter_period_shift))
@@ -166,12 +166,12 @@ class Readings:
             )
 
     def generation(self, snapshot: Snapshot) -> int | None:
-        """The machine's generation counter, as *snapshot* has it, or else the device at this moment."""
+        """The machine's generation counter: that of *snapshot*, or else that of the device at this moment."""
         told = snapshot.body.vm_generation_counter
         return self.feed.fence_generation() if told is None else told
 
     def require_generation(self, snapshot: Snapshot) -> None:
-        """Where the device was restored, and the segment does not tell yet. To time that makes no difference."""
+        """Raise if the device was restored, and the segment does not show it yet. Time does not depend on this."""
         generation, device = snapshot.body.vm_generation_counter, self.feed.fence_generation()
         if None not in (generation, device) and generation != device:
             raise ClockDisruptedError(

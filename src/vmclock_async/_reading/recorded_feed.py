@@ -23,7 +23,7 @@ class RecordedFeed(VirtualFeed):
     without one leaves it running; if it is the first, the counter begins at its body's counter_value.
 
     Raises:
-        RecordingError: it is no recording, or has no record in it.
+        RecordingError: it is no recording, or it has no record.
     """
 
     def __init__(self, path: str | os.PathLike[str], time: VirtualTime) -> None:
@@ -65,7 +65,7 @@ class RecordedFeed(VirtualFeed):
         return self._pages[self._index()], True
 
     def page_after(self, seen: Snapshot) -> Snapshot | None:
-        """The record after *seen*, once its time has come: none is skipped, however far time jumps ahead."""
+        """The record after *seen*, once its time has come. None is skipped, however far time jumps ahead."""
         now = self._index()
         if self._pages[now] is seen:
             return None
@@ -80,7 +80,7 @@ class RecordedFeed(VirtualFeed):
         return self._times_ns[after] - self.time.elapsed_ns
 
     def _index(self) -> int:
-        """The number of the last record up to this moment."""
+        """Index of the last record up to this moment."""
         return max(0, bisect_right(self._times_ns, self.time.elapsed_ns) - 1)
 
 
@@ -98,7 +98,7 @@ def _snapshot(header: RecordingHeader, record: Record) -> Snapshot:
 
 
 def _counters(records: list[Record]) -> list[tuple[int, int, int]]:
-    """The counter at each record, and its rate from there on: ticks, and in how many nanoseconds."""
+    """For each record: the counter, and its rate from there on as ticks and the nanoseconds they take."""
     counters: list[tuple[int, int, int]] = []
     rate = 1, 1
     for record in records:

@@ -21,9 +21,9 @@ __all__ = ("Fence", "PathLike", "SegmentFeed")
 
 DEVICE: Final = "/dev/vmclock0"
 _NOT_FOR_US: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM)
-"""Errors of a device that is not there, has no driver, or is not for this user."""
+"""Errors of a device that is missing, has no driver, or may not be read by this user."""
 _FENCE_POLL_S: Final = 0.05
-"""Pause between looks at the fence's marker, of which no commit wakes a waiting task."""
+"""Poll interval for the fence's marker, because no commit wakes a task when it moves."""
 
 _log: Final = logging.getLogger("vmclock_async.clock")
 
@@ -35,14 +35,14 @@ Fence = Literal["auto"] | PathLike | None
 class SegmentFeed:
     """The segment at *path* with its *fence*, read in terms of this machine's counter.
 
-    Args and errors: those of ``Clock``.
+    Arguments and errors are those of ``Clock``.
     """
 
     counter_id = COUNTER_ID
 
     def __init__(self, path: PathLike, *, fence: Fence, trust_writable: bool) -> None:
         self._distrusted = counter_distrusted_because()
-        """Why the kernel does not trust the counter, when it was last asked."""
+        """Why the kernel did not trust the counter when it was last asked."""
         self._reader: Final = SegmentReader(path, trust_writable=trust_writable)
         self._page_of_this_boot: _core.Page | None = None
         self._closed = False
@@ -68,7 +68,7 @@ class SegmentFeed:
 
     def pair_monotonic(self) -> tuple[int, int, int]:
         paired = pair(time.CLOCK_MONOTONIC)
-        # A tick takes less than a nanosecond, or the window is a few ticks of some more: a microsecond is ample.
+        # A tick takes less than a nanosecond, or the window is a few longer ticks: a microsecond is ample.
         return paired.counter_ticks, paired.clock_ns, paired.window_ticks + 1000
 
     def sample(self, limit_s: float) -> tuple[Snapshot, int]:
@@ -91,11 +91,11 @@ class SegmentFeed:
             return None
         self._distrusted = (
             counter_distrusted_because()
-        )  # at first it may have been only the boot's first clocksource
+        )  # the kernel may have judged another clocksource, the one it uses early in the boot
         return None if self._distrusted is None or self._is_vouched_for(snapshot) else self._distrusted
 
     def _is_vouched_for(self, snapshot: Snapshot) -> bool:
-        """Whether a device gives the time in terms of this counter: its hypervisor knows more than the guest sees."""
+        """Whether a device gives the time in terms of this counter: its hypervisor knows more than this guest."""
         device = snapshot if self._reader.is_device else None
         if self._fence is not None:
             device, _ = self._fence.sample_within(SYNC_LIMIT_S)
@@ -106,7 +106,7 @@ class SegmentFeed:
         if page is self._page_of_this_boot:
             return
         if self._reader.is_device or self._reader.of_this_boot:
-            if page is self._reader.page:  # else another thread has gone on to another meanwhile
+            if page is self._reader.page:  # otherwise another thread has moved to another page meanwhile
                 self._page_of_this_boot = page
         else:
             raise ClockDisruptedError(
@@ -121,7 +121,7 @@ class SegmentFeed:
     def attachment(self, snapshot: Snapshot) -> Attachment | None:
         """The mapped page, for a second.
 
-        Then the clock asks here whether the path still leads to this page: a publisher may have begun another.
+        Then the clock asks here again whether the path still leads to this page: a publisher may have begun another.
         """
         page = self._reader.page
         body = snapshot.body
@@ -137,7 +137,7 @@ class SegmentFeed:
         try:
             device = (0, 0) if fence is None else (fence.control_word, fence.disruption_marker)
             return Witness(page, page.control_word, fence, *device)
-        except ValueError:  # closed meanwhile, in another thread
+        except ValueError:  # another thread has closed it meanwhile
             return None
 
     async def next(self, seen: Snapshot) -> Snapshot:
@@ -145,13 +145,13 @@ class SegmentFeed:
         try:
             return await self._reader.wait_changed(seen)
         except SegmentError:
-            self._require_open()  # else the reader says that the reader is closed
+            self._require_open()  # without this the message would say that the reader is closed
             raise
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         end = anyio.current_time() + timeout
         left = timeout
-        while True:  # once at least, because next() is a checkpoint: where time stands still, this must not block
+        while True:  # at least once, because next() is a checkpoint: where time stands still, this must not block
             with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
                 return await self.next(seen)
             if fence_seen is not None and self.fence_marker() != fence_seen:

@@ -1,4 +1,4 @@
-"""A feed in memory and in virtual time: what a played page and a recording have in common."""
+"""A feed in memory and in virtual time: the base of a played page and of a recording."""
 
 from abc import ABC, abstractmethod
 from typing import Final
@@ -17,7 +17,7 @@ _LONGEST_WAIT_NS: Final = 60 * 10**9
 
 
 class VirtualFeed(ABC):
-    """Pages that come one after the other in virtual time. The core reads none of them by itself.
+    """Pages that follow each other in virtual time. The core reads none of them by itself.
 
     A derived class says which page there is, what the counter is, and when the next page comes.
     """
@@ -29,7 +29,7 @@ class VirtualFeed(ABC):
 
     @abstractmethod
     def page_now(self) -> tuple[Snapshot, bool]:
-        """The page at this moment, and whether it is whole: no commit is in progress."""
+        """The page at this moment, and whether it is whole (no commit is in progress)."""
 
     @abstractmethod
     def counter_ticks(self) -> int:
@@ -73,7 +73,7 @@ class VirtualFeed(ABC):
         return None
 
     def require_this_boot(self) -> None:
-        """Nothing: a play has one boot."""
+        """Do nothing: a play has only one boot."""
         return
 
     def require_in_place(self) -> None:

@@ -1,4 +1,4 @@
-"""Virtual time, for feeds that are played: it runs with the event loop, and jumps ahead when it is told to."""
+"""Virtual time, for feeds that are played: it runs with the event loop, and ``advance`` makes it jump ahead."""
 
 import math
 from typing import Final, final
@@ -14,8 +14,8 @@ class VirtualTime:
     """Nanoseconds since the play began, and the tasks that wait for them.
 
     Args:
-        follow_loop: whether time runs with the event loop (``anyio.current_time()``), and so with that of a test clock
-            where the loop has one, as trio's ``MockClock``. Outside of a loop it stands still.
+        follow_loop: whether time runs with the event loop (``anyio.current_time()``), and so with the loop's test
+            clock if it has one, such as trio's ``MockClock``. Outside of a loop it stands still.
     """
 
     def __init__(self, *, follow_loop: bool) -> None:
@@ -23,10 +23,10 @@ class VirtualTime:
         self._advanced_ns = 0
         self._ran_ns = 0
         self._origin: Final[anyio.lowlevel.RunVar[int]] = anyio.lowlevel.RunVar("origin")
-        """What `_ran_ns` is at time 0 of the present loop."""
+        """Value of `_ran_ns` at time 0 of the present loop."""
         self._waiters: Final[set[anyio.Event]] = set()
         self.waits = 0
-        """Times that a task went to sleep here."""
+        """Number of times that a task went to sleep here."""
 
     @property
     def elapsed_ns(self) -> int:
@@ -47,7 +47,7 @@ class VirtualTime:
         """Let *seconds* go by at once; tasks that wait for them go on.
 
         Raises:
-            ValueError: *seconds* is negative, or no number.
+            ValueError: *seconds* is negative or not a number.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(f"time goes on, and not by {seconds} s")
@@ -55,7 +55,7 @@ class VirtualTime:
         self.wake()
 
     def wake(self) -> None:
-        """Let every task that waits look again."""
+        """Let every waiting task look again."""
         for changed in self._waiters:
             changed.set()
 

@@ -1,4 +1,4 @@
-"""Waiting for what a clock reads: a time, a status, a bound, the next page."""
+"""Waiting for a time, a status, a bound, or the next page."""
 
 import math
 from fractions import Fraction
@@ -21,21 +21,21 @@ _LONGEST_POLL_S: Final = 60.0
 _POLL_WHILE_UNBOUNDED_S: Final = 0.25
 """Poll interval of wait_bounded(), because a bound may come without a commit."""
 _POLL_WHILE_MISSING_S: Final = 0.05
-"""Poll interval while a segment is begun afresh, or was left half written."""
+"""Poll interval while a segment starts over, or was left half written."""
 _POLL_WHILE_COMMITTING_S: Final = 0.001
 """Pause between tries to read a page that a commit changes."""
 
 
 @final
 class Waiting:
-    """Waiting for the readings of one feed."""
+    """Waits for the readings of one feed."""
 
     def __init__(self, readings: Readings) -> None:
         self.readings: Final = readings
         self.feed: Final = readings.feed
 
     async def wait_past(self, ns: int) -> TimeInterval:
-        """As ``Clock.wait_past``, of nanoseconds up to LATEST_NS."""
+        """See ``Clock.wait_past``; *ns* is at most LATEST_NS."""
         await anyio.lowlevel.checkpoint()
         marker: int | None = None
         while True:
@@ -49,7 +49,7 @@ class Waiting:
             await self.wait(snapshot, sleep_s, fence_seen=fence)
 
     async def wait_status(self, wanted: frozenset[int]) -> Snapshot:
-        """As ``Clock.wait_status``."""
+        """See ``Clock.wait_status``."""
         await anyio.lowlevel.checkpoint()
         while True:
             snapshot, _ = await self.sample_until_there()
@@ -58,7 +58,7 @@ class Waiting:
             await self.wait(snapshot, _LONGEST_POLL_S)
 
     async def wait_bounded(self, max_error_ns: int | None) -> TimeInterval:
-        """As ``Clock.wait_bounded``."""
+        """See ``Clock.wait_bounded``."""
         require_limit(max_error_ns)
         await anyio.lowlevel.checkpoint()
         while True:
@@ -68,8 +68,8 @@ class Waiting:
                 return self.readings.interval(snapshot, counter, max_error_ns)
             except ClockError:
                 if self.feed.unfit_because(snapshot) is not None:
-                    raise  # no waiting mends that
-                # What lies ahead, a reference or a time of writing, comes without a commit.
+                    raise  # waiting does not help
+                # A reference or a time of writing that lies ahead comes without a commit.
                 await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
 
     async def next(self, seen: Snapshot) -> Snapshot:
@@ -79,14 +79,14 @@ class Waiting:
         return snapshot
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
-        """The next page after *seen* within *timeout* seconds, as ``Feed.wait``; its marker is noted."""
+        """The next page after *seen* within *timeout* seconds, see ``Feed.wait``; its marker is noted."""
         snapshot = await self.feed.wait(seen, timeout, fence_seen=fence_seen)
         if snapshot is not None:
             self.readings.note_marker(snapshot)
         return snapshot
 
     async def sample_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
-        """A sample; the loop goes on while a commit is in progress, for 0.1 s, or *limit_s* seconds if that is less."""
+        """A sample. While a commit is in progress the loop goes on, for 0.1 s, or *limit_s* seconds if that is less."""
         wait_s = max(0.0, min(limit_s, UNSTABLE_S))
         give_up = anyio.current_time() + wait_s
         first: int | None = None
@@ -100,7 +100,7 @@ class Waiting:
             await anyio.sleep(_POLL_WHILE_COMMITTING_S)
 
     async def sample_until_there(self) -> tuple[Snapshot, int]:
-        """A sample, once there is one: also of a segment that is begun afresh, or was left half written."""
+        """A sample, once there is one: this waits while a segment starts over, or was left half written."""
         while True:
             try:
                 return await self.sample_patiently()
@@ -108,7 +108,7 @@ class Waiting:
                 await anyio.sleep(_POLL_WHILE_MISSING_S)
 
     def _sleep_s(self, snapshot: Snapshot, ns: int) -> float:
-        """How long until earliest_ns has moved on by *ns*: it does so by less than a second a second."""
+        """Time, in seconds, until earliest_ns has moved on by *ns*: it moves by less than a second a second."""
         body = snapshot.body
         slower = Fraction(maxerror_rate(body, self.readings.drift_ppb), body.counter_period_frac_sec)
         if slower >= 1:
@@ -117,7 +117,7 @@ class Waiting:
 
 
 def _require_marker(marker: int | None, snapshot: Snapshot) -> int:
-    """The marker of *snapshot*, which must be *marker* if that is known."""
+    """The marker of *snapshot*, which must be *marker* if that is not None."""
     now = snapshot.body.disruption_marker
     if marker is not None and marker != now:
         raise ClockDisruptedError(f"the disruption marker moved from {marker} to {now} meanwhile")

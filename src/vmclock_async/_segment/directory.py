@@ -154,7 +154,9 @@ class Directory:
             SegmentError: as for ``look``, or the file cannot be opened.
         """
         while True:
-            self.look(name, what, remedy=remedy)  # gives the better reason for a file that may not be opened: its owner
+            self.look(
+                name, what, remedy=remedy
+            )  # gives the better reason for a file that may not be opened: its owner
             try:
                 fd, created = self._open(name, mode)
             except FileExistsError:
