@@ -14,43 +14,43 @@ __all__ = ("LARGEST_CORRECTION_PPB", "ClockState", "ClockStatusBits", "Timex", "
 
 
 LARGEST_CORRECTION_PPB: Final = 100_500_000
-"""How much faster or slower the kernel's clock may be made to run: ``tick`` by a tenth (``timekeeping_validate_timex``,
+"""Largest speed-up or slow-down of the kernel's clock: ``tick`` by a tenth (``timekeeping_validate_timex``,
 kernel/time/timekeeping.c), ``freq`` by 500 ppm (``MAXFREQ``, include/linux/timex.h)."""
 _MAX_PHASE_NS: Final = 500_000_000
 """Largest offset that the kernel's own loop takes: ``MAXPHASE``, include/linux/timex.h."""
 _MAX_ERROR_US: Final = 16_000_000
-"""Where the kernel stops to count either error: ``NTP_PHASE_LIMIT``, include/linux/timex.h. From 6.11 on it clamps to 0
-and this what is written, too."""
+"""The kernel counts neither error beyond this: ``NTP_PHASE_LIMIT``, include/linux/timex.h. From 6.11 on it also clamps
+written values to the range from 0 to this."""
 _MAX_FREQ: Final = 500 << 16
-"""``MAXFREQ_SCALED`` in the unit of ``freq``; what is written is clamped to it (``process_adjtimex_modes``)."""
+"""``MAXFREQ_SCALED`` in the unit of ``freq``; the kernel clamps written values to it (``process_adjtimex_modes``)."""
 _MAX_TAI_OFFSET_S: Final = 100
-"""TAI minus UTC is 37 since 2017, and has grown by 27 in the 45 years before. The kernel takes up to 100,000
+"""TAI minus UTC is 37 since 2017, and grew by 27 in the 45 years before. The kernel accepts up to 100,000
 (``MAX_TAI_OFFSET``), and the ABI's field holds 32,767."""
 _END_S: Final = 2**63 // 10**9
 """The last second that the kernel's clock can show (``KTIME_MAX``), in 2262."""
 _KERNEL_STATUS_BITS: Final = 0xFFFF
-"""Every STA_ bit that there is."""
+"""All STA_ bits that exist."""
 
 
 class ClockState(IntEnum):
-    """What adjtimex(2) returns: where the kernel is with leap seconds."""
+    """Return value of adjtimex(2): the kernel's state with respect to leap seconds."""
 
     OK = 0
     INS = 1
-    """A leap second is to be inserted at the end of the day."""
+    """A leap second will be inserted at the end of the day."""
     DEL = 2
     OOP = 3
     """The inserted second is in progress."""
     WAIT = 4
-    """It is over, and the announcement not withdrawn yet."""
+    """The inserted second is over, and the announcement is not withdrawn yet."""
     ERROR = 5
 
 
 class ClockStatusBits(IntFlag):
-    """Bits of ``timex.status`` that are read here."""
+    """The bits of ``timex.status`` that are used here."""
 
     PLL = 0x0001
-    """The kernel's own loop steers the clock, and `offset_ns` is what it has yet to correct."""
+    """The kernel's own loop steers the clock, and `offset_ns` is its remaining correction."""
     INS = 0x0010
     DEL = 0x0020
     UNSYNC = 0x0040
@@ -65,25 +65,25 @@ class Timex(NamedTuple):
     """A ``ClockState``, or a number that it does not name."""
     status: ClockStatusBits
     offset_ns: int | None
-    """What the kernel's own loop is still slewing, up to 0.5 s; positive: to be added to the clock. Cut to whole
-    microseconds without STA_NANO."""
+    """The part that the kernel's own loop has yet to slew, up to 0.5 s; positive: to be added to the clock. Cut to
+    whole microseconds without STA_NANO."""
     frequency_ppb: int | None
-    """Correction of the clock's rate, parts in 10**9, rounded down; positive: the clock is made to run faster."""
+    """Correction of the clock's rate in parts in 10**9, rounded down; positive: it makes the clock run faster."""
     maxerror_ns: int | None
     """0 to 16 s."""
     esterror_ns: int | None
     """0 to 16 s."""
     tai_offset_s: int
-    """TAI minus UTC, 37 since 2017; 0 where the kernel was not told, or was told more than 100 s."""
+    """TAI minus UTC, 37 since 2017; 0 if the kernel does not know it, or has more than 100 s."""
     realtime_ns: int | None
-    """CLOCK_REALTIME at this reading. Around a leap second this is right at once, and CLOCK_REALTIME itself only
-    from the kernel's next tick on."""
+    """CLOCK_REALTIME at this reading. Around a leap second this is right at once, while CLOCK_REALTIME itself is right
+    only from the kernel's next tick on."""
     nonsense: str = ""
-    """Names and values of what is not known because it is out of range, for people; empty where all is in range."""
+    """Names and values of fields that are unknown because they are out of range, for people; empty if all fit."""
 
     @property
     def unsynchronized(self) -> bool:
-        """Whether the kernel says that its clock follows nothing."""
+        """Whether the kernel says that its clock follows no source."""
         return bool(self.status & (ClockStatusBits.UNSYNC | ClockStatusBits.CLOCKERR))
 
 
@@ -121,7 +121,7 @@ def adjtimex() -> Timex:
     """Read the kernel's clock discipline; does not wait.
 
     Raises:
-        OSError: the call is refused (a seccomp filter).
+        OSError: the call is refused (by a seccomp filter).
     """
     timex = _timex()
     state = _libc.adjtimex(ctypes.byref(timex))
@@ -132,7 +132,7 @@ def adjtimex() -> Timex:
 
 
 def _believed(timex: _timex, state: int) -> Timex:
-    """What of *timex* is in range."""
+    """The fields of *timex* that are in range."""
     nonsense: list[str] = []
 
     def known(is_known: bool, **fields: int) -> bool:

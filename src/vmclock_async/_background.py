@@ -28,4 +28,4 @@ async def beside(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator
         try:
             raise bare
         finally:
-            bare.__context__ = context  # its own: raising it made that the group
+            bare.__context__ = context  # its own context, which raising it replaced by the group

@@ -17,7 +17,7 @@ os.register_at_fork(after_in_child=_note_fork)
 
 
 def this_process() -> object:
-    """A mark of this process; the child of a fork has another. (os.getpid() would be a system call.)"""
+    """A mark of this process; the child of a fork has another one. (os.getpid() would be a system call.)"""
     return _process
 
 
@@ -27,10 +27,10 @@ class OfThisProcess:
     __slots__ = ()
 
     _instead: str
-    """What another process, or a caller who wants a second one, should do."""
+    """What to do in another process, or for a second object."""
 
     def __reduce__(self) -> NoReturn:
-        """Raises TypeError: what a copy would share (mappings, descriptors, a lock) belongs to this process."""
+        """Raise TypeError: a copy would share mappings, descriptors or a lock that belong to this process."""
         raise TypeError(
             f"cannot pickle or copy '{type(self).__name__}': it belongs to this process; {self._instead}"
         )

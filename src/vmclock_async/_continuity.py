@@ -1,14 +1,15 @@
-"""Whether this machine's counter may be relied on, and whether it went on undisturbed.
+"""Whether this machine's counter is reliable, and whether it went on undisturbed.
 
-A counter is fit where it ticks at one rate, on every core alike, in every idle state, and where the kernel itself
-trusts it: the kernel watches the TSC, and turns to another clocksource when it proves unstable.
+A counter is fit if it ticks at one rate, equally on every core and in every idle state, and if the kernel itself
+trusts it: the kernel watches the TSC, and turns to another clocksource when the TSC proves unstable.
 
-What cannot be read is not known, and is no sign of unfitness: a hardened unit, a chroot or a sandbox may hide
-/proc/cpuinfo and /sys. The processor can be asked itself (CPUID), where the kernel does not list what it promises.
+What cannot be read is unknown, and no sign of unfitness: a hardened unit, a chroot or a sandbox may hide
+/proc/cpuinfo and /sys. Where the kernel does not list what the processor promises, the processor itself is asked
+(CPUID).
 
-What breaks its continuity: suspend, during which it may stop or start again, seen as a jump of CLOCK_BOOTTIME
-minus CLOCK_MONOTONIC; and another clocksource. A migration is not seen here: that is what the device is for. Nor
-is a suspend at a time when no publisher ran, but for a counter that went back (see merging).
+Two things break the counter's continuity: a suspend, during which it may stop or start again, seen as a jump of
+CLOCK_BOOTTIME minus CLOCK_MONOTONIC; and a change of the clocksource. A migration is not seen here: the device shows
+it. Nor is a suspend while no publisher runs, unless the counter went back (see merger.py).
 """
 
 import time
@@ -34,13 +35,13 @@ _CLOCKSOURCE: Final = "/sys/devices/system/clocksource/clocksource0/current_cloc
 _CPUINFO: Final = "/proc/cpuinfo"
 _NEEDED_FLAGS: Final = ("constant_tsc", "nonstop_tsc")
 _FIT_CLOCKSOURCES: Final = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page")
-"""Those that are the TSC, or are computed from it. Not hyperv_clocksource_msr, for which the host is asked."""
+"""The clocksources that are the TSC or computed from it. Not hyperv_clocksource_msr, which asks the host."""
 
 
 def counter_unfit_because() -> str | None:
-    """Why no time may be told in terms of this machine's counter; None where nothing is known against it.
+    """Why no time may be given in terms of this machine's counter; None if nothing is known against it.
 
-    x86: constant_tsc and nonstop_tsc, or the processor's own word for it; and the clocksource tsc, kvm-clock or
+    x86: constant_tsc and nonstop_tsc, or the processor's own statement; and the clocksource tsc, kvm-clock or
     hyperv_clocksource_tsc_page. Arm: CNTVCT is fit by architecture. What cannot be read counts for nothing. A counter
     that this thread may not read at all (``prctl(PR_SET_TSC)``) is unfit on both.
     """
@@ -54,10 +55,10 @@ def counter_unfit_because() -> str | None:
 
 
 def counter_distrusted_because() -> str | None:
-    """Why a reader must not rely on this machine's counter, whatever the segment says; None where nothing says so.
+    """Why a reader must not rely on this machine's counter, whatever the segment says; None if there is no reason.
 
-    Whoever published in terms of the counter has tested what the processor promises, or has it from a hypervisor, which
-    knows more than it shows to the guest. But the kernel may have found out since that the counter is unstable.
+    A publisher that uses the counter has tested what the processor promises, or trusts a hypervisor, which knows more
+    than it shows to the guest. But the kernel may have found out since then that the counter is unstable.
     """
     if _core.COUNTER_ID != CounterId.X86_TSC:
         return None
@@ -65,12 +66,12 @@ def counter_distrusted_because() -> str | None:
 
 
 def tsc_unfit_because(cpu_flags: frozenset[str], clocksource: str, *, invariant: bool | None = None) -> str | None:
-    """The same for a TSC.
+    """Why a TSC with these properties is unfit; None if nothing is known against it.
 
     Args:
-        cpu_flags: the processor's, as the kernel lists them; empty where they cannot be read.
-        clocksource: the kernel's; empty where it cannot be read.
-        invariant: what the processor says itself; None where it cannot be asked.
+        cpu_flags: the processor's flags that the kernel lists; empty if they cannot be read.
+        clocksource: the kernel's clocksource; empty if it cannot be read.
+        invariant: the processor's own statement; None if it cannot be asked.
     """
     lacking = [flag for flag in _NEEDED_FLAGS if flag not in cpu_flags]
     if lacking and invariant is not True:
@@ -96,7 +97,7 @@ def _distrusted_because(clocksource: str) -> str | None:
 
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """Those of the first processor, the same on all that the kernel runs on; empty where they cannot be read."""
+    """Flags of the first processor, the same on all that the kernel runs on; empty if they cannot be read."""
     try:
         with open(_CPUINFO, encoding="utf-8", errors="replace") as lines:
             for line in lines:
@@ -109,7 +110,7 @@ def _cpu_flags() -> frozenset[str]:
 
 
 def current_clocksource() -> str:
-    """The kernel's clocksource; empty where it cannot be read."""
+    """The kernel's clocksource; empty if it cannot be read."""
     try:
         with open(_CLOCKSOURCE, encoding="utf-8") as file:
             return file.read().strip()
@@ -118,14 +119,14 @@ def current_clocksource() -> str:
 
 
 class Between(NamedTuple):
-    """A quantity of which only this much is known."""
+    """Limits of a quantity that is not known exactly."""
 
     low_ns: int
     high_ns: int
 
 
 def asleep() -> Between:
-    """How long this machine has slept since it booted: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
+    """Time for which this machine has slept since it booted: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -134,11 +135,11 @@ def asleep() -> Between:
 
 @final
 class Continuity:
-    """Tells once of each break in the counter's continuity since it was made.
+    """Reports each break in the counter's continuity once.
 
     Args:
-        asleep: how long the machine has slept.
-        clocksource: the kernel's clocksource.
+        asleep: gives the time for which the machine has slept.
+        clocksource: gives the kernel's clocksource.
     """
 
     def __init__(
@@ -155,13 +156,13 @@ class Continuity:
         low_ns, high_ns = max(before.low_ns, now.low_ns), min(before.high_ns, now.high_ns)
         if low_ns > high_ns:
             self._asleep = now
-            # Backwards: of another boot, or restored into another time namespace.
+            # Backwards: the value of another boot, or a restore into another time namespace.
             slept_ns = now.low_ns - before.high_ns if now.low_ns > before.high_ns else now.high_ns - before.low_ns
             return f"the machine was suspended (CLOCK_BOOTTIME - CLOCK_MONOTONIC moved by {slept_ns / 1e9:.6f} s)"
-        # It did not move, so all that was known of it holds: else one slow look would hide a short sleep.
+        # It did not move, so everything known of it still holds. Otherwise one slow look would hide a short sleep.
         self._asleep = Between(low_ns, high_ns)
         clocksource, found = self._clocksource, self._read_clocksource()
         if found in ("", clocksource):
-            return None  # what cannot be read is no news
+            return None  # an unreadable clocksource is no news
         self._clocksource = found
         return f"the kernel's clocksource changed from {clocksource or 'one that could not be read'} to {found}"

@@ -1,8 +1,8 @@
 """Manual of the compiled core: ordered access to one VMClock page, and the CPU counter.
 
-No function here waits for another process. One that touches the mapping counts itself in first, so that
-``close()`` in another thread cannot pull the page away under it; on a closed page each raises
-``ValueError``. The GIL is held throughout.
+No function here waits for another process. A function that touches the mapping counts itself in first, so that
+``close()`` in another thread cannot unmap the page meanwhile; on a closed page it raises ``ValueError``. The GIL is
+held throughout.
 """
 
 import datetime
@@ -16,7 +16,7 @@ from vmclock_async.abi import ClockStatus
 from vmclock_async.intervals import Order
 
 COUNTER_ID: Final[int]
-"""This machine's counter, as the ABI numbers it: 1 X86_TSC, 0 ARM_VCNT."""
+"""The ABI's number of this machine's counter: 1 X86_TSC, 0 ARM_VCNT."""
 
 READ_LIMIT_NS: Final[int]
 """Longest time in nanoseconds that one read attempt may take (50,000)."""
@@ -27,19 +27,20 @@ def counter() -> int:
     x86: ``lfence; rdtsc; lfence``. Arm: ``isb; mrs cntvct_el0`` and a dependent load.
 
     Raises:
-        CounterNotSupportedError: this thread may not read it (``prctl(PR_SET_TSC)``); to read it would be a SIGSEGV.
-            The kernel is asked by the thread's first call, and not again once it may: ``checked_counter`` asks always.
+        CounterNotSupportedError: this thread may not read it (``prctl(PR_SET_TSC)``): a read would raise SIGSEGV.
+            The thread's first call asks the kernel, and later calls do so only until it answers that the thread may
+            read. ``checked_counter`` always asks.
     """
 
 def checked_counter() -> int:
-    """``counter()``, and the kernel is asked before whether this thread may read it: a system call.
+    """Ask the kernel whether this thread may read the counter (a system call), then return ``counter()``.
 
     Raises:
-        CounterNotSupportedError: it may not.
+        CounterNotSupportedError: the thread may not read it.
     """
 
 def set_counter_error(error: type[Exception], /) -> None:
-    """Name the error that ``counter()`` raises where it may not be read; before that it is RuntimeError."""
+    """Set the error that ``counter()`` raises where the counter may not be read; until then it is RuntimeError."""
 
 def set_interval_functions(
     earliest: Callable[[TimeInterval], datetime.datetime],
@@ -55,16 +56,16 @@ def set_interval_functions(
     json_schema: Callable[[CoreSchema, Callable[[CoreSchema], dict[str, Any]]], dict[str, Any]],
     /,
 ) -> None:
-    """Complete ``TimeInterval`` with what is written in Python; without them its attributes raise RuntimeError."""
+    """Complete ``TimeInterval`` with functions written in Python; without them its attributes raise RuntimeError."""
 
 def tsc_is_invariant() -> bool | None:
     """Whether the processor says that its TSC keeps its rate in every idle state (CPUID 0x80000007, EDX bit 8).
 
-    None where it cannot be asked: CPUID is forbidden (``arch_prctl(ARCH_SET_CPUID)``), or this is no x86.
+    None if it cannot be asked: CPUID is forbidden (``arch_prctl(ARCH_SET_CPUID)``), or this is no x86.
     """
 
 def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
-    """openat(2) with O_CLOEXEC; the child of a fork does not keep the descriptor, in whichever thread it forks.
+    """Call openat(2) with O_CLOEXEC. The child of a fork does not keep the descriptor, whichever thread forks.
 
     Close it with ``close_private()``, or give it to a writable ``Page``. A fork waits until the file is open.
 
@@ -73,23 +74,23 @@ def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
     """
 
 def close_private(fd: int, /) -> None:
-    """Close a descriptor of ``open_private()``; does nothing where it is closed, as in the child of a fork."""
+    """Close a descriptor of ``open_private()``; do nothing if it is closed already, as in the child of a fork."""
 
 def inotify_watch(fd: int, /) -> tuple[int, int]:
-    """A new inotify instance (non-blocking, close-on-exec; the caller's to close), and its watch on the file at *fd*.
+    """A new inotify instance (non-blocking, close-on-exec; the caller closes it), and its watch on the file at *fd*.
 
-    It becomes readable when the file's times, link count or content change by a system call, when it moves, and when it
-    is deleted; a store through a mapping changes nothing of these. Does not wait.
+    The instance becomes readable when a system call changes the file's times, link count or content, and when the file
+    is moved or deleted; a store through a mapping has no effect. Does not wait.
 
     Raises:
-        OSError: there is no instance or watch left for this user (EMFILE, ENOSPC), or there is no /proc.
+        OSError: this user has no instance or watch left (EMFILE, ENOSPC), or there is no /proc.
     """
 
 def inotify_unwatch(instance: HasFileno, watch: int, /) -> None:
-    """End *watch* of *instance*, which becomes readable by that (IN_IGNORED). May be called from any thread.
+    """End *watch* of *instance*, which thereby becomes readable (IN_IGNORED). Any thread may call this.
 
     Raises:
-        OSError: there is no such watch any more (EINVAL): the file was deleted.
+        OSError: the watch no longer exists (EINVAL), because the file was deleted.
         ValueError: *instance* is closed.
     """
 
@@ -97,18 +98,18 @@ def inotify_unwatch(instance: HasFileno, watch: int, /) -> None:
 class Page:
     """One page (4096 bytes) of a file or device, mapped shared.
 
-    Bytes past a file's end, within the page, read as zero. A file cut short under the mapping raises
-    SIGBUS, which cannot be caught: whoever opens a page compares its size with fstat() first.
+    Bytes past a file's end, within the page, read as zero. A file that is cut short while it is mapped raises
+    SIGBUS, which cannot be caught: the opener of a page compares its size with fstat() first.
     """
 
     def __new__(cls, fd: int, *, writable: bool = False, lock_fd: int = -1) -> Page:
         """Map *fd* and own it: ``close()`` closes *fd* and *lock_fd*.
 
-        A writable page is closed in the child of every fork, its descriptors too: they share the parent's
+        A writable page is closed in the child of every fork, with its descriptors, because these share the parent's
         flock, which must end with the parent.
 
         Raises:
-            OSError: mmap failed; *fd* and *lock_fd* stay the caller's.
+            OSError: mmap failed; the caller still owns *fd* and *lock_fd*.
         """
 
     @property
@@ -121,18 +122,18 @@ class Page:
 
     @property
     def disruption_marker(self) -> int:
-        """The eight bytes at 0x10, one load with acquire: old or new while a commit is in progress, not mixed."""
+        """The eight bytes at 0x10, one load with acquire: during a commit they are old or new, not mixed."""
 
     def close(self) -> None:
         """Unmap and close, once the calls in flight have ended. May be called again."""
 
     def leave(self) -> None:
-        """Let no ``Clock`` read this page by itself any more: its reader has gone over to another file."""
+        """Stop every ``Clock`` from reading this page by itself, because its reader has moved to another file."""
 
     def retire(self) -> int | None:
         """End all calls as ``close()`` does, but keep the descriptors, and so the lock, until ``close()``.
 
-        Returns *lock_fd* to the one call that did it, None to every other: one alone removes the lock's file.
+        Returns *lock_fd* to the first call, None to every other, because only one may remove the lock's file.
         """
 
     def fileno(self) -> int:
@@ -141,15 +142,15 @@ class Page:
     def read(self) -> bytes | None:
         """One attempt at a whole copy: the page's first 112 bytes, or None.
 
-        None: for ``READ_LIMIT_NS`` a commit was in progress or each try was overtaken by one. The copy's
-        control word is the one that was equal before and after (acquire load, acquire fence).
+        None: for ``READ_LIMIT_NS`` a commit was in progress or overtook each try. The copy's control word was equal
+        before and after (acquire load, acquire fence).
         """
 
     def read_with_counter(self) -> tuple[bytes, int] | None:
         """``read()`` and the counter, read after the body and before the second load of the control word.
 
         Raises:
-            CounterNotSupportedError: this thread may not read it; the kernel is asked each time.
+            CounterNotSupportedError: this thread may not read the counter; each call asks the kernel.
         """
 
     def commit(self, body: bytes, counter_id: int | None, time_type: int | None, /) -> int:
@@ -166,20 +167,20 @@ class Page:
     def wake(self) -> None:
         """Set the file's times to now (futimens), which raises IN_ATTRIB for readers that watch it.
 
-        Where that is not permitted, to a process that gave up its privileges after opening, it writes the first byte of
-        the magic once more: that sets the times, too, and raises IN_MODIFY.
+        A process that gave up its privileges after opening may not do that. Then it writes the first byte of the magic
+        once more, which sets the times too and raises IN_MODIFY.
 
-        The first call does so itself. Later ones leave it to a thread of the core's, which is in no list of Python's:
-        for the caller they cost the same however many readers there are. ``close()`` waits for what is due, and ends
-        the thread.
+        The first call does so itself. Later calls leave it to a thread of the core, which is in no list of Python's
+        threads, so they cost the caller the same with any number of readers. ``close()`` waits for a waking that is
+        due, and ends the thread.
 
         Raises:
-            OSError: neither could be done, in this call or since the last.
+            OSError: both ways failed, in this call or since the last one.
             ValueError: a read-only page.
         """
 
     def reset(self, size: int, /) -> int:
-        """Cold start in place: version 0, zero constants and body, *size* in the header; return seq_count.
+        """Start cold in place: version 0, zero constants and body, *size* in the header; return seq_count.
 
         seq_count goes on upward to the next even number, odd while the header changes, so that no mapped
         reader takes a half-written header for a whole one or an old number for a new one.
@@ -274,24 +275,26 @@ class TimeInterval:
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any, /) -> Any: ...
 
 class Clock:
-    """``now()``, ``at()`` and ``at_monotonic()`` for a derived class, which has ``_now_slowly(max_error_ns)``,
-    ``_at_slowly(counter_ticks, max_error_ns)`` and ``_at_monotonic_slowly(ns, max_error_ns)`` for what the core leaves.
+    """``now()``, ``at()`` and ``at_monotonic()`` for a derived class.
 
-    In the core one reading is one read of the page (at most ``READ_LIMIT_NS``), with the counter and then the
-    fence's marker inside it, and the interval by exact integers, every rounding outward. The core leaves a reading to
-    Python where nothing is attached, the page was left, the read does not succeed, the page's magic, size or marker are
+    The derived class has ``_now_slowly(max_error_ns)``, ``_at_slowly(counter_ticks, max_error_ns)`` and
+    ``_at_monotonic_slowly(ns, max_error_ns)``, for the readings that the core leaves to Python.
+
+    In the core a reading is one read of the page (at most ``READ_LIMIT_NS``), with the counter and then the
+    fence's marker inside it; the interval is computed in exact integers, every rounding outward. The core leaves a
+    reading to Python if nothing is attached, the page was left, the read fails, the page's magic, size or marker are
     not those of ``_attach``, the low halves of its marker and the fence's differ, a leap second is announced, in
-    progress or over, a stamp is of an earlier month than the reference, or there is any reason for no bound.
+    progress or over, a stamp is from an earlier month than the reference, or there is no bound for any reason.
     """
 
     def now(self, *, max_error_ns: int | None = None) -> TimeInterval:
         """The interval of UTC that contains true time, at this moment.
 
         Args:
-            max_error_ns: largest half width that is of use to the caller, nanoseconds, 0 to 2**64 - 1.
+            max_error_ns: largest half width that the caller can use, nanoseconds, 0 to 2**64 - 1.
 
         Raises:
-            ClockError, SegmentError: as ``vmclock_async.Clock`` lists them.
+            ClockError, SegmentError: ``vmclock_async.Clock`` lists them.
             TypeError: *max_error_ns* is no integer.
             ValueError: it is out of range.
         """
@@ -300,11 +303,11 @@ class Clock:
         """The interval of UTC that contains the true time at which the counter was *counter_ticks*.
 
         Convert stamps soon: the interval grows by the drift times the time from the stamp to the page's reference,
-        with 50 ppm by 50 microseconds a second; and by a second where a month's end lies between them, because there
+        at 50 ppm by 50 microseconds a second. It grows by a second if a month's end lies between them, because there
         may have been a leap second that the page no longer shows.
 
-        A stamp is a bare number: where the counter was disrupted, went back, and has come as far again, an old stamp
-        looks like one of now. So drop stamps on ``Disrupted``.
+        A stamp is a bare number: if the counter was disrupted, went back, and has come as far again, an old stamp
+        looks like a present one. So drop stamps on ``Disrupted``.
 
         Args:
             counter_ticks: a value of ``counter_ticks()`` (modulo 2**64), taken since this clock was opened and within
@@ -315,9 +318,9 @@ class Clock:
             TypeError: an argument is no integer.
             ValueError: the stamp lies ahead, or *max_error_ns* is out of range.
             ClockStaleError: the stamp is older than ``max_age``.
-            ClockDisruptedError: the counter was disrupted since, or may have been: the stamp is from before this
-                clock first saw the present disruption marker.
-            ClockError, SegmentError: as ``now``.
+            ClockDisruptedError: the counter was disrupted since, or may have been, because the stamp is from before
+                this clock first saw the present disruption marker.
+            ClockError, SegmentError: as for ``now``.
         """
 
     def at_monotonic(self, ns: int, /, *, max_error_ns: int | None = None) -> TimeInterval:
@@ -333,17 +336,17 @@ class Clock:
             max_error_ns: as for ``now``.
 
         Raises:
-            As ``at``.
+            ClockError, SegmentError, TypeError, ValueError: as for ``at``.
         """
 
     def _limit(self, counter_id: int, max_age_s: int, max_age_frac_sec: int, drift_ppb: int, /) -> None:
-        """Set what holds for every reading.
+        """Set the limits of every reading.
 
         Args:
-            counter_id: of this machine.
-            max_age_s, max_age_frac_sec: longest time for which a reference is carried forward, in seconds and units
-                of 2**-64 s; less than 2**34 s.
-            drift_ppb: maximum period error where the page has none, parts in 10**9; 0: no substitute.
+            counter_id: this machine's counter.
+            max_age_s: longest time by which a reference is carried forward, in whole seconds; less than 2**34 s.
+            max_age_frac_sec: the rest of that time, in units of 2**-64 s.
+            drift_ppb: maximum period error if the page has none, parts in 10**9; 0: no substitute.
 
         Raises:
             ValueError, OverflowError: out of range.
@@ -363,12 +366,13 @@ class Clock:
         """Read *page* from now on.
 
         Args:
-            page, fence: kept, also when they are closed.
+            page: the segment's page; kept, also when it is closed.
+            fence: the device's page, or None; kept in the same way.
             identity: the page's first eight bytes, as a number: magic and size.
             marker: the page's disruption_marker.
-            since_counter, since_monotonic_ns: the counter and CLOCK_MONOTONIC when that marker was first seen; older
-                stamps are left to Python.
-            until: counter value from which on each reading is left to Python again.
+            since_counter: the counter when that marker was first seen; older stamps are left to Python.
+            since_monotonic_ns: CLOCK_MONOTONIC at that moment; older stamps are left to Python.
+            until: counter value from which each reading is left to Python again.
 
         Raises:
             TypeError, OverflowError: an argument is of another type or size.
@@ -384,11 +388,11 @@ def unchanged(
     until: int,
     /,
 ) -> int | None:
-    """The counter, if an earlier look at *page* and *fence* is as good as a new one; else None.
+    """The counter, if an earlier read of *page* and *fence* still holds; else None.
 
-    The look is as good where the control words are the given ones and even, before and after the counter is read; the
-    fence has the given marker; the page was not left, and its file still has a name; and the counter is from *earliest*
-    to just before *until*.
+    It still holds if the control words are the given ones and even, before and after the counter is read; the fence
+    has the given marker; the page was not left, and its file still has a name; and the counter is from *earliest* to
+    just before *until*.
 
     Raises:
         TypeError, OverflowError: an argument is of another type or size.
@@ -403,10 +407,15 @@ def reckon(
     drift_ppb: int,
     /,
 ) -> tuple[int, int, int] | None:
-    """What ``now()`` makes of *page*, 112 bytes, at *counter*: earliest_ns, latest_ns, status; None: not here.
+    """Compute ``now()`` from *page*, 112 bytes, at *counter*: earliest_ns, latest_ns, status; None if Python has to.
 
     Args:
-        before, after: how far the reference may be carried, seconds and units of 2**-64 s.
+        page: a whole copy of a page.
+        counter: the counter value to compute the time of.
+        counter_id: this machine's counter.
+        before: how far the reference may be carried back, as seconds and units of 2**-64 s.
+        after: how far it may be carried forward, in the same form.
+        drift_ppb: see ``Clock._limit``.
 
     Raises:
         ValueError: another size, a limit of 2**34 s or more, a drift above 10**9 ppb.

@@ -1,7 +1,7 @@
-"""Where publishers put the segment, and where readers look for it, when no path is given.
+"""Default paths: where publishers put the segment, and where readers look for it.
 
-A publisher for the machine uses SYSTEM_PATH, one for a user the first runtime directory that this user has. Readers
-look in all of these places, because their environment may differ from the publisher's: a cron job has no
+A publisher for the machine uses SYSTEM_PATH. A user's publisher uses the first runtime directory that the user has.
+Readers look in all of these places, because their environment may differ from the publisher's: a cron job has no
 XDG_RUNTIME_DIR. The places depend on nothing else, in particular on no version of a library.
 """
 
@@ -20,10 +20,10 @@ SYSTEM_PATH: Final = Path("/run/vmclock-async/shm0")
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """*path* as it is meant now: whoever changes the working directory later means the same segment.
+    """*path* made absolute now, so that a later change of the working directory does not change the segment.
 
     Raises:
-        SegmentError: it can be no path.
+        SegmentError: it cannot be a path.
     """
     text = os.fsdecode(path)
     try:
@@ -36,7 +36,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def default_path() -> Path:
-    """Where there is a segment of this machine or of this user: what the variable names, or the first that exists.
+    """Path of the segment of this machine or user: the one that the variable names, or the first that exists.
 
     Raises:
         SegmentNotInitializedError: no place has one; the message names each.
@@ -57,7 +57,7 @@ def default_path() -> Path:
         else:
             return place
     if hidden:
-        return hidden[0]  # opening it says what is wrong
+        return hidden[0]  # opening it gives the reason
     raise SegmentNotInitializedError(
         looked_at[0],
         f"nothing is there, nor at {', nor at '.join(looked_at[1:])}{_not_looked_at()}; start a publisher, or name "
@@ -66,7 +66,7 @@ def default_path() -> Path:
 
 
 def user_path() -> Path:
-    """Where a publisher of this user puts its segment: in the runtime directory, else in shared memory.
+    """Path at which a user's publisher puts its segment: in the runtime directory, else in shared memory.
 
     Raises:
         SegmentError: the user's place in shared memory belongs to another user.
@@ -87,13 +87,13 @@ def _user_places() -> Iterator[Path]:
 
 
 def _runtime_directories() -> Iterable[Path]:
-    """Where this user's runtime directory may be. Without a session manager there is none, as in a container."""
+    """Candidates for this user's runtime directory. Without a session manager there is none, as in a container."""
     named = os.environ.get("XDG_RUNTIME_DIR", "")
     return dict.fromkeys(Path(text) for text in (named, f"/run/user/{os.geteuid()}") if os.path.isabs(text))
 
 
 def _is_private(directory: Path) -> bool:
-    """Whether this user, and no other, may write to *directory*, as the XDG Base Directory Specification wants it.
+    """Whether only this user may write to *directory*, as the XDG Base Directory Specification demands.
 
     ``su`` and ``sudo`` may leave the runtime directory of another user in the environment.
     """
@@ -113,15 +113,15 @@ def _not_looked_at() -> str:
 
 
 def _in_shared_memory() -> Path:
-    """The place of a user without a runtime directory: always in memory, and the same whatever the environment.
+    """Path for a user without a runtime directory: always in memory, and the same in every environment.
 
     Raises:
-        SegmentError: it belongs to another user. Anybody may make a directory there first.
+        SegmentError: it belongs to another user. Anybody can make a directory there first.
     """
     mine = os.geteuid()
     directory = Path(f"/dev/shm/vmclock-async-{mine}")
     try:
-        owner = directory.lstat().st_uid  # of a symbolic link: who made it
+        owner = directory.lstat().st_uid  # of a symbolic link: its maker
     except OSError:
         owner = mine  # nothing is there yet
     if owner not in (mine, 0):

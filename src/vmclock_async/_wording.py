@@ -1,4 +1,4 @@
-"""How errors of other people's code (pydantic, a plugin, a source, a callback) are worded, each in one line."""
+"""One-line wording of errors that other people's code (pydantic, a plugin, a source, a callback) raises."""
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -9,7 +9,7 @@ __all__ = ("failure", "source_error", "validation_reason")
 
 
 def validation_reason(error: ValidationError) -> str:
-    """What *error* found, on one line: each field with what is allowed and what was given; the first three."""
+    """Errors that *error* lists, on one line: each field with what is allowed and what was given; the first three."""
     details = error.errors(include_url=False, include_context=False)
     found = [_describe(detail) for detail in details[:3]]
     if len(details) > 3:
@@ -27,7 +27,7 @@ def _describe(detail: ErrorDetails) -> str:
             return f"{where}: is missing"
         case "json_invalid":
             return f"not JSON ({message.removeprefix('Invalid JSON: ')})"
-        case "value_error":  # of a settings model's own validator: about several fields at once
+        case "value_error":  # from a settings model's own validator, about several fields at once
             return f"{where + ': ' if where else ''}{message.removeprefix('Value error, ')}"
         case _:
             return f"{where + ': ' if where else ''}{message}, not {_shortened(repr(detail['input']))}"
@@ -42,7 +42,7 @@ def _text_of(error: BaseException) -> str:
     """The message of *error*, whose ``__str__`` may fail as well."""
     try:
         return str(error)
-    except Exception:  # a stranger's code, again
+    except Exception:  # also a stranger's code
         return "(an error that cannot be shown)"
 
 
@@ -52,14 +52,14 @@ def failure(error: BaseException) -> str:
 
 
 def source_error(name: str, error: BaseException) -> SourceError:
-    """*error*, raised by the source called *name*, as one that names it; the original becomes its cause."""
+    """A SourceError that names the source *name* for the *error* it raised; the original becomes its cause."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]  # of a source that has a task group of its own
+        error = error.exceptions[0]  # raised inside a task group of the source's own
     match error:
         case SourceError(source=str(), reason=str()) if error.source == name:
             return error
         case SourceUnavailableError(reason=str()) | InvalidUpdateError(reason=str()):
-            wrapped: SourceError = type(error)(name, error.reason)  # by the name that it has here
+            wrapped: SourceError = type(error)(name, error.reason)  # with the name that the source has here
         case SourceError(reason=str()):
             wrapped = SourceError(name, error.reason)
         case ValidationError():

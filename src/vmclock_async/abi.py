@@ -51,7 +51,7 @@ SEGMENT_SIZE: Final = 104
 """Bytes of the smallest segment, the one ClockBound writes."""
 SEGMENT_SIZE_WITH_GENERATION: Final = 112
 MAX_SIZE: Final = 4096
-"""One page: the kernel's device, and the most that is ever mapped."""
+"""One page: the size of the kernel's device, and the most that is ever mapped."""
 
 HEADER: Final = struct.Struct("<IIHBBI")
 """The fields of ``Header``, as the page has them."""
@@ -128,7 +128,7 @@ class Flags(IntFlag):
 
 
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
-"""As an int: an IntFlag's & makes a new IntFlag, which takes ten times as long."""
+"""An int, because & of an IntFlag makes a new IntFlag, which takes ten times as long."""
 
 
 OWN_DISRUPTION: Final = 2**32
@@ -141,7 +141,7 @@ def device_marker(marker: int) -> int:
 
 
 def name_of(value: int) -> str:
-    """The ABI's name of an enum's *value*, or the number where it has none."""
+    """The ABI's name of an enum's *value*, or the number if it has none."""
     return getattr(value, "name", None) or str(int(value))
 
 
@@ -188,16 +188,16 @@ def unpack_header(page: bytes) -> Header:
 
 
 def pack_body(body: Mapping[str, Any]) -> bytes:
-    """*body*, with a value for each of ``BODY_FIELDS``, as 88 bytes, or as 96 if it has a generation counter.
+    """Pack *body*, which has a value for each of ``BODY_FIELDS``: 88 bytes, or 96 with a generation counter.
 
     Raises:
-        struct.error: a value out of its field's range.
+        struct.error: a value is out of its field's range.
     """
     flags, generation = body["flags"], body["vm_generation_counter"]
     if generation is not None:
         flags = int(flags) | _GENERATION_PRESENT
-    # Field by field, as in unpack_body: this is on the way of each commit, which in an idle machine finds cold
-    # caches, and there every step between costs more than what it does.
+    # Field by field, as in unpack_body: this runs at each commit, which finds cold caches on an idle machine, where
+    # each extra step costs more than its work.
     packed = _BODY.pack(
         body["disruption_marker"],
         flags,

@@ -5,8 +5,8 @@ a source (``SourceError``), wait for better time (``ClockError``). Each message 
 remedy. ``args`` mirror the constructor, so that every error pickles.
 
 A `reason` is one text, because people read it as one: what was seen, a semicolon, the remedy. Programs get the two
-apart as `seen` and `remedy`. Where a reason stops at what was seen, the remedy is that of the class: the branches of
-this tree are what the caller can do.
+parts as `seen` and `remedy`. If a reason has no remedy, the class has one, because the classes of this tree follow what
+the caller can do.
 """
 
 import os
@@ -40,23 +40,23 @@ class VMClockError(Exception):
     """Base of every error this package raises on purpose; `reason` says what was seen, and then the remedy."""
 
     _remedy: ClassVar[str] = ""
-    """What to do where the reason does not say it."""
+    """The remedy if the reason has none."""
     reason: str
 
     @property
     def seen(self) -> str:
-        """What was seen: `reason` without its remedy."""
+        """The part of `reason` that says what was seen."""
         return self._parts()[0]
 
     @property
     def remedy(self) -> str:
-        """What to do: what `reason` says after its last semicolon, else what helps against this class of error."""
+        """What to do: the text of `reason` after its last semicolon, else the remedy for this class of error."""
         return self._parts()[1]
 
     def _parts(self) -> tuple[str, str]:
-        reason = str(getattr(self, "reason", self))  # a stranger's subclass may have any, or none
+        reason = str(getattr(self, "reason", self))  # a stranger's subclass may have any reason, or none
         seen, _, remedy = reason.rpartition("; ")
-        if seen and remedy.count("(") == remedy.count(")"):  # else the semicolon is inside parentheses
+        if seen and remedy.count("(") == remedy.count(")"):  # otherwise the semicolon is inside parentheses
             return seen, remedy
         return reason, self._remedy
 
@@ -77,7 +77,7 @@ class SegmentError(VMClockError):
 
 @final
 class SegmentNotInitializedError(SegmentError):
-    """Nothing has been committed there yet: no file, an empty one, or version 0."""
+    """Nothing has been committed there yet: there is no file, an empty one, or version 0."""
 
     _remedy = "start a publisher, or wait for it"
 
@@ -200,7 +200,7 @@ class CounterNotSupportedError(ClockError):
 
 @final
 class LeaseLostError(ClockError):
-    """The lease is over, for `reason`: it expired, or what it was measured by is not to be relied on any more."""
+    """The lease is over, for `reason`: it expired, or its measure is no longer reliable."""
 
     _remedy = "stop what the lease allowed, and acquire another"
 

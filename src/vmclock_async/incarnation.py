@@ -1,21 +1,22 @@
-"""Who a process is, where a machine may be cloned: an identity that no two lives of it share.
+"""The identity of a process on a machine that may be cloned: no two lives of the machine share it.
 
-A machine that is restored from a snapshot lives twice: what its processes drew at random before, keys, session
-numbers, UUIDs, the other life has too. The generation counter says that it happened, but two clones get the same new
-value. So an incarnation comes from the kernel's random source, which the kernel seeds anew on a restore (the vmgenid
-driver, Linux 5.18) before processes run again.
+A machine that is restored from a snapshot lives twice: whatever its processes drew at random before (keys, session
+numbers, UUIDs), the other life has too. The generation counter shows that a restore happened, but two clones get the
+same new value. So an incarnation comes from the kernel's random source, which the kernel seeds again on a restore (the
+vmgenid driver, Linux 5.18) before processes run again.
 
-Where the page has no generation counter, that of the fence's device is looked at. Where that has none either, every
-disruption that the device tells of may be a restore, and is taken for one: the low 32 bits of disruption_marker, which
-are the device's.
+If the page has no generation counter, that of the fence's device is used. If that has none either, every disruption
+that the device reports counts as a restore, because it may be one: this looks at the low 32 bits of disruption_marker,
+which are the device's.
 
-What is no restore, though marker or generation look new:
+These cases are no restore, though marker or generation look new:
 
-* A page may lose its generation for a while: a publisher that begins again has not heard from its device yet. The last
-  generation is remembered, and compared once there is one again.
+* A page may lack its generation for a while, because a publisher that begins again has not heard from its device yet.
+  The last generation is remembered, and compared once there is one again.
 * A page may have marker 0 for a while, for the same reason. Where another marker was seen, 0 says nothing.
-* A page that first had no generation, and now has one, has the marker that it had.
-* A marker that the fence's device contradicts may be of a page that begins again: it says nothing until they agree.
+* A page that first had no generation, and now has one, still has its old marker.
+* A marker that the fence's device contradicts may come from a page that begins again. It says nothing until the two
+  agree.
 * The publisher's own disruptions move the marker by multiples of 2**32.
 """
 
@@ -38,9 +39,9 @@ from vmclock_async.models import Snapshot
 __all__ = ("Incarnation", "OnRestore")
 
 OnRestore = Callable[[Snapshot], Awaitable[None]]
-"""What is awaited after a restore, with the snapshot that showed it, before the new incarnation is visible to others.
+"""A function that is awaited after a restore, with the snapshot that showed it, before others see the new incarnation.
 
-To the callbacks themselves it is: ``Clock.incarnation`` is the new one in them, to authenticate with."""
+Inside the function ``Clock.incarnation`` is already the new one, so that it can authenticate with it."""
 
 _LONGEST_POLL_S: Final = 60.0
 _POLL_WHILE_ONLY_THE_DEVICE_TELLS_S: Final = 0.25
@@ -53,19 +54,19 @@ _lock = threading.Lock()
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # the parent's may be held by a thread that is not here
+    _lock = threading.Lock()  # the parent's lock may be held by a thread that this process lacks
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Life(NamedTuple):
-    """What a look says of the machine's life: another life has another incarnation."""
+    """The machine's life as one look shows it: another life has another incarnation."""
 
     generation: int | None
-    """The generation counter; None where nobody tells it."""
+    """The generation counter; None if neither page nor device has one."""
     marker: int | None
-    """The low 32 bits of the disruption marker; None where nothing is sure."""
+    """The low 32 bits of the disruption marker; None if it is uncertain."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, generation: int | None) -> "_Life":
@@ -73,7 +74,7 @@ class _Life(NamedTuple):
 
     @classmethod
     def seen_by(cls, waiting: Waiting, snapshot: Snapshot) -> "_Life":
-        """That of *snapshot*, without its marker where the fence contradicts it, or is in mid-update itself."""
+        """The life that *snapshot* shows, without its marker if the fence contradicts it or is in mid-update."""
         try:
             life = cls.of(snapshot, waiting.readings.generation(snapshot))
             waiting.readings.require_fence(snapshot)
@@ -84,13 +85,13 @@ class _Life(NamedTuple):
         return life
 
     def is_restored(self, before: "_Life") -> bool:
-        """Whether it is after a restore that came after *before*, or may be."""
+        """Whether this look is from after a restore that *before* does not know, or may be."""
         if self.generation is not None and before.generation is not None:
             return self.generation != before.generation
         return before.marker is not None and self.marker not in (None, 0, before.marker)
 
     def remembering(self, before: "_Life") -> "_Life":
-        """What is known after this look, of the same life as *before*."""
+        """What is known after this look, which belongs to the same life as *before*."""
         generation = before.generation if self.generation is None else self.generation
         return _Life(generation, before.marker if not self.marker and before.marker else self.marker)
 
@@ -116,7 +117,7 @@ class Incarnation:
 
     def __init__(self) -> None:
         self._drawn: uuid.UUID | None = None
-        """Drawn along with the look at `_life`, not before: a snapshot taken in between would copy it."""
+        """Drawn when `_life` is seen, not before: a snapshot taken in between would copy it."""
         self._drawn_by: object = None
         self._life: _Life | None = None
         """All that was seen of the present life so far."""
@@ -125,7 +126,7 @@ class Incarnation:
         self.on_restore: tuple[OnRestore, ...] = ()
 
     def now(self, readings: Readings) -> uuid.UUID:
-        """The incarnation at this moment; as ``Clock.incarnation``."""
+        """The incarnation at this moment; see ``Clock.incarnation``."""
         known = self._known
         if known is not None and self._next is None and known.process is this_process():
             if _core.unchanged(*known.witness, known.counter, known.until) is not None:
@@ -140,8 +141,9 @@ class Incarnation:
         return drawn
 
     def of(self, snapshot: Snapshot, generation: int | None) -> uuid.UUID:
-        """The incarnation for *snapshot* and *generation*. Inside an on_restore callback: the new one, which others do
-        not see yet.
+        """The incarnation for *snapshot* and *generation*.
+
+        Inside an on_restore callback: the new one, which others do not see yet.
 
         Raises:
             ClockDisruptedError: a new one is due, and the callbacks have not finished.
@@ -165,7 +167,7 @@ class Incarnation:
             return self._drawn
 
     def _note(self, life: _Life) -> bool:
-        """Whether *life* is a new one; if not, it is remembered. Under the lock."""
+        """Whether *life* is a new one; if not, it is remembered. The caller holds the lock."""
         if self._life is not None:
             if life.is_restored(self._life):
                 return True
@@ -186,8 +188,8 @@ class Incarnation:
                     snapshot, _ = await waiting.sample_until_there()
                     if not _Life.seen_by(waiting, snapshot).is_restored(life):
                         raise
-                    continue  # restored again meanwhile: what they began is for nobody
-            # Of what only the device has, its generation or a marker that contradicts, no commit tells.
+                    continue  # restored again meanwhile: nobody may use what the callbacks began
+            # No commit announces a generation, or a contradicting marker, that only the device has.
             by_commits = snapshot.body.vm_generation_counter is not None and life.marker is not None
             poll_s = _LONGEST_POLL_S if by_commits else _POLL_WHILE_ONLY_THE_DEVICE_TELLS_S
             snapshot = await waiting.wait(snapshot, poll_s) or snapshot

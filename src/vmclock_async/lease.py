@@ -1,15 +1,15 @@
 """Leases: a right to act that ends by itself, by any clock inside the bound.
 
-A lease runs on the counter, not on UTC: its time is the elapsed ticks times (P + R), the longest that a tick may take
-by any body it has seen. So it never outlasts its duration of true time, whatever the bound of UTC does meanwhile.
+A lease runs on the counter, not on UTC. Its time is the elapsed ticks times (P + R), the longest time that a tick may
+take by any body it has seen. So it never outlasts its duration of true time, whatever the bound of UTC does meanwhile.
 
-It is over once that time is over; and at once when what it is measured by is not to be relied on: the marker moved (a
+It is over once that time is over. It is over at once when its measure becomes unreliable: the marker moved (a
 migration, a suspend), the generation changed (a restore: somebody else may hold the same lease), the device's marker
 is ahead of the segment's, there is no bound any more, the segment was replaced or cannot be read.
 
-A cancel scope is cooperative: code between two awaits is not interrupted, and a machine that is paused notices nothing
+A cancel scope is cooperative: it does not interrupt code between two awaits, and a paused machine notices nothing
 until it runs again. So call ``check()`` right before each act that others see, and give the resource the ``token``:
-it is what keeps out a holder who is late all the same.
+the token keeps out a holder that is late all the same.
 """
 
 import math
@@ -67,7 +67,7 @@ class _Held(NamedTuple):
 
 @final
 class Lease(OfThisProcess):
-    """A lease that is held; made by ``Clock.lease``.
+    """A held lease; made by ``Clock.lease``.
 
     `token` is a fencing token for the resource; `duration_s` seconds is how long it lasts.
     """
@@ -75,17 +75,17 @@ class Lease(OfThisProcess):
     _instead = "send its token, or take another lease there"
 
     def __repr__(self) -> str:
-        """What it is, from what is known without a look at the segment."""
+        """Duration, path, token and state of the lease, without a look at the segment."""
         state = "held" if self._over is None else f"over: {self._over}"
         return f"<Lease of {self.duration_s:g} s on {self._waiting.feed.path}, token {self.token}, {state}>"
 
     def __init__(self, waiting: Waiting, duration_s: float, snapshot: Snapshot, counter: int, token: int) -> None:
         self.duration_s: Final = duration_s
-        """Seconds that it lasts, from the reading that began it, or from the last renewal."""
+        """Length of the lease in seconds, from the reading that began it, or from the last renewal."""
         self.token: Final = token
-        """A fencing token for the resource, an integer: of two leases, anywhere, one that was begun after the other
-        was given has the greater. It is the latest_ns of the reading that began the lease, and was waited out before
-        the lease was given.
+        """A fencing token for the resource, an integer. If one lease is begun after another was given, anywhere, it has
+        the greater token. The token is the latest_ns of the reading that began the lease, and was waited out before the
+        lease was given.
         """
         self._waiting: Final = waiting
         self._readings: Final = waiting.readings
@@ -93,23 +93,23 @@ class Lease(OfThisProcess):
         self._start = self._latest = counter
         self._process: Final = this_process()
         self._witness: Witness | None = None
-        """The pages in which ``check`` last saw that the lease is held."""
+        """The pages in which ``check`` last found the lease held."""
         self._until = 0
-        """The counter value from which on that look is out of date."""
+        """The counter value from which that check is out of date."""
         self._longest_tick_s = self._readings.longest_tick_s(snapshot)
         self._end = math.inf
-        """By the loop's time, as far as the watch knows; it has to look first after a renewal."""
+        """End of the lease by the loop's time, as far as the watch knows; after a renewal it has to look first."""
         self._over: str | None = None
         self._doubt: SegmentUnstableError | None = None
-        """That with which ``check`` last could not tell."""
+        """The error because of which the last ``check`` found no answer."""
         self._scope: Final = anyio.CancelScope()
 
     @property
     def remaining_ns(self) -> int:
-        """Nanoseconds that it still lasts, rounded down; 0 once it is over.
+        """Nanoseconds that the lease still lasts, rounded down; 0 once it is over.
 
         Raises:
-            SegmentUnstableError: as ``check``.
+            SegmentUnstableError: as for ``check``.
         """
         try:
             return int(self._left_s(self._sample()) * 10**9)
@@ -120,8 +120,8 @@ class Lease(OfThisProcess):
         """Return if the lease is held at this moment.
 
         Raises:
-            LeaseLostError: it is over; says why.
-            SegmentUnstableError: that cannot be told at the moment: a commit is in progress, and does not end.
+            LeaseLostError: the lease is over; the message says why.
+            SegmentUnstableError: no answer is possible now: a commit is in progress and does not end.
         """
         if self._witness is not None and self._over is None and self._process is this_process():
             counter = _core.unchanged(*self._witness, self._latest, self._until)
@@ -131,33 +131,34 @@ class Lease(OfThisProcess):
         witness = self._waiting.feed.witness()
         sample = self._sample()
         self._until = self._held_until(sample, self._left_s(sample))
-        self._witness = witness  # from before the look: what changes after it shows
+        self._witness = witness  # from before the look, so that a later change shows
 
     def _held_until(self, sample: tuple[Snapshot, int], left_s: Fraction) -> int:
-        """The counter value up to which the lease is held if nothing changes, or should be looked at again."""
+        """The counter value up to which the lease is held if nothing changes, or from which to look again."""
         snapshot, counter = sample
         again = self._readings.asked_again_at(snapshot, counter)
         last = counter if again is None else counter + min(again - counter, left_s // self._longest_tick_s)
         try:
-            self._readings.interval(snapshot, last, None)  # that is the last at which it is known to be bounded
+            self._readings.interval(snapshot, last, None)  # the time is known to be bounded up to this value
         except (ClockError, SegmentError):
             return counter
         return last % 2**64
 
     def renew(self) -> None:
-        """Begin the duration anew, from now; the token stays.
+        """Begin the duration again, from now; the token stays.
 
         Raises:
-            As ``check``: what is over cannot be renewed.
+            LeaseLostError: the lease is over, and cannot be renewed.
+            SegmentUnstableError: as for ``check``.
         """
         sample = self._sample()
         self._left_s(sample)
-        self._start = sample[1]  # of the very moment at which it was held
+        self._start = sample[1]  # the very moment at which the lease was held
         self._witness = None
         self._end = math.inf
 
     def _sample(self) -> tuple[Snapshot, int]:
-        """A sample; LeaseLostError if there is none any more."""
+        """A sample; LeaseLostError if none can be had any more."""
         if self._over is None:
             try:
                 return self._readings.sample()
@@ -169,21 +170,21 @@ class Lease(OfThisProcess):
         raise self._lost(self._over)
 
     def _left_s(self, sample: tuple[Snapshot, int]) -> Fraction:
-        """Seconds that are left at *sample*, at the least; LeaseLostError if it is over."""
+        """Seconds that are left at *sample*, rounded down; LeaseLostError if the lease is over."""
         if self._over is not None:
             raise self._lost(self._over)
         if self._process is not this_process():
             raise self._lost("it is held by the process that forked this one")
         snapshot, counter = sample
         try:
-            # First: of a migration the lack of a bound is but the consequence.
+            # First, because after a migration the lack of a bound is only the consequence.
             self._held.require(_Held.of(snapshot, self._readings.generation(snapshot)))
             self._readings.require_generation(snapshot)
             self._readings.interval(snapshot, counter, None)
             self._waiting.feed.require_in_place()
         except SegmentUnstableError as exc:
             self._doubt = exc
-            raise  # the device's page: it cannot be told at the moment
+            raise  # the device's page is being written: there is no answer now
         except (ClockError, SegmentError) as exc:
             raise self._lost(str(exc)) from exc
         self._longest_tick_s = max(self._longest_tick_s, self._readings.longest_tick_s(snapshot))
@@ -205,7 +206,7 @@ class Lease(OfThisProcess):
         self._witness = None
 
     async def _watch(self) -> None:
-        """Cancel the scope once it is over."""
+        """Cancel the scope once the lease is over."""
         try:
             while True:
                 fence = self._waiting.feed.fence_marker()
@@ -216,7 +217,7 @@ class Lease(OfThisProcess):
             self._scope.cancel()
 
     async def _left_patiently(self) -> tuple[Snapshot, float]:
-        """The page, and seconds that are left; what cannot be read is waited for, but not beyond the lease's end."""
+        """The page, and the seconds left. An unreadable page is waited for, but not beyond the lease's end."""
         give_up = anyio.current_time() + UNSTABLE_S
         while True:
             sample = await self._waiting.sample_patiently(self._end - anyio.current_time())
@@ -233,13 +234,14 @@ class Lease(OfThisProcess):
 
 @asynccontextmanager
 async def open_lease(waiting: Waiting, duration_s: float) -> AsyncIterator[Lease]:
-    """A lease for the length of the block, *duration_s* seconds at most.
+    """A lease for the length of the block, at most *duration_s* seconds.
 
     Raises:
-        LeaseLostError: it was over before the block was, which was cancelled at an await; or the block ended with the
-            ``SegmentUnstableError`` of ``check``.
+        LeaseLostError: the lease was over before the block, which was cancelled at an await; or the block ended with
+            the ``SegmentUnstableError`` of ``check``.
         ValueError: *duration_s* is not from 0 to the clock's max_age.
-        ClockUnboundedError: it would be over before its token is past, which takes twice the error of the time.
+        ClockUnboundedError: the lease would be over before its token is past, which takes about twice the error of
+            the time.
         ClockError, SegmentError: there is no bounded time to begin with.
     """
     if not 0 < duration_s <= waiting.readings.max_age:
@@ -260,12 +262,12 @@ async def open_lease(waiting: Waiting, duration_s: float) -> AsyncIterator[Lease
         async with beside(lease._watch):
             with lease._scope:
                 yield lease
-        # Also where the block came to its end by itself: after the lease was over, or while it was.
+        # Also if the block ended by itself, after the lease was over or while it was held.
         with suppress(SegmentUnstableError):
             lease.check()
     except SegmentUnstableError as exc:
         if exc is not lease._doubt:
             raise
-        raise lease._lost(lease._over or str(exc)) from exc  # check() could not tell, and the block did not wait
+        raise lease._lost(lease._over or str(exc)) from exc  # check() found no answer, and the block did not wait
     finally:
         lease._end_because("its block has ended")

@@ -1,6 +1,6 @@
-"""What a source of time needs: the counter paired with a clock of the kernel, rates, and periods in fixed point.
+"""Tools for a source of time: the counter paired with a clock of the kernel, rates, and periods in fixed point.
 
-Everything is in integers and exact fractions: a float of epoch seconds resolves only 240 ns.
+Everything is in integers and exact fractions, because a float of epoch seconds resolves only 240 ns.
 
 A source pairs the counter with the clock of ``timescale``, which is CLOCK_TAI where the kernel knows the TAI
 offset: UAPI.13 recommends TAI, because it has no leap seconds. The rate comes from a ``Calibration`` against
@@ -57,12 +57,12 @@ def ticks_between(earlier: int, later: int) -> int:
 
 
 class Pairing(NamedTuple):
-    """A counter value and the clock's reading at it."""
+    """A counter value and the reading of a clock at that value."""
 
     counter_ticks: int
     clock_ns: int
     window_ticks: int
-    """Width of the window in which the clock was read, centred on `counter_ticks`: half of it is the error."""
+    """Width of the window in which the clock was read, centered on `counter_ticks`; the error is half of it."""
 
 
 def pair(clock_id: int) -> Pairing:
@@ -80,14 +80,14 @@ def pair(clock_id: int) -> Pairing:
 
 
 class Rate(NamedTuple):
-    """How long a tick takes, and how far off that may be; both in nanoseconds a tick, exact."""
+    """Length of a tick and its possible error, both in nanoseconds a tick, exact."""
 
     ns_per_tick: Fraction
     error: Fraction
-    """Bound on what the measuring itself may have got wrong. What the oscillator does later comes on top."""
+    """Bound on the error of the measurement itself. What the oscillator does later comes on top."""
 
     def period(self) -> "Period":
-        """It as the ABI has it, rounded down to the unit.
+        """The rate in the ABI's form, rounded down to the unit.
 
         Raises:
             ValueError: a tick takes a second or more.
@@ -97,19 +97,19 @@ class Rate(NamedTuple):
 
 @final
 class Calibration:
-    """The counter's rate against CLOCK_MONOTONIC_RAW, over a baseline that grows from its making on.
+    """The counter's rate against CLOCK_MONOTONIC_RAW, over a baseline that grows from the start of the calibration.
 
-    Nothing steers that clock, so the longer the baseline, the better the rate. Begin anew after a disruption.
+    Nothing steers that clock, so the rate improves with the baseline. Make another calibration after a disruption.
     """
 
     def __init__(self) -> None:
         self._first = pair(time.CLOCK_MONOTONIC_RAW)
 
     def rate(self) -> Rate:
-        """The rate since the calibration began; its error is the pairings' windows over that time.
+        """The rate since the calibration began; its error is the windows of the pairings over that time.
 
         Raises:
-            ValueError: the counter or the clock has not moved on since, or by less than the windows.
+            ValueError: the counter or the clock has not moved since, or by less than the windows.
         """
         return _rate_between(self._first, pair(time.CLOCK_MONOTONIC_RAW))
 
@@ -123,13 +123,13 @@ def _rate_between(first: Pairing, last: Pairing) -> Rate:
 
 
 def _rate(ns_per_tick: Fraction, ticks: int, ticks_off: Fraction, ns_off: Fraction | int) -> Rate:
-    """*ns_per_tick*, measured over *ticks*, of which *ticks_off* at most, and *ns_off*, may be wrong.
+    """*ns_per_tick*, measured over *ticks*, of which at most *ticks_off* may be wrong, and *ns_off* of the time.
 
-    On top come a tick of rounding at each end, and each clock's own last nanosecond. The ticks that are off go by
-    at the true rate, which is not known: hence they are taken from the baseline, too.
+    The error also holds a tick of rounding at each end, and the last nanosecond of each clock. The wrong ticks pass at
+    the true rate, which is unknown, so they are taken from the baseline too.
     """
     ticks_off += 2
-    if ns_per_tick >= 10**9:  # nor could the ABI hold its period
+    if ns_per_tick >= 10**9:  # the ABI could not hold its period either
         raise ValueError(f"a counter of {ticks} ticks makes less than one a second: it stands still")
     if ticks <= ticks_off:
         raise ValueError(f"a rate needs more ticks than the {float(ticks_off)} that may be wrong, not {ticks}")
@@ -140,14 +140,14 @@ def _rate(ns_per_tick: Fraction, ticks: int, ticks_off: Fraction, ns_off: Fracti
 class Slope:
     """The counter's rate as the line through a source's last measurements, by least squares.
 
-    Its error is what the measurements leave open. At the first and at the last, the true line is half a window
-    from the measurement, and the line through all of them is no farther off than the farthest: so the two lines
-    differ by no more than twice that distance and a window, over the baseline. It is taken twice over: where all
+    Its error is what the measurements leave open. At the first and at the last measurement, the true line is half a
+    window away from it, and the line through all of them is at most as far away as from the farthest one. So the two
+    lines differ by at most twice that distance and a window, over the baseline. The distance is doubled: if all
     measurements from one on jumped (a correction all at once), the line tilts by up to three times the distance.
     """
 
     LENGTH: Final = 16
-    """Measurements that count."""
+    """Number of measurements that count."""
 
     def __init__(self) -> None:
         self._samples: Final[deque[Pairing]] = deque(maxlen=self.LENGTH)
@@ -156,14 +156,14 @@ class Slope:
         return len(self._samples)
 
     def add(self, measurement: Pairing) -> None:
-        """Add *measurement*, whose counter value is later than all before."""
+        """Add *measurement*, whose counter value is later than all before it."""
         self._samples.append(measurement)
 
     def rate(self) -> Rate:
-        """The rate of the measurements, two at least.
+        """The rate of the measurements, of which there must be at least two.
 
         Raises:
-            ValueError: there are fewer, they do not go forward, or by less than their windows.
+            ValueError: there are fewer, or they do not go forward, or by less than their windows.
         """
         if len(self._samples) < 2:
             raise ValueError(f"a slope needs two measurements, not {len(self._samples)}")
@@ -176,7 +176,7 @@ class Slope:
         if above <= 0 or below <= 0 or ticks[-1] <= 0:
             raise ValueError(f"measurements that do not go forward: {ticks} ticks, {times} ns")
         slope = Fraction(above, below)
-        # Distances from the line, times n to stay in integers as far as can be.
+        # Distances from the line, times n, so that they stay integers as far as possible.
         farthest = max(abs(n * y - sum_y - slope * (n * x - sum_x)) for x, y in zip(ticks, times, strict=True)) / n
         return _rate(slope, ticks[-1], Fraction(first.window_ticks + last.window_ticks, 2), 4 * farthest)
 
@@ -188,22 +188,22 @@ class Timescale(NamedTuple):
     """CLOCK_TAI or CLOCK_REALTIME."""
     time_type: TimeType
     tai_offset_s: int | None
-    """What to add to TAI for UTC, -37 since 2017 (the ABI's tai_offset_sec); None where the kernel knows none."""
+    """Seconds to add to TAI for UTC, -37 since 2017 (the ABI's tai_offset_sec); None if the kernel knows none."""
 
 
 _LEAST_TAI_OFFSET_S: Final = 10
-"""TAI minus UTC in 1972, when leap seconds began. A kernel that was told none has 0, or 1 after a leap second."""
+"""TAI minus UTC in 1972, when leap seconds began. A kernel without the offset has 0, or 1 after a leap second."""
 
 
 def timescale(timex: Timex) -> Timescale:
-    """TAI where the kernel knows its offset (``adjtimex``: ``tai`` is 10 or more), else UTC."""
+    """TAI if the kernel knows its offset (``adjtimex``: ``tai`` is 10 or more), else UTC."""
     if timex.tai_offset_s >= _LEAST_TAI_OFFSET_S:
         return Timescale(time.CLOCK_TAI, TimeType.TAI, -timex.tai_offset_s)
     return Timescale(time.CLOCK_REALTIME, TimeType.UTC, None)
 
 
 def leap_indicator(timex: Timex) -> LeapIndicator:
-    """What the kernel says of leap seconds (``adjtimex``: its state, and STA_INS and STA_DEL)."""
+    """The kernel's announcement of leap seconds (``adjtimex``: its state, and STA_INS and STA_DEL)."""
     match timex.state:
         case ClockState.OOP:
             return LeapIndicator.POS
@@ -217,15 +217,15 @@ def leap_indicator(timex: Timex) -> LeapIndicator:
 
 
 class Period(NamedTuple):
-    """Seconds a tick as the ABI has them: ``frac_sec`` in units of 2**-(64 + shift) s."""
+    """Seconds a tick in the ABI's form: ``frac_sec`` in units of 2**-(64 + shift) s."""
 
     frac_sec: int
     shift: int
 
     def error_frac_sec(self, ns_per_tick: Fraction) -> int | None:
-        """An error of the period, *ns_per_tick*, in its unit: rounded up, and one more for the period's own rounding.
+        """An error of the period, *ns_per_tick*, in its unit: rounded up, plus one for the period's own rounding.
 
-        None where the ABI cannot hold it, which is to say that there is no bound.
+        None if the ABI cannot hold it: then there is no bound.
         """
         units = math.ceil(ns_per_tick * 2 ** (64 + self.shift) / 10**9) + 1
         return units if units < 2**64 else None
