@@ -1,6 +1,6 @@
 """The command line: ``vmclock-async``.
 
-Results go to stdout, as JSON with ``--json``; what is said about them goes to stderr. Exit status: 0 done,
+Results go to stdout, as JSON with ``--json``; messages about them go to stderr. Exit status: 0 done,
 1 failed, 2 wrong usage, 130 interrupted. A failure is one line that names what was seen and the remedy, and a
 traceback only with ``--debug``; with ``--json`` it is an object on stdout as well.
 """
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     _occupy_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a locale of ASCII alone costs characters, and not the result
+        if isinstance(stream, TextIOWrapper):  # under an ASCII locale characters are lost, but not the result
             stream.reconfigure(errors="backslashreplace")
     try:
         from vmclock_async._cli.app import run
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         reason = f"the command line needs {exc.name}"
         remedy = "install it with: pip install 'vmclock-async[cli]'"
-        # There is no console without rich.
+        # Without rich there is no console.
         print(f"vmclock-async: {reason}; {remedy}", file=sys.stderr)  # noqa: T201
         if "--json" in arguments:
             failure = {"bounded": False, "error": type(exc).__name__, "reason": reason, "remedy": remedy}
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Keep segments and sockets from the numbers 0, 1 and 2, where the system, libraries and children write."""
+    """Keep segments and sockets off the numbers 0, 1 and 2, where the system, libraries and children write."""
     with suppress(OSError):
         while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(fd, True)

@@ -1,4 +1,4 @@
-"""The commands, and what becomes of their errors."""
+"""The commands, and the handling of their errors."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from vmclock_async.errors import VMClockError
 __all__ = ("run",)
 
 _COMMANDS: Final = ("publish", "show", "now", "watch", "sources", "demo")
-"""Each is a function in a module of its own, both of this name."""
+"""Names of the commands. Each is a function in a module of the same name."""
 
 
 def _show_version(value: bool) -> None:
@@ -42,7 +42,7 @@ def _options(
 
 
 def _app(argv: Sequence[str]) -> typer.Typer:
-    """The commands; only that which *argv* names, if it names one, because a health check runs it each second."""
+    """The commands; only the one that *argv* names, if it names one, because a health check runs it each second."""
     app = typer.Typer(
         name="vmclock-async",
         no_args_is_help=True,
@@ -71,9 +71,9 @@ def run(argv: Sequence[str]) -> int:
     debug, argv = wants_debug(argv)
     as_json = wants_json(argv)
     try:
-        # Not standalone: wrong usage is told here as every other failure is. What it returns is an Exit's status.
+        # Not standalone, so that wrong usage is reported like every other failure. The result is an Exit's status.
         return _app(argv)(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or 0
-    except SystemExit as exc:  # of typer, where whoever read the help has seen enough
+    except SystemExit as exc:  # raised by typer when the reader of the help has closed the pipe
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except UsageError as exc:
         if argv:
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
         if debug:
             show_traceback(exc)
         return fail(exc, as_json=as_json)
-    except Exception as exc:  # a bug, which shows its traceback; but a program that reads JSON gets its object
+    except Exception as exc:  # a bug: it shows its traceback; but a program that reads JSON gets its object
         if as_json:
             fail(exc, as_json=as_json)
         raise

@@ -1,9 +1,9 @@
-"""What ``publish auto`` publishes: the device, chronyd and the kernel's clock, in this order, as far as they are there.
+"""The sources that ``publish auto`` publishes: the device, chronyd and the kernel's clock, in this order, if present.
 
-The device, first in rank, tells of migrations and restores; on most machines another has to tell the time, and of
-those the first that has it does. All of them are looked at before the start, and each is said with what was found.
-One that is not there is looked for as long as the publisher runs: a daemon may start, and a device may be plugged in,
-after the publisher.
+The device, first in rank, reports migrations and restores. On most machines another source has to give the time: the
+first of the others that has it. All of them are probed before the start, and a message says what was found for each.
+A missing source is probed again for as long as the publisher runs: a daemon may start, and a device may be plugged
+in, after the publisher.
 """
 
 import logging
@@ -30,9 +30,9 @@ __all__ = ("AUTO", "CHOICES", "pick")
 
 AUTO: Final = "auto"
 CHOICES: Final = ("device", "chrony", "kernel")
-"""All that may be picked, in order of rank."""
+"""Names of all sources that may be picked, in order of rank."""
 _LONGEST_PROBE_S: Final = 5.0
-"""A probe promises to block for two seconds at most."""
+"""Longest time, in seconds, to wait for a probe. A probe promises to block for at most two seconds."""
 _LOOK_EVERY_S: Final = 5.0
 
 _log: Final = logging.getLogger("vmclock_async.auto")
@@ -41,7 +41,7 @@ _log: Final = logging.getLogger("vmclock_async.auto")
 def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset()) -> dict[str, Source]:
     """The sources that this machine has or may come to have, made by *build* from their names, in order of rank.
 
-    Those *besides* are not picked, because they are named already.
+    Sources in *besides* are not picked, because they are named already.
 
     Raises:
         SourceError: none of them is usable now.
@@ -55,7 +55,7 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
             source = build(name)
         except SourceSettingsError:
             raise
-        except SourceError as exc:  # it is not installed, or broken, and no waiting mends that
+        except SourceError as exc:  # not installed, or broken: waiting does not help
             complain(f"{AUTO}: not {name}: {exc.reason}")
             continue
         probe = _Probe(source)
@@ -75,14 +75,14 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
 
 @final
 class _Probe:
-    """Looks whether a source is there, for a limited time, whatever the source's code does."""
+    """Probes for a source, for a limited time, whatever the source's code does."""
 
     def __init__(self, source: Source) -> None:
         self._source: Final = source
         self._going_on: Future[str] | None = None
 
     def look(self) -> tuple[str, str | None]:
-        """What was found, and why the source is not there (None: it is there)."""
+        """The finding, and the reason why the source is not there (None: it is there)."""
         if self._going_on is None:
             self._going_on = Future()
             thread = threading.Thread(
@@ -107,12 +107,12 @@ class _Probe:
     def _probe(self, done: Future[str]) -> None:
         try:
             done.set_result(str(self._source.probe()) if isinstance(self._source, Probes) else "installed")
-        except BaseException as exc:  # whatever a plugin's probe raises, there are others to pick from
+        except BaseException as exc:  # whatever a plugin's probe raises, there are other sources to pick from
             done.set_exception(exc)
 
 
 class _Sought:
-    """A source that is run once it is there. Where it cannot be used it counts as absent, and is looked for again."""
+    """A source that runs once it is there. While it cannot be used it counts as absent, and is probed again."""
 
     def __init__(self, name: str, source: Source, probe: _Probe, absent_because: str | None) -> None:
         self.settings_type = source.settings_type
@@ -120,7 +120,7 @@ class _Sought:
         self._source: Final = source
         self._probe: Final = probe
         self._absent_because = absent_because
-        """What was said already, and is not said again."""
+        """The last reason that was reported, so that it is not repeated."""
 
     async def run(self, emit: Emit) -> None:
         while self._absent_because is not None:
@@ -143,7 +143,7 @@ class _Sought:
 
 @final
 class _SoughtMarking(_Sought):
-    """A source that can be asked for the disruption marker, too."""
+    """A sought source that can also be asked for the disruption marker."""
 
     def disruption_marker(self) -> int | None:
         return cast("MarksDisruption", self._source).disruption_marker()

@@ -1,4 +1,4 @@
-"""``demo``: publish a recording that is shipped, and watch it. Needs no clock source at all."""
+"""``demo``: publish a shipped recording, and watch it. It needs no clock source."""
 
 import os
 import tempfile

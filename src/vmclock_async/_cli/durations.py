@@ -19,14 +19,14 @@ _UNITS: Final = {
 }
 _FORM: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zµ]+)")
 _LONGEST_NS: Final = 2**32 * 10**9
-"""136 years: more than any use has, and within what ``Clock`` takes."""
+"""136 years: more than any use needs, and within the range of ``Clock``."""
 
 
 def parse_duration(text: str) -> int:
     """*text*, a number and its unit, in nanoseconds; rounded down.
 
     Raises:
-        typer.BadParameter: it is none, or not from 1 ns to 2**32 s.
+        typer.BadParameter: it is no duration, or not from 1 ns to 2**32 s.
     """
     found = _FORM.fullmatch(text.strip()[:64])
     unit = _UNITS.get(found[2]) if found else None

@@ -1,4 +1,4 @@
-"""How a failure is told: in one line for people on stderr, and with ``--json`` as one object on stdout too."""
+"""Reports of failures: one line for people on stderr, and with ``--json`` also one object on stdout."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,9 +12,9 @@ from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMCloc
 __all__ = ("UsageError", "fail", "fail_usage", "failure_fields", "wants_debug", "wants_json")
 
 UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-"""What wrong usage raises: click's, or that of the copy of click that newer releases of typer bring along."""
+"""The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
 _UNBOUNDED_NS: Final = 2**64 - 1
-"""error_ns where nothing bounds the error. jq takes a missing one for less than any limit, and so for good."""
+"""error_ns if nothing bounds the error, because jq takes a missing one as less than any limit, and so as good."""
 
 
 def wants_json(argv: Sequence[str]) -> bool:
@@ -51,7 +51,7 @@ def _fields(name: str, reason: str, remedy: str) -> dict[str, object]:
 
 
 def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None) -> int:
-    """Say *error*, with *facts* in JSON; return the exit status."""
+    """Report *error*, with *facts* in JSON; return the exit status."""
     complain(str(error))
     for note in getattr(error, "__notes__", ()):
         complain(note)
@@ -61,7 +61,7 @@ def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | N
 
 
 def fail_usage(error: typer.BadParameter, *, as_json: bool) -> int:
-    """Say what is wrong with the command line; return the exit status."""
+    """Report what is wrong with the command line; return the exit status."""
     reason = error.format_message()
     remedy = f"see: {error.ctx.command_path if error.ctx else 'vmclock-async'} --help"
     complain(f"{reason}; {remedy}")
@@ -71,5 +71,5 @@ def fail_usage(error: typer.BadParameter, *, as_json: bool) -> int:
 
 
 def _print(fields: Mapping[str, object]) -> None:
-    with suppress(typer.Exit, OSError):  # where nobody reads stdout the exit status says it still
+    with suppress(typer.Exit, OSError):  # if nobody reads stdout, the exit status still reports it
         print_json(fields)

@@ -17,7 +17,7 @@ from vmclock_async.intervals import TimeInterval
 __all__ = ("now",)
 
 _MAX_AGE_S: Final = 1000.0
-"""The clock's own limit, where --max-age does not ask for more."""
+"""The clock's own limit if --max-age does not ask for more."""
 
 
 def now(
@@ -50,7 +50,7 @@ def now(
             _require(interval, age_ns, max_error_ns, max_age_ns)
         except ClockError as exc:
             if isinstance(exc, ClockStaleError):
-                facts.pop("error_ns", None)  # for a program that looks at that alone
+                facts.pop("error_ns", None)  # for a program that looks only at error_ns
                 facts["age_ns"] = clock.age_ns
             raise typer.Exit(fail(exc, as_json=as_json, facts=facts)) from exc
     if as_json:
@@ -60,7 +60,7 @@ def now(
 
 
 def _require(interval: TimeInterval, age_ns: int, max_error_ns: int | None, max_age_ns: int | None) -> None:
-    """Raise if a limit is exceeded; both are named where both are."""
+    """Raise if a limit is exceeded; the message names both limits if both are."""
     exceeded: dict[type[ClockError], str] = {}
     if max_age_ns is not None and age_ns > max_age_ns:
         exceeded[ClockStaleError] = (

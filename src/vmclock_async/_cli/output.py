@@ -1,4 +1,4 @@
-"""What every command shares: where things are printed, and how an async command is run."""
+"""Output shared by all commands: printing, showing values, and running an async command."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def show_traceback(error: BaseException) -> None:
 
 
 def _say(line: str) -> None:
-    """Print *line* on stderr. Nobody may be listening: what is said there never ends the work."""
+    """Print *line* on stderr. Nobody may be listening, so a failure here never ends the work."""
     if sys.stderr is not None:
         try:
             print(line, file=sys.stderr, flush=True)  # noqa: T201
@@ -56,14 +56,14 @@ def _say(line: str) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Send *stream* to nowhere, or its flush at exit fails again, and the exit status with it."""
+    """Redirect *stream* to /dev/null; otherwise its flush at exit fails again, and with it the exit status."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def print_line(text: str) -> None:
-    """Print a line of result on stdout; if whoever read it has seen enough, end quietly with 0.
+    """Print a line of result on stdout; if its reader has closed the pipe, end quietly with 0.
 
     Raises:
         OSError: stdout is closed, or cannot be written.
@@ -91,7 +91,7 @@ def snapshot_fields(path: str, snapshot: Snapshot) -> dict[str, object]:
 
 
 def run_async(main: Callable[[], Awaitable[None]]) -> None:
-    """Run *main* on asyncio. Ctrl-C ends the program with 130, SIGTERM with 0, SIGHUP with 129, all cleaned up."""
+    """Run *main* on asyncio. Ctrl-C ends the program with 130, SIGTERM with 0, SIGHUP with 129, after a clean-up."""
     try:
         anyio.run(_until_told, main)
     except KeyboardInterrupt:
@@ -102,7 +102,7 @@ def run_async(main: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
-    """Run *main*; a service manager's stop is a clean end, a terminal that hangs up is not quite."""
+    """Run *main*. A service manager's stop is a clean end; the end of the terminal is not quite."""
     told: list[int] = []
 
     async def listen(scope: anyio.CancelScope) -> None:

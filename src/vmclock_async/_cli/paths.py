@@ -1,4 +1,4 @@
-"""Where a command's segment is when no path is given, and whether that is in memory."""
+"""Default paths of a command's segment, and whether a path is in memory."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ __all__ = ("SEGMENT_VARIABLE", "on_tmpfs", "publisher_path", "reader_path")
 
 
 def reader_path(path: Path | None) -> Path:
-    """*path*, or where a publisher of this machine or this user puts its segment."""
+    """*path*, or the place where a publisher of this machine or this user puts its segment."""
     return default_path() if path is None else path
 
 
 def publisher_path(path: Path | None) -> Path:
-    """*path*, or where readers will look; under systemd the unit's RuntimeDirectory=."""
+    """*path*, or a place where readers look; under systemd the unit's RuntimeDirectory=."""
     if path is not None:
         return path
     if variable := os.environ.get(SEGMENT_VARIABLE):
@@ -25,12 +25,12 @@ def publisher_path(path: Path | None) -> Path:
 
 
 def on_tmpfs(path: Path) -> bool | None:
-    """Whether *path*, or its nearest parent that exists, is on a file system in memory; None where nothing tells."""
+    """Whether *path*, or its nearest existing parent, is on a file system in memory; None if that is unknown."""
     try:
         existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         device = existing.stat().st_dev
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no /proc, or a directory that this user may not look into
+    except OSError:  # no /proc, or a directory that this user may not enter
         return None
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in mounts.splitlines():

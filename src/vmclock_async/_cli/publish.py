@@ -1,4 +1,4 @@
-"""``publish``: the main job."""
+"""``publish``: the main command."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ __all__ = ("publish",)
 
 _REFRESH_S: Final = 0.1
 _TIME_TO_END_S: Final = 2.0
-"""How long after a signal a source is interrupted, and how often that is tried before the process ends."""
+"""Time, in seconds, from a signal to the interruption of a source, and between later attempts."""
 _TIMES_TOLD: Final = 5
 
 
@@ -65,10 +65,10 @@ def publish(
     publisher = Publisher(path, chosen)
     try:
         run_async(partial(_run, publisher, chosen))
-    except typer.Exit:  # interrupted; a failure has a line of its own, and no other
+    except typer.Exit:  # interrupted; a failure has its own line, and needs no other
         _tell_the_end(publisher, as_json=as_json)
         raise
-    except SystemExit as exc:  # of a task that a source has started: asyncio lets it through
+    except SystemExit as exc:  # from a task that a source has started: asyncio lets it through
         raise _source_exited(publisher, exc) from exc
     _tell_the_end(publisher, as_json=as_json)
 
@@ -90,14 +90,14 @@ def _tell_the_end(publisher: Publisher, *, as_json: bool) -> None:
 
 
 def _refuse_to_overwrite(path: Path) -> None:
-    """A mistyped path leads to some other file: what is neither empty, nor zeros, nor a segment stays as it is."""
+    """Refuse a path that leads to some other file: one that is neither empty, nor zeros, nor a segment."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            return  # which the writer refuses
+            return  # the writer refuses it
         with path.open("rb") as file:
             head = file.read(4)
     except OSError:
-        return  # not there, or the writer says what is wrong
+        return  # nothing is there, or the writer says what is wrong
     if head.strip(b"\0") and head != MAGIC.to_bytes(4, "little"):
         raise SegmentMalformedError(
             path, "is some other file, which publishing would overwrite; choose another path, or remove it first"
@@ -112,12 +112,12 @@ def _read_config(config: Path | None) -> dict[str, object]:
     except OSError as exc:
         raise typer.BadParameter(f"{config}: cannot be read ({exc.strerror})", param_hint="--config") from exc
     except (ValueError, RecursionError) as exc:
-        # No TOML, no UTF-8; a number of more digits, or tables nested deeper, than Python takes.
+        # Not TOML, not UTF-8, or a number of more digits or deeper tables than Python takes.
         raise typer.BadParameter(f"{config}: not TOML that can be read ({exc})", param_hint="--config") from exc
 
 
 def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) -> dict[str, Source]:
-    """The sources *names*, with the options of the configuration file and, above these, of --set."""
+    """The sources *names*, with the options of the configuration file and of --set, which overrides the file."""
     if len(set(names)) < len(names):
         raise typer.BadParameter(f"a source is named twice: {', '.join(names)}", param_hint="SOURCE")
     known = {name for name in names if name != AUTO}
@@ -130,7 +130,7 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
         )
     options: dict[str, dict[str, object]] = {}
     for name in sorted(known):
-        find_source(name)  # an unknown name is told before an option of it
+        find_source(name)  # an unknown name is reported before an option of it
         table = tables.get(name, {})
         if not isinstance(table, Mapping):
             raise SourceSettingsError(name, f"its options must be a table in the configuration, not {table!r}")
@@ -161,7 +161,7 @@ async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
     async with anyio.create_task_group() as tasks:
         if is_terminal(sys.stderr):
             tasks.start_soon(_show_progress, publisher, sources)
-        await anyio.lowlevel.checkpoint()  # so that the loop's own handlers of signals are there
+        await anyio.lowlevel.checkpoint()  # so that the loop's own signal handlers are installed
         with _ending_held_loop():
             await publisher.run()
         tasks.cancel_scope.cancel()
@@ -171,9 +171,9 @@ async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
 def _ending_held_loop() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a source that holds the event loop, or does not end when it is cancelled.
 
-    The loop hears of a signal in its own time. Where it has not ended some seconds later, a source's code is
-    interrupted where it is. If that is of no use either, the process ends by force; the segment is whole then, too, as
-    it is after a SIGKILL.
+    The loop handles a signal in its own time. If it has not ended some seconds later, the code of a source is
+    interrupted wherever it is. If that does not help either, the process ends by force; the segment is whole then
+    too, as it is after a SIGKILL.
     """
     told = 0
 
@@ -217,14 +217,14 @@ def _progress() -> Iterator[Progress]:
 
 
 async def _show_progress(publisher: Publisher, sources: Mapping[str, Source]) -> None:
-    """Draw how far the sources that have an end have come, while this program has the terminal to itself."""
+    """Draw the progress of the sources that have an end, while this program has the terminal to itself."""
     with ExitStack() as stack:
         progress: Progress | None = None
         rows: dict[str, TaskID] = {}
         while True:
             for name, total in totals(sources).items():
                 if not _is_in_foreground():
-                    break  # a job in the background draws nothing over what is in front
+                    break  # a background job draws nothing over the foreground
                 progress = progress or stack.enter_context(_progress())
                 if name not in rows:
                     rows[name] = progress.add_task(name, total=None, rate="")
@@ -238,7 +238,7 @@ async def _show_progress(publisher: Publisher, sources: Mapping[str, Source]) ->
 
 
 def totals(sources: Mapping[str, Source]) -> dict[str, int]:
-    """Of each source that has an end, its updates in all."""
+    """Total number of updates of each source that has an end."""
     totals = {}
     for name, source in sources.items():
         try:
@@ -255,5 +255,5 @@ def totals(sources: Mapping[str, Source]) -> dict[str, int]:
 def _is_in_foreground() -> bool:
     try:
         return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
-    except OSError:  # ENOTTY: it is not the terminal that controls this process, so there are no jobs on it
+    except OSError:  # ENOTTY: not the controlling terminal of this process, so there are no jobs on it
         return True

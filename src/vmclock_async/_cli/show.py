@@ -29,7 +29,7 @@ def show(
     with SegmentReader(chosen) as reader:
         snapshot = reader.snapshot()
         ownership = Ownership.of(os.fstat(reader.page.fileno()))
-        others_may_write = ownership.others_may_write and not reader.is_device  # a device's page nobody may write
+        others_may_write = ownership.others_may_write and not reader.is_device  # nobody may write a device's page
     if as_json:
         owned = {"owner": ownership.owner, "owner_uid": ownership.uid, "others_may_write": others_may_write}
         print_json({**snapshot_fields(chosen, snapshot), **owned})
@@ -41,7 +41,7 @@ def show(
 
 
 def _rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Name, value and what there is to say of it, in the order of the page."""
+    """Name, value and remark of each field, in the order of the page."""
     mine = "" if snapshot.counter_id == timebase.COUNTER_ID else "not this machine's counter"
     rows = [
         ("magic", f"0x{snapshot.magic:08X}", "VCLK"),

@@ -18,7 +18,7 @@ __all__ = ("sources",)
 
 def sources(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the installed source plugins and their options."""
-    with redirect_stdout(sys.stderr):  # where a plugin prints something at import, that is no part of the result
+    with redirect_stdout(sys.stderr):  # what a plugin prints at import is no part of the result
         described = {name: _describe(source) for name, source in installed_sources().items()}
     if as_json:
         print_json(described)
@@ -45,7 +45,7 @@ def _describe(source: InstalledSource) -> dict[str, Any]:
         facts["options"] = _options(source.load().settings_type)
     except SourceError as exc:
         facts["error"] = exc.reason
-    except Exception as exc:  # a stranger's model may have a schema of its own making, or none
+    except Exception as exc:  # a stranger's model may have its own schema, or none
         facts["error"] = f"its options cannot be shown ({failure(exc)})"
     return facts
 

@@ -1,7 +1,7 @@
-"""How ``watch`` and ``demo`` show a segment: as lines, as JSON, as a live view on a terminal.
+"""The displays of ``watch`` and ``demo``: as lines, as JSON, as a live view on a terminal.
 
-The time that is shown is what a ``Clock`` reads, or the error with which it refuses, as in ``now``. A clock also
-refuses without a new commit: the reference grows too old, the device's marker moves, the segment is removed.
+The time shown is what a ``Clock`` reads, or the error with which it refuses, as in ``now``. A clock also refuses
+without a new commit: the reference grows too old, the device's marker moves, the segment is removed.
 """
 
 import math
@@ -37,13 +37,13 @@ from vmclock_async.models import Snapshot
 __all__ = ("JsonView", "LineView", "Reading", "TerminalView", "View")
 
 Reading = TimeInterval | VMClockError
-"""What a clock said, or why it refused."""
+"""A clock's answer: a time, or the error that says why it refused."""
 
 _WIDTH: Final = 100
 _BESIDE_THE_BARS: Final = 42
 _EVENTS: Final = 8
 _LASTS: Final = 5
-"""Refreshes after which a reading of another kind is news on a pipe. Shorter ones are a commit in progress."""
+"""Number of refreshes after which another kind of reading is news on a pipe. Before, it may be a commit in progress."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _STATUS_STYLE: Final[dict[int, str]] = {
     ClockStatus.SYNCHRONIZED: "bold green",
@@ -52,13 +52,13 @@ _STATUS_STYLE: Final[dict[int, str]] = {
 
 
 class View(Protocol):
-    """Where changes are shown; a context manager."""
+    """A display of changes; a context manager."""
 
     def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
-        """Show *snapshot*, a new commit, the *events* that it brought, and what the clock says."""
+        """Show *snapshot*, a new commit, the *events* that it brought, and the clock's answer."""
 
     def refresh(self, now: Reading) -> None:
-        """Show what the clock says; called several times a second, from the first change on."""
+        """Show the clock's answer; called several times a second, from the first change on."""
 
     def __enter__(self) -> Self: ...
 
@@ -83,14 +83,14 @@ def event_text(event: Event) -> str:
 
 
 class _Plain(ABC):
-    """A view without a screen: one line a commit, and one where the clock begins to refuse, or ceases to."""
+    """A view without a screen: one line a commit, and one when the clock begins to refuse, or ceases to."""
 
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
         self._kind: type[Reading] | None = None
-        """Of the reading shown last."""
+        """Kind of the reading shown last."""
         self._others = 0
-        """How many readings of another kind have followed it."""
+        """Number of readings of another kind since then."""
 
     def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
         """Print a line."""
@@ -98,14 +98,14 @@ class _Plain(ABC):
         self._print(snapshot, events, now)
 
     def refresh(self, now: Reading) -> None:
-        """Print a line if the clock has been saying something else for a second."""
+        """Print a line if the clock's answer has been of another kind for a second."""
         self._others = self._others + 1 if type(now) is not self._kind else 0
         if self._snapshot is not None and self._others >= _LASTS:
             self.change(self._snapshot, (), now)
 
     @abstractmethod
     def _print(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
-        """Print a line of *snapshot*, what happened, and the time or why there is none."""
+        """Print a line with *snapshot*, what happened, and the time or why there is none."""
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +156,7 @@ class JsonView(_Plain):
 
 @final
 class TerminalView:
-    """A panel that is drawn anew: the time, its bound over the last minute, the status and the latest events."""
+    """A panel that is redrawn: the time, its bound over the last minute, the status and the latest events."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -173,13 +173,13 @@ class TerminalView:
         self._live.stop()
 
     def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
-        """Take *snapshot* and *events* over, and draw."""
+        """Note *snapshot* and *events*, and draw."""
         self._snapshot = snapshot
         self._events += [f"{datetime.now():%H:%M:%S}  {event_text(event)}" for event in events]
         self._draw(snapshot, now)
 
     def refresh(self, now: Reading) -> None:
-        """Draw with the time of now."""
+        """Draw with the present time."""
         if self._snapshot is not None:
             self._errors.append(now.error_ns if isinstance(now, TimeInterval) else None)
             self._draw(self._snapshot, now)
@@ -208,7 +208,7 @@ class TerminalView:
 
 
 def _sparkline(errors: Sequence[int | None], columns: int) -> Text:
-    """The last of *errors* (ns, None where there was no bound) as bars on a logarithmic scale, and their range."""
+    """The last of *errors* (in ns, None without a bound) as bars on a logarithmic scale, and their range."""
     errors = list(errors)[-max(columns, 1) :]
     known = [error for error in errors if error is not None]
     if not known:

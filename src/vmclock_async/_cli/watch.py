@@ -1,4 +1,4 @@
-"""``watch``: a live view on a terminal, a line a change on a pipe."""
+"""``watch``: a live view on a terminal, one line for each change on a pipe."""
 
 import sys
 from contextlib import AsyncExitStack
@@ -30,7 +30,7 @@ def watch(
 ) -> None:
     """Watch a segment: interval, error bound over time, status and events. Ends with Ctrl-C.
 
-    On a pipe it prints a line a commit, and one where there is no bounded time any more, or one again.
+    On a pipe it prints one line for each commit, and one when the bounded time is lost or back.
     """
     run_async(partial(follow, path, as_json=as_json, announce=True))
 
@@ -38,13 +38,13 @@ def watch(
 async def follow(
     path: Path | None, *, as_json: bool, announce: bool = False, fence: Literal["auto"] | Path | None = "auto"
 ) -> None:
-    """Show every change of the segment at *path*, for ever; waits for it to appear, wherever readers look.
+    """Show every change of the segment at *path*, for ever; wait for it to appear wherever readers look.
 
     Args:
-        path: of the segment; None: where there is one.
-        as_json: lines of JSON; else a live view on a terminal, lines elsewhere.
+        path: path of the segment; None: the default paths.
+        as_json: whether to print lines of JSON; otherwise a live view on a terminal, lines elsewhere.
         announce: whether to say that there is nothing yet.
-        fence: as for ``Clock``.
+        fence: see ``Clock``.
     """
     async with AsyncExitStack() as stack:
         clock, reader = await _open(stack, path, fence, announce=announce, as_json=as_json)
@@ -59,7 +59,9 @@ async def follow(
 def _view_for(path: str, *, as_json: bool) -> View:
     if as_json:
         return JsonView(path)
-    if is_terminal(sys.stdout) and not Console().is_dumb_terminal:  # on which rich would draw nothing at all
+    if (
+        is_terminal(sys.stdout) and not Console().is_dumb_terminal
+    ):  # on a dumb terminal rich would draw nothing at all
         return TerminalView(path)
     return LineView()
 
@@ -86,7 +88,7 @@ async def _open(
 
 
 async def _follow_changes(clock: Clock, reader: SegmentReader, view: View) -> None:
-    before = await reader.wait_changed(-1)  # no seq_count is -1: the first commit there is
+    before = await reader.wait_changed(-1)  # no seq_count is -1: this waits for the first commit
     view.change(before, (), _read(clock, reader))
     while True:
         after = await reader.wait_changed(before)
@@ -95,7 +97,7 @@ async def _follow_changes(clock: Clock, reader: SegmentReader, view: View) -> No
 
 
 def _read(clock: Clock, reader: SegmentReader) -> Reading:
-    """What ``now`` would say of the path at this moment. An open clock goes on with a segment that was removed."""
+    """The present answer of ``now`` for the path. An open clock goes on with a segment that was removed."""
     try:
         if reader.is_replaced():
             SegmentReader(clock.path).close()

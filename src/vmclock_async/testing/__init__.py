@@ -1,9 +1,9 @@
-"""For the tests of programs that use this package, and of sources; needs no pytest.
+"""Tools for tests of programs that use this package, and of sources; they need no pytest.
 
 ``PlayedSegment`` and ``ManualClock`` are two stages for one play: a machine that is migrated or restored, and a
-publisher that loses its time, dies or is stopped. The one plays it in files, for the real ``Clock`` in this process
-and in others; the other in memory and in virtual time. ``RecordedClock`` plays a recording. ``check_source`` holds a
-source to its promises.
+publisher that loses its time, dies or is stopped. ``PlayedSegment`` plays it in files, for the real ``Clock`` in this
+process and in others; ``ManualClock`` plays it in memory and in virtual time. ``RecordedClock`` plays a recording.
+``check_source`` tests the promises of a source.
 
 With pytest, the fixture ``segment`` is a ``PlayedSegment``.
 """

@@ -1,12 +1,11 @@
 """Whether a source keeps the promises in the docstring of ``Source``.
 
-A source is run as the publisher runs it: once until it has said what it has to say, once more while epochs end, then
-to be cancelled at its first await, its second, and so on, and then twice in a row. After each run there must be no
-more tasks, threads and descriptors than before. The first run does not count for that: libraries open some things once
-and for all.
+A source runs as in the publisher: once until it has emitted its updates, and once more while epochs end. Then it is
+cancelled at its first await, its second, and so on, and then it runs twice in a row. After each run there must be no
+more tasks, threads and descriptors than before. The first run does not count for that, because libraries open some
+things once and for all.
 
-Where the rest of the process can be the cause of what is seen, a run is repeated, and what counts is what is seen each
-time.
+If the rest of the process may be the cause of a finding, the run is repeated, and only what is found each time counts.
 """
 
 import ctypes
@@ -37,7 +36,7 @@ __all__ = ("check_source",)
 
 _CANCELLED_AT: Final = range(1, 17)
 _TRIES: Final = 3
-"""How often in a row something is seen before it is believed."""
+"""Number of times in a row that something must be found before it is believed."""
 _CONSTRUCTING_S: Final = 0.05
 _BLOCKING_S: Final = 0.1
 _BLOCKED_FOR_GOOD_S: Final = 2.0
@@ -45,21 +44,21 @@ _AWAITS_TO_UNWIND: Final = 1000
 _MANY: Final = 1000
 _FORGOTTEN: Final = ("it emits with await emit(update)", "it called emit without await")
 _LONG: Final = 20
-"""How many times as long a second run may take to say what the first said."""
+"""How many times as long a second run may take to emit what the first run emitted."""
 
 
 async def check_source(make_source: Callable[[], Source], *, patience_s: float = 0.5) -> tuple[BodyUpdate, ...]:
-    """Assert that the sources that *make_source* makes keep the promises of ``Source``; what the first one emitted.
+    """Assert that the sources that *make_source* makes keep the promises of ``Source``; return the first one's updates.
 
-    Takes a few times *patience_s* where the source has no end. A source that shields a wait for ever is not caught,
+    This takes a few times *patience_s* if the source has no end. A source that shields a wait for ever is not found,
     but hangs.
 
     Args:
-        make_source: gives a new source at each call, all alike, that can run here: what it reads is there.
-        patience_s: how long a source is given to say what it has to say, seconds; more than one poll of it.
+        make_source: returns a new source at each call. All are alike and can run here: what they read is there.
+        patience_s: time, in seconds, in which a source must emit its updates; more than one poll of it.
 
     Raises:
-        AssertionError: a promise is broken; says which, and what was seen.
+        AssertionError: a promise is broken; the message says which, and what was seen.
     """
     name = type(await _construct(make_source)).__name__
     first = await _first_run(name, make_source, patience_s)
@@ -80,10 +79,10 @@ def _broken(name: str, promise: str, seen: str) -> NoReturn:
 
 
 async def _construct(make_source: Callable[[], Source]) -> Source:
-    """A source, if making it was quick, and left nothing, at least once in three times."""
+    """A source, if its construction was quick and left nothing, at least once in three times."""
     took_s = math.inf
     left: list[Thing] = []
-    made = []  # all of them, or what one has is closed when the next one is made
+    made = []  # keeps all of them: otherwise making the next one closes what one has
     for number in range(_TRIES):
         before, began = Held.now(), time.perf_counter()
         source = make_source()
@@ -104,7 +103,7 @@ async def _construct(make_source: Callable[[], Source]) -> Source:
 
 
 async def _first_run(name: str, make_source: Callable[[], Source], patience_s: float) -> "_Run":
-    """How a run ends that says something, and does not block the loop each time."""
+    """The end of a run that emits something, and does not block the loop each time."""
     for _ in range(_TRIES):
         run = await _run(name, make_source(), patience_s=patience_s)
         if run.blocked is None:
@@ -126,7 +125,7 @@ async def _first_run(name: str, make_source: Callable[[], Source], patience_s: f
 async def _leaving_nothing(
     name: str, make_source: Callable[[], Source], patience_s: float, cancel_at: int
 ) -> "_Run":
-    """How a run ends that is cancelled at its await *cancel_at*, if it does not leave something each time."""
+    """The end of a run that is cancelled at its await *cancel_at*, if it does not leave something each time."""
     left: list[Thing] = []
     for number in range(_TRIES):
         before = Held.now()
@@ -140,7 +139,7 @@ async def _leaving_nothing(
 
 
 def _each_time(left: list[Thing], now: list[Thing], *, first: bool) -> list[Thing]:
-    """What is left *now*, of the kinds of what was *left* before."""
+    """Things that are left *now*, of the kinds of what was *left* before."""
     kinds = {thing.kind for thing in left}
     return [thing for thing in now if first or thing.kind in kinds]
 
@@ -164,15 +163,15 @@ async def _run_twice(name: str, source: Source, patience_s: float) -> None:
 
 
 class _Run(NamedTuple):
-    """How a run ended."""
+    """The end of a run."""
 
     updates: tuple[BodyUpdate, ...]
     error: VMClockError | None
     was_cancelled: bool
     reached: bool
-    """Whether the await at which it was to be cancelled came."""
+    """Whether the await came at which the run was to be cancelled."""
     blocked: str | None
-    """Where it held the event loop."""
+    """Place where it held the event loop."""
 
     def says_less_than(self, other: "_Run") -> bool:
         return len(self.updates) < len(other.updates)
@@ -207,7 +206,7 @@ async def _run(
                 )
             except not_its_own:
                 raise
-            except BaseException as exc:  # a stranger's code: whatever it is, it is what was seen
+            except BaseException as exc:  # a stranger's code: whatever it raises is the finding
                 if isinstance(exc, BaseExceptionGroup) and exc.subgroup(not_its_own):
                     raise
                 emit.broken.append(
@@ -224,12 +223,12 @@ async def _run(
 
 
 class _BlockedForGood(BaseException):
-    """Ends code that does not let the loop run any more."""
+    """Ends code that never lets the loop run again."""
 
 
 @final
 class _Blocking:
-    """Notes where *source* holds the event loop, and ends it if that is for good."""
+    """Notes where *source* holds the event loop, and ends it if it holds the loop for good."""
 
     def __init__(self, source: Source) -> None:
         self._loop_thread: Final = threading.get_ident()
@@ -240,7 +239,7 @@ class _Blocking:
     def is_held(self, frame: FrameType, held_s: float) -> None:
         """Called by a ``LoopWatch``."""
         if not any(caller.f_code is _STEP or package(caller) == self._package for caller in stack(frame)):
-            return  # by another task of this loop
+            return  # held by another task of this loop
         self.place = place(frame, (self._package,))
         if held_s > _BLOCKED_FOR_GOOD_S and not self.for_good:
             self.for_good = True
@@ -251,7 +250,7 @@ class _Blocking:
 
 @final
 class _Listener(Emit):
-    """Looks at what a source says; notes the promise that it breaks, for the source may not let the error out."""
+    """Receives a source's updates; notes each broken promise, because the source may not let the error out."""
 
     def __init__(self, scope: anyio.CancelScope, enough: int | None, *, epochs_end: bool) -> None:
         self._scope: Final = scope
@@ -260,7 +259,7 @@ class _Listener(Emit):
         self._epoch = 0  # a publisher's first
         self._given: Final[set[int]] = set()
         self._reads: list[tuple[int, int]] = []
-        """Each read of the epoch since the last measurement: the counter at it, and the epoch."""
+        """The reads of the epoch since the last measurement: the counter at each, and the epoch."""
         self._measured_at: int | None = None
         """counter_value of the last measurement."""
         self._plausibility: Final = Plausibility()
@@ -282,14 +281,15 @@ class _Listener(Emit):
         return call
 
     def note_forgotten(self) -> None:
-        """Note a call of this that was not awaited; the run is over."""
+        """Note a call of this object that was not awaited; the run is over."""
         forgotten = [
             call
             for call in self._not_awaited.values()
-            if inspect.getcoroutinestate(call) == inspect.CORO_CREATED  # not of a task cancelled before it began
+            if inspect.getcoroutinestate(call)
+            == inspect.CORO_CREATED  # its task was not cancelled before it began
         ]
         for call in forgotten:
-            call.close()  # or Python warns of it as well
+            call.close()  # otherwise Python warns of it too
         if forgotten:
             self.broken.append(_FORGOTTEN)
 
@@ -298,10 +298,10 @@ class _Listener(Emit):
         await anyio.lowlevel.checkpoint()
         if not isinstance(update, BodyUpdate):
             self._refuse("it emits BodyUpdates", f"it emitted {update!r}")
-        # A whole body is passed on as it is: it may be of another machine.
+        # A whole body is passed on as it is, because it may be another machine's.
         if not update.verbatim and (objection := self._plausibility.objection(update)):
             self._refuse("a time is complete, and in the ABI's units", f"it {objection.reason}")
-        # One that has a marker of its own says itself in which epoch it is.
+        # An update with its own marker says by itself which epoch it belongs to.
         if update.measures and "disruption_marker" not in update.model_fields_set:
             self._look_at_epoch(update, epoch)
         self.updates.append(update)
@@ -321,7 +321,7 @@ class _Listener(Emit):
     def _look_at_reads(self, measured_at: int, epoch: int) -> None:
         last = self._measured_at
         if last is not None and ticks_between(last, measured_at) <= 0:
-            return  # the same measurement as before, told again
+            return  # the same measurement as before, emitted again
         since = [ticks_between(measured_at, at) for at, given in self._reads if given == epoch]
         if not since:
             self._refuse(
@@ -342,7 +342,7 @@ class _Listener(Emit):
 
 
 class _WentOn(BaseException):
-    """Ends a run that does not let itself be cancelled."""
+    """Ends a run that resists cancellation."""
 
 
 @final
@@ -396,7 +396,7 @@ _STEP: Final = _Stepped.__await__.__code__
 
 
 def _resumed(steps: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Callable[[], Any]]:
-    """Let others run; then how *steps* goes on."""
+    """Let others run; then return how *steps* goes on."""
     try:
         value = yield waits_for
     except BaseException as exc:

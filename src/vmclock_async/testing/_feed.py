@@ -23,8 +23,8 @@ _DRIFT: Final = Fraction(50, 10**6)
 class PlayedFeed(VirtualFeed):
     """The page that a played publisher commits to, and the device that fences it, if *fenced*.
 
-    The counter makes a tick a nanosecond. Before each sample *refresh* is called, in which a publisher that runs
-    commits what it has measured since.
+    The counter makes a tick a nanosecond. *refresh* is called before each sample: a running publisher then commits
+    what it has measured since.
     """
 
     counter_id = COUNTER_ID
@@ -42,7 +42,7 @@ class PlayedFeed(VirtualFeed):
 
     @property
     def utc_ns(self) -> int:
-        """True time as it was going to be when the play began, nanoseconds since 1970."""
+        """True time in nanoseconds since 1970, as foreseen when the play began."""
         return self._beginning_ns + self.time.elapsed_ns
 
     def counter_ticks(self) -> int:
@@ -50,11 +50,11 @@ class PlayedFeed(VirtualFeed):
         return _BEGINNING_TICKS + self.time.elapsed_ns
 
     def monotonic_ns(self) -> int:
-        """As the counter, which makes a tick a nanosecond: one stamp is good for both."""
+        """The same as the counter, which makes a tick a nanosecond: one stamp serves for both."""
         return self.counter_ticks()
 
     def page_now(self) -> tuple[Snapshot, bool]:
-        """The page last committed, and whether the publisher lives on."""
+        """The page last committed, and whether the publisher is alive."""
         return self._snapshot, not self._seq_count & 1
 
     def sample(self, limit_s: float) -> tuple[Snapshot, int]:
@@ -78,7 +78,7 @@ class PlayedFeed(VirtualFeed):
         )
 
     def commit(self, body: VMClockBody) -> None:
-        """Commit *body* to the page, whoever left it half written."""
+        """Commit *body* to the page, also after somebody left it half written."""
         self._seq_count = ((self._seq_count | 1) + 1) % 2**32
         self._snapshot = Snapshot(
             magic=abi.MAGIC,

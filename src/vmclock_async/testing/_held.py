@@ -1,13 +1,13 @@
-"""What a run may leave behind: tasks, threads and descriptors.
+"""Tasks, threads and descriptors that a run may leave behind.
 
-Other threads, loops and tasks of the process open and close things of their own at the same time, and nothing tells
-which is whose. So three rules keep their things apart from those of the code under test:
+Other threads, loops and tasks of the process open and close their own things at the same time, and nothing shows
+which thing belongs to whom. So three rules separate their things from those of the code under test:
 
-* What counts is how many there are of each. A file that another thread opens again and again is one file.
-* What was left stays: only what is there at every look counts, while garbage is collected. (A loop that nobody
-  refers to any more closes its descriptors when it is collected.)
-* Code that leaves something behind does it each time. The caller repeats a run that left something, and blames it only
-  where each run left something of the same ``kind``.
+* The number of each counts. A file that another thread opens again and again is one file.
+* A leftover stays: only what is there at every look counts, while garbage is collected. (A loop without references
+  closes its descriptors when it is collected.)
+* Code that leaves something behind does so each time. The caller repeats a run that left something, and blames it
+  only if each run left something of the same ``kind``.
 """
 
 import gc
@@ -26,16 +26,16 @@ __all__ = ("Held", "Thing")
 _SETTLE_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.005
 _POOLED: Final = ("Trio thread ", "asyncio_")
-"""Names of threads that wait in a pool for work. Trio's have another while they are at work."""
+"""Names of threads that wait in a pool for work. Trio's threads have other names while they work."""
 
 
 class Thing(NamedTuple):
     """A task, a thread, or a descriptor."""
 
     identity: str
-    """Two descriptors of one file have the same; nothing tells them apart when one is closed and opened again."""
+    """The same for two descriptors of one file, because nothing shows that one was closed and opened again."""
     name: str
-    """What an error calls it."""
+    """Its name in an error."""
 
     @property
     def kind(self) -> str:
@@ -45,7 +45,7 @@ class Thing(NamedTuple):
 
 @final
 class Held:
-    """What this process has at one moment."""
+    """The things that this process has at one moment."""
 
     def __init__(self, things: list[Thing]) -> None:
         self._things: Final = things
@@ -53,15 +53,15 @@ class Held:
 
     @classmethod
     def now(cls) -> Self:
-        """What it has now."""
+        """The things it has now."""
         return cls([*_tasks(), *_threads(), *_descriptors()])
 
     def exceeded_by_now(self) -> list[Thing]:
-        """What there is more than this, at this moment."""
+        """The things that there are now beyond these."""
         now, more = Held.now(), []
         excess = now._count - self._count
         known = set(self._things)
-        # Of things that are alike, those that have another name than before.
+        # Among equal things, those that have another name than before.
         for thing in sorted(now._things, key=lambda thing: thing in known):
             if excess[thing.identity] > 0:
                 excess[thing.identity] -= 1
@@ -69,15 +69,15 @@ class Held:
         return more
 
     async def exceeded_by(self) -> list[Thing]:
-        """The same, once it has settled: a loop may need a moment to bury what has ended."""
+        """The same, once it has settled: a loop may need a moment to clean up what has ended."""
         give_up = anyio.current_time() + _SETTLE_S
         pause_s = _LOOK_AGAIN_S
-        await anyio.sleep(pause_s)  # a thread that was given work just now looks idle until it has begun
+        await anyio.sleep(pause_s)  # a thread that has just been given work looks idle until it begins
         more = self.exceeded_by_now()
         while more and anyio.current_time() < give_up:
             gc.collect()
             await anyio.sleep(pause_s)
-            pause_s *= 2  # to collect garbage takes long in a large process
+            pause_s *= 2  # collecting garbage takes long in a large process
             still = {thing.identity for thing in self.exceeded_by_now()}
             more = [thing for thing in more if thing.identity in still]
         return more
@@ -97,9 +97,9 @@ def _threads() -> Iterator[Thing]:
 
 
 def _is_idle_worker(thread: threading.Thread) -> bool:
-    """Whether it is a worker of anyio's on asyncio, which waits for work in ``queue.get``, called by its ``run``.
+    """Whether it is a worker of anyio on asyncio that waits for work in ``queue.get``, called by its ``run``.
 
-    An abandoned one has no token of the limiter any more, so its stack has to tell.
+    An abandoned worker no longer has a token of the limiter, so only its stack shows it.
     """
     frame = sys._current_frames().get(thread.ident or 0)
     called = ""
@@ -116,6 +116,6 @@ def _descriptors() -> Iterator[Thing]:
     for fd in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:  # that of the listing itself, or closed since
+        except FileNotFoundError:  # the descriptor of the listing itself, or one closed since
             continue
         yield Thing(target, f"the descriptor {fd} ({target})")

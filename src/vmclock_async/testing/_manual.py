@@ -16,28 +16,28 @@ __all__ = ("ManualClock",)
 _BEGINNING_NS: Final = int(datetime.datetime(2026, 1, 15, tzinfo=datetime.UTC).timestamp()) * 10**9
 _MEASURES_EVERY_TICKS: Final = 10**9
 _REFERENCE: Final = ("counter_value", "time_sec", "time_frac_sec")
-"""The fields that one measurement after the other changes, as long as nothing happens."""
+"""The fields that change from one measurement to the next while nothing happens."""
 
 
 @final
 class ManualClock(PlayedMachine, Clock):
-    """A ``Clock`` over a played page, under virtual time; a context manager.
+    """A ``Clock`` over a played page, in virtual time; a context manager.
 
-    Its time runs with that of the event loop (``anyio.current_time()``), and so with that of a test clock where the
-    loop has one, as trio's ``MockClock``; and it jumps ahead with ``advance``. Outside of a loop it stands still.
-    It has all that ``Clock`` has, ``on_restore`` too, on a page that changes as the test says.
+    Its time runs with the event loop (``anyio.current_time()``), and so with the loop's test clock if it has one, such
+    as trio's ``MockClock``; ``advance`` makes it jump ahead. Outside of a loop it stands still. It has everything that
+    ``Clock`` has, ``on_restore`` too, on a page that changes as the test says.
 
     The publisher, while it runs and is synchronized, takes a new measurement once a second, with a drift of 50 ppm in
-    between. ``freeze`` it, and the reference grows old; ``lose_sync``, and the bound grows.
+    between. After ``freeze`` the reference grows old; after ``lose_sync`` the bound grows.
 
-    A clock is for one thread.
+    A clock serves one thread.
 
     Args:
         utc_ns: true time at the beginning, nanoseconds since 1970; by default the 15th of January 2026.
-        max_error_ns: how far off the publisher's measurements may be, nanoseconds.
-        max_age: as for ``Clock``, seconds of virtual time.
-        fenced: whether it is as a clock that sees the device.
-        follow_loop: whether time runs with the event loop; if not, ``advance`` alone moves it.
+        max_error_ns: bound of the error of the publisher's measurements, nanoseconds.
+        max_age: see ``Clock``; seconds of virtual time.
+        fenced: whether the clock sees the device.
+        follow_loop: whether time runs with the event loop; if not, only ``advance`` moves it.
 
     Raises:
         ValueError: *max_age* is out of range.
@@ -65,19 +65,19 @@ class ManualClock(PlayedMachine, Clock):
 
     @property
     def utc_ns(self) -> int:
-        """True time, nanoseconds since 1970, by what the publisher knows now: ``step`` moves it."""
+        """True time, nanoseconds since 1970, by the publisher's present knowledge: ``step`` moves it."""
         return self._played.utc_ns + self._shift_ns
 
     def advance(self, seconds: float) -> None:
         """Let *seconds* go by at once; tasks that wait for them go on.
 
         Raises:
-            ValueError: *seconds* is negative, or no number.
+            ValueError: *seconds* is negative or not a number.
         """
         self._time.advance(seconds)
 
     def _measure_again(self) -> None:
-        """What the publisher does once a second, while it runs and is synchronized."""
+        """Do what the publisher does once a second while it runs and is synchronized."""
         if self._frozen or self._body.clock_status != ClockStatus.SYNCHRONIZED:
             return
         if self._played.counter_ticks() - self._body.counter_value >= _MEASURES_EVERY_TICKS:

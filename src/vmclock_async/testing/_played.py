@@ -1,10 +1,10 @@
-"""The play: what may happen to a machine and to its publisher, and the pages that come of it.
+"""The play: what may happen to a machine and to its publisher, and the pages that result.
 
-Each method makes the next page from the last. Where the pages go, and what time it is, is up to the stage: files
-and this machine's counter (``PlayedSegment``), or memory and virtual time (``ManualClock``).
+Each method makes the next page from the last. The stage decides where the pages go and what time it is: files and
+this machine's counter (``PlayedSegment``), or memory and virtual time (``ManualClock``).
 
-The device and the publisher are played apart, because that is where the danger is: a publisher that is stopped has
-not told yet what the device says already.
+The device and the publisher are played separately, because that is where the danger is: a stopped publisher has not
+yet published what the device already shows.
 """
 
 from abc import ABC, abstractmethod
@@ -20,14 +20,14 @@ __all__ = ("PlayedMachine",)
 
 _ANNOUNCED: Final = Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT
 _OWN: Final = 2**32
-"""By how much a disruption that the publisher found itself moves the marker it publishes."""
+"""Step of the published marker for a disruption that the publisher found itself."""
 
 
 class PlayedMachine(ABC):
-    """A machine, its device and its publisher, played: what ``PlayedSegment`` and ``ManualClock`` share.
+    """A machine, its device and its publisher, played: the common part of ``PlayedSegment`` and ``ManualClock``.
 
-    It begins synchronised, with marker 1 and generation counter 1, and its publisher running. What the publisher
-    does is a commit, and so raises ``RuntimeError`` while it is frozen.
+    It begins synchronized, with marker 1 and generation counter 1, and its publisher running. Each act of the publisher
+    is a commit, and so raises ``RuntimeError`` while the publisher is frozen.
     """
 
     def __init__(self) -> None:
@@ -45,20 +45,20 @@ class PlayedMachine(ABC):
     def migrate(self) -> None:
         """Migrate the machine: the device's marker moves.
 
-        The publisher, if it runs, commits the new marker with a void time, and then a fresh time. To have a look in
-        between: ``migrate()``, ``lose_sync(void=True)``, and later ``regain_sync()``.
+        The publisher, if it runs, commits the new marker with a void time, and then a fresh time. To look in between:
+        ``migrate()``, ``lose_sync(void=True)``, and later ``regain_sync()``.
         """
         self._disrupt()
 
     def restore(self) -> None:
-        """Restore the machine from a snapshot: as ``migrate``, and the generation counter moves too."""
+        """Restore the machine from a snapshot: the same as ``migrate``, and the generation counter moves too."""
         assert self._device.vm_generation_counter is not None
         self._disrupt(vm_generation_counter=self._device.vm_generation_counter + 1)
 
     def step(self, ns: int) -> None:
-        """The publisher finds that true time is *ns* nanoseconds later than it had promised (negative: earlier).
+        """Let the publisher find that true time is *ns* nanoseconds later than it had promised (negative: earlier).
 
-        One commit has the new time and a marker of the publisher's own: the device's plus a multiple of 2**32.
+        One commit has the new time and the publisher's own marker: the device's plus a multiple of 2**32.
         """
         self._require_running()
         self._own_disruptions += 1
@@ -66,22 +66,22 @@ class PlayedMachine(ABC):
         self._commit(self._fresh())
 
     def lose_sync(self, *, void: bool = False) -> None:
-        """The publisher's source has no time: SYNCHRONIZED becomes FREERUNNING, and the bound grows.
+        """Let the publisher's source lose the time: SYNCHRONIZED becomes FREERUNNING, and the bound grows.
 
         Args:
-            void: it has been so for long: the status is UNKNOWN, and there is no bound.
+            void: whether this has lasted long: then the status is UNKNOWN, and there is no bound.
         """
         self._commit(_void(self._body) if void else applied(self._body, {"clock_status": ClockStatus.FREERUNNING}))
 
     def regain_sync(self) -> None:
-        """The publisher's source has the time again: a fresh one, SYNCHRONIZED."""
+        """Let the publisher's source have the time again: a fresh one, SYNCHRONIZED."""
         self._commit(self._fresh())
 
     def announce_maintenance(self, *, imminent: bool = False) -> None:
-        """The device announces a disruption, and the publisher, if it runs, says so too.
+        """Let the device announce a disruption; the publisher, if it runs, announces it too.
 
         Args:
-            imminent: within about an hour; if not, within about a day.
+            imminent: whether it is within about an hour; if not, within about a day.
         """
         announced = _ANNOUNCED if imminent else Flags.DISRUPTION_SOON
         self._change_device(flags=Flags(self._device.flags & ~_ANNOUNCED | announced))
@@ -89,23 +89,23 @@ class PlayedMachine(ABC):
             self._commit(self._as_the_device_says(self._body))
 
     def die_mid_commit(self) -> None:
-        """The publisher is killed in the middle of a commit: seq_count is odd until the next one."""
+        """Kill the publisher in the middle of a commit: seq_count is odd until the next one."""
         self._leave_odd()
 
     def freeze(self) -> None:
-        """The publisher is stopped: nothing is committed any more. The device goes on."""
+        """Stop the publisher: nothing is committed any more. The device goes on."""
         self._frozen = True
 
     def thaw(self) -> None:
-        """The publisher runs again, and commits what the device says, and a fresh time where it had one.
+        """Let the publisher run again. It commits what the device shows, and a fresh time if it had one.
 
-        Where the machine was disrupted meanwhile, it does as after ``migrate``.
+        If the machine was disrupted meanwhile, it does the same as after ``migrate``.
         """
         self._frozen = False
         self._catch_up()
 
     def change(self, **fields: Any) -> None:
-        """The publisher commits its last body with *fields* in other values, which are as for ``make_body``.
+        """Let the publisher commit its last body with other values in *fields*, which are as for ``make_body``.
 
         Raises:
             TypeError: a body has no such field.
@@ -154,7 +154,7 @@ class PlayedMachine(ABC):
 
     @abstractmethod
     def _measure(self, shift_ns: int) -> dict[str, Any]:
-        """The fields of a synchronised time as it is now, *shift_ns* later."""
+        """The fields of a synchronized time as it is now, *shift_ns* later."""
 
     @abstractmethod
     def _take(self, body: VMClockBody) -> None:

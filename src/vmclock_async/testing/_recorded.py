@@ -14,20 +14,21 @@ __all__ = ("RecordedClock",)
 class RecordedClock(Clock):
     """A ``Clock`` over a recording, in virtual time: what programs saw, at any moment of an incident.
 
-    Time begins at the first record. It runs with that of the event loop (``anyio.current_time()``), and so with that
-    of a test clock where the loop has one, as trio's ``MockClock``; and it jumps ahead with ``advance``. Outside of a
-    loop it stands still. ``events()`` plays the records one by one, however far time jumps ahead.
+    Time begins at the first record. It runs with the event loop (``anyio.current_time()``), and so with the loop's test
+    clock if it has one, such as trio's ``MockClock``; ``advance`` makes it jump ahead. Outside of a loop it stands
+    still. ``events()`` plays the records one by one, however far time jumps ahead.
 
-    ``now()`` gives what a reader on the recorded machine had, as far as a recording can tell: there is no fence, and
+    ``now()`` gives what a reader on the recorded machine had, as far as a recording shows it: there is no fence, and
     between two records the counter runs as fast as the page says.
 
     Args:
-        path: of the recording, JSON Lines, perhaps compressed with gzip; see ``recording``.
-        max_age, max_drift_ppm: as for ``Clock``.
-        follow_loop: whether time runs with the event loop; if not, ``advance`` alone moves it.
+        path: path of the recording, JSON Lines, perhaps compressed with gzip; see ``recording``.
+        max_age: see ``Clock``.
+        max_drift_ppm: see ``Clock``.
+        follow_loop: whether time runs with the event loop; if not, only ``advance`` moves it.
 
     Raises:
-        RecordingError: it is no recording, or has no record in it.
+        RecordingError: it is no recording, or it has no record.
         ValueError: *max_age* or *max_drift_ppm* is out of range.
     """
 
@@ -59,6 +60,6 @@ class RecordedClock(Clock):
         """Let *seconds* go by at once; tasks that wait for them go on.
 
         Raises:
-            ValueError: *seconds* is negative, or no number.
+            ValueError: *seconds* is negative or not a number.
         """
         self._time.advance(seconds)

@@ -1,4 +1,4 @@
-"""The play in files: a segment for the real readers, and a page that is the device to them."""
+"""The play in files: a segment for the real readers, and a page that serves as the device."""
 
 import mmap
 import os
@@ -20,17 +20,17 @@ _SEQ_COUNT: Final = slice(0x0C, 0x10)
 
 @final
 class PlayedSegment(PlayedMachine):
-    """A segment, and a device, to which happens what a test says; a context manager.
+    """A segment and a device that a test changes; a context manager.
 
     Its time is this machine's CLOCK_REALTIME to within a millisecond. For a clock with a fence:
-    ``Clock(segment.path, fence=segment.device)``. Readers, here and in other processes, are promised what a real
-    publisher promises them: whole bodies, and a seq_count that goes on.
+    ``Clock(segment.path, fence=segment.device)``. Readers, here and in other processes, get what a real publisher
+    promises: whole bodies, and a seq_count that goes on.
 
     Args:
-        directory: where its two files are to be; it is left with them in it.
+        directory: where its two files will be; they stay there afterwards.
 
     Raises:
-        SegmentError, SegmentInUseError: as ``SegmentWriter``.
+        SegmentError, SegmentInUseError: as for ``SegmentWriter``.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -38,7 +38,7 @@ class PlayedSegment(PlayedMachine):
         self.path: Final = Path(directory) / "shm0"
         """The segment."""
         self.device: Final = Path(directory) / "vmclock0"
-        """What ``/dev/vmclock0`` is to other readers: it tells of disruptions, and no time."""
+        """The page that stands for ``/dev/vmclock0``: it shows disruptions, and no time."""
         self._device_writer: Final = SegmentWriter(self.device, size=SEGMENT_SIZE_WITH_GENERATION)
         self._writer: SegmentWriter | None = None
         try:
