@@ -1,8 +1,8 @@
 """Processors that stay awake while a latency is measured, as cyclictest(8) and tuned's latency profiles have it.
 
-At 100 commits a second a processor is idle for most of the time. What the first microseconds after that cost is up to
-the idle state, and in a virtual machine to what the host has done with the processor meanwhile. That is real, but none
-of it is the program's.
+At 100 commits a second a processor is idle most of the time. The cost of the first microseconds after that depends on
+the idle state, and in a virtual machine on what the host has done with the processor meanwhile. That cost is real, but
+none of it is the program's.
 """
 
 import argparse
@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 _PM_QOS = "/dev/cpu_dma_latency"
-"""Holds while it is open: microseconds, s32 (Linux, Documentation/power/pm_qos_interface.rst)."""
+"""The request lasts while this file is open: microseconds, s32 (Linux, Documentation/power/pm_qos_interface.rst)."""
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
-    """The option that ``kept`` takes."""
+    """Add the option that ``kept`` takes."""
     parser.add_argument("--let-idle", action="store_true", help="let processors go idle between commits")
 
 
 @contextmanager
 def kept(*, let_idle: bool) -> Iterator[None]:
-    """Keep all processors from idle states for the length of the block; says what they do."""
+    """Keep all processors from idle states for the length of the block, and print their state."""
     with ExitStack() as held:
         if let_idle:
             print("processors go idle between commits")

@@ -1,10 +1,10 @@
-"""What a reading of the clock costs, next to ``time.time_ns()`` and to readers in Python; and what importing does.
+"""The cost of a reading of the clock, beside ``time.time_ns()`` and readings in Python; and of importing.
 
     python benchmarks/bench_clock.py [--fast]
 
-``sample() + bounds_at()`` is what a reader does that has the seqlock compiled, and the arithmetic in Python.
-``struct + Fraction`` is what it does with nothing compiled but the counter: it can order neither loads nor
-stores, so it is a yardstick and no alternative.
+``sample() + bounds_at()`` is a reader with a compiled seqlock and arithmetic in Python. ``struct + Fraction`` is a
+reader with nothing compiled except the counter: it can order neither loads nor stores, so it is a yardstick and no
+alternative.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _PAGE = struct.Struct("<IIHBBIQQ2xBBhBB8Q")
 IMPORTS = {
     "python -c pass": "pass",
     "import anyio, pydantic": "import anyio, pydantic",
-    # What pydantic leaves out of its import until somebody has a model.
+    # The part of pydantic's import that waits until somebody has a model.
     "import anyio, pydantic, and a model": "import anyio, pydantic; pydantic.create_model('Model', field=(int, ...))",
     "import vmclock_async": "import vmclock_async",
     "import vmclock_async, and use of Clock": "from vmclock_async import Clock, TimeInterval, open_clock",
@@ -35,7 +35,7 @@ IMPORTS = {
 
 
 def body_now() -> VMClockBody:
-    """A synchronised body of this machine's counter, as good as a short calibration makes it."""
+    """A synchronized body of this machine's counter, as good as a short calibration makes it."""
     calibration = Calibration()
     while True:
         rate = calibration.rate()
@@ -56,7 +56,7 @@ def body_now() -> VMClockBody:
 
 
 class PlainReader:
-    """The page in plain Python."""
+    """A reader of the page in plain Python."""
 
     def __init__(self, path: str) -> None:
         with open(path, "rb") as file:
@@ -90,7 +90,7 @@ def main() -> None:
         device.write(VMClockBody(disruption_marker=1))
         writer.write(body_now(), counter_id=COUNTER_ID)
         with (
-            # So that no reading of a long run is a slow one for the age of its reference.
+            # No reading of a long run may take the slow way because of its reference's age.
             Clock(writer.path, fence=None, max_age=10**6) as unfenced,
             Clock(writer.path, fence=device.path, max_age=10**6) as fenced,
             SegmentReader(writer.path) as reader,
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 class LeaseHeld:
-    """Holds a lease in a loop that runs no further meanwhile: what is measured is synchronous."""
+    """Holds a lease in a loop that does not run meanwhile, because the measured call is synchronous."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

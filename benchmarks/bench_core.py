@@ -1,8 +1,8 @@
-"""What one read and one commit cost, next to ``time.time_ns()`` in the same run.
+"""The cost of one read and of one commit, beside ``time.time_ns()`` in the same run.
 
     python benchmarks/bench_core.py [--fast]
 
-``core`` is the compiled core alone; ``SegmentWriter.write`` packs the body and wakes readers besides, and
+``core`` is the compiled core alone; ``SegmentWriter.write`` also packs the body and wakes readers, and
 ``SegmentReader.snapshot`` unpacks it into models.
 """
 

@@ -1,15 +1,14 @@
-"""From a commit to the event in other processes, and what readers that wait cost the writer.
+"""Latency from a commit to the event in other processes, and the cost of waiting readers to the writer.
 
     python benchmarks/bench_events.py [--commits 300] [--rate 100] [--readers 0 1 100] [--rounds 1] [--let-idle]
 
-Each commit moves the disruption marker; each reader is a process of its own that notes CLOCK_MONOTONIC once
+Each commit moves the disruption marker. Each reader is a separate process that notes CLOCK_MONOTONIC once
 ``events.receive()`` has returned, on asyncio. A latency begins at the call of ``write()``. With more readers than
-processors most of them wait for one another: that is measured, too.
+processors most of them wait for one another: the figures include that.
 
-Two yardsticks come along, under the same conditions: a process that does nothing but read() an inotify descriptor, and
-one that waits for it by ``anyio.wait_readable()``, as a program on anyio would; both look at the marker, and no more.
-Rounds go through all of them in turn. A machine that others use, too, is not as fast in every second: compare within a
-round.
+Two yardsticks run under the same conditions: a process that only calls read() on an inotify descriptor, and one that
+waits for it by ``anyio.wait_readable()``, as a program on anyio would. Both look at the marker, and at nothing else.
+Rounds go through all of them in turn. A machine that others use too varies in speed: compare figures of one round.
 """
 
 import argparse
@@ -33,15 +32,15 @@ _LAST = 2**63
 
 
 class Run(NamedTuple):
-    """What one run measured, nanoseconds."""
+    """The results of one run, nanoseconds."""
 
     latencies: list[int]
     costs: list[int]
-    """Of each ``write()``."""
+    """The cost of each ``write()``."""
 
 
 async def follow_events(path: str, note: Callable[[int], bool]) -> None:
-    """By events."""
+    """Wait by events."""
     async with open_clock(path, fence=None) as clock, clock.events() as events:
         with anyio.move_on_after(0.2):
             await events.receive()  # the watch is set up meanwhile
@@ -53,7 +52,7 @@ async def follow_events(path: str, note: Callable[[int], bool]) -> None:
 
 
 async def follow_readable(path: str, note: Callable[[int], bool]) -> None:
-    """With anyio, and nothing else of ours than a load from the page."""
+    """Wait with anyio, and use only a load from the page of this package."""
     with SegmentReader(path) as reader, INotify(nonblocking=True) as inotify:
         inotify.add_watch(path, flags.ATTRIB)
         print("ready", flush=True)
@@ -65,7 +64,7 @@ async def follow_readable(path: str, note: Callable[[int], bool]) -> None:
 
 
 async def follow_read(path: str, note: Callable[[int], bool]) -> None:
-    """Without waking a loop."""
+    """Wait without an event loop."""
     with SegmentReader(path) as reader, INotify() as inotify:
         inotify.add_watch(path, flags.ATTRIB)
         print("ready", flush=True)
@@ -79,7 +78,7 @@ FOLLOWERS = {"a bare read()": follow_read, "anyio.wait_readable()": follow_reada
 
 
 def follow(how: str, path: str) -> None:
-    """Print when each marker was seen, until one says that it was the last."""
+    """Print when each marker was seen, until a marker says that it was the last."""
     seen: dict[int, int] = {}
 
     def note(marker: int) -> bool:
@@ -106,7 +105,7 @@ def measure(how: str, readers: int, commits: int, rate: float) -> Run:
             for _ in range(readers)
         ]
         for process in processes:
-            stack.callback(process.terminate)  # where this fails, before they have seen the last
+            stack.callback(process.terminate)  # in case this fails before they have seen the last marker
         for process in processes:
             assert process.stdout is not None
             process.stdout.readline()
@@ -122,13 +121,13 @@ def measure(how: str, readers: int, commits: int, rate: float) -> Run:
         for process in processes:
             for line in process.communicate()[0].splitlines():
                 marker, when_ns = map(int, line.split())
-                if marker:  # what was there before
+                if marker:  # otherwise it was there before
                     latencies.append(when_ns - sent[marker])
     return Run(latencies, costs)
 
 
 def percentiles(values: list[int]) -> str:
-    """The median and the 99th of a hundred, microseconds."""
+    """The median and the 99th percentile, microseconds."""
     ordered = sorted(values)
     return ", ".join(
         f"{name} {ordered[min(int(share * len(ordered)), len(ordered) - 1)] / 1000:.1f} us"

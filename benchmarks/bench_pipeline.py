@@ -1,4 +1,4 @@
-"""What a measurement costs on its way to the page: validation, stream, merging, nesting, commit, wake-up.
+"""The cost of a measurement on its way to the page: validation, stream, merging, nesting, commit, wake-up.
 
     python benchmarks/bench_pipeline.py [--fast]
 
@@ -21,7 +21,7 @@ START_S = 1_790_000_000
 
 
 def measured_period() -> Period:
-    """The counter's, which the publisher holds it against."""
+    """The counter's period, with which the publisher compares it."""
     calibration = Calibration()
     time.sleep(0.05)
     return calibration.rate().period()
@@ -45,7 +45,7 @@ class Metronome:
         self._updates = updates
 
     async def run(self, emit: Emit) -> None:
-        """Emit that many updates; the validation of each is part of what is timed."""
+        """Emit *updates* updates; the validation of each is part of the measured time."""
         period = PERIOD
         start = counter_ticks()
         for _ in range(self._updates):
@@ -75,7 +75,7 @@ def publish(updates: int, backend: str) -> float:
         start = time.perf_counter()
         anyio.run(publisher.run, **BACKENDS[backend])
         elapsed = time.perf_counter() - start
-        assert publisher.statistics().commits == updates + 1  # the last leaves the time running free
+        assert publisher.statistics().commits == updates + 1  # the last commit leaves the time running free
     return elapsed
 
 

@@ -1,8 +1,8 @@
-"""What a publisher costs at one update a second: processor time and memory, measured over a minute.
+"""The cost of a publisher at one update a second: processor time and memory, measured over a minute.
 
     PYTHONPATH=tests python benchmarks/bench_publisher.py [--seconds 60]
 
-Two chronyds are started that leave the system's clock alone; ``publish chrony`` follows one of them, and
+This starts two chronyds that leave the system's clock alone. ``publish chrony`` follows one of them, and
 ``publish kernel`` the kernel's clock. Needs chronyd.
 """
 

@@ -1,9 +1,9 @@
-"""How long after a commit a reader in another process has the new snapshot: the distribution, not a mean.
+"""Latency from a commit to the new snapshot in another process: the distribution, not a mean.
 
     python benchmarks/bench_wakeup.py [--commits 1000] [--rate 100 1000] [--let-idle]
 
-The writer puts CLOCK_MONOTONIC into the body before it builds and commits that; the reader waits with ``wait_changed``
-on asyncio and takes the difference once it has the snapshot.
+The writer puts CLOCK_MONOTONIC into the body before it builds and commits the body. The reader waits with
+``wait_changed`` on asyncio and takes the difference once it has the snapshot.
 """
 
 import argparse

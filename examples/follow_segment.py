@@ -1,4 +1,4 @@
-"""Follow a segment, and print each change of it.
+"""Follow a segment, and print each change.
 
 python examples/follow_segment.py SEGMENT [--changes 20] [--seconds 60]
 """
@@ -11,7 +11,7 @@ from vmclock_async import ClockStatus, Flags, SegmentReader, Snapshot, VMClockEr
 
 
 def news(before: Snapshot, after: Snapshot) -> str:
-    """What happened between two looks: markers tell, however many commits were not seen in between."""
+    """What happened between two looks: the markers show it, however many commits were missed in between."""
     found = []
     if before.body.disruption_marker != after.body.disruption_marker:
         found.append("the counter was disrupted: what was derived from it is void")

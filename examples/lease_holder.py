@@ -2,13 +2,13 @@
 
     python examples/lease_holder.py LEDGER [SEGMENT] [--fence DEVICE] [--lease 2] [--every 0.1] [--lines 200]
 
-It ends once it has added as many lines under one lease; until then, a lease that it lost is followed by a new one.
+It ends once it has added as many lines under one lease; until then it takes a new lease for each one that it lost.
 Each line that it adds to the file LEDGER begins with the token of its lease. Three things keep two workers from
 acting at once, however long one was paused:
 
-* the lease ends by itself: by time, or at once when the machine was migrated or restored;
-* ``check()`` comes right before each act, because between two awaits nobody else can stop it;
-* the ledger refuses a token older than the last one, because a machine may be paused right after the check.
+* The lease ends by itself: by time, or at once when the machine was migrated or restored.
+* ``check()`` comes right before each act, because nobody else can stop the worker between two awaits.
+* The ledger refuses a token older than the last one, because a machine may be paused right after the check.
 
 Start a second one: the newest lease wins, and the first worker is refused and ends. To see one step down, publish
 ``replay --set replay.path=examples/recordings/live-migration.jsonl --set replay.mode=live``.
@@ -29,7 +29,7 @@ from vmclock_async import Clock, Lease, LeaseLostError, VMClockError, open_clock
 
 
 class RefusedError(Exception):
-    """The ledger has a line of a newer lease."""
+    """The ledger has a line with a newer token."""
 
 
 class Ledger:
@@ -40,13 +40,13 @@ class Ledger:
 
     @contextmanager
     def locked(self) -> Iterator[TextIO]:
-        """The file, for this process alone. Waiting for it takes time: look at the lease afterwards."""
+        """The file, for this process alone. Waiting for it takes time, so look at the lease afterwards."""
         with self.path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # closing ends it, after all was written
+            fcntl.flock(file, fcntl.LOCK_EX)  # closing ends the lock, after everything was written
             yield file
 
     def append(self, file: TextIO, token: int, text: str) -> None:
-        """Add a line, unless a newer token was here."""
+        """Add a line, unless a newer token is there."""
         file.seek(0)
         newest = max((int(line.split()[0]) for line in file), default=token)
         if token < newest:
@@ -57,7 +57,7 @@ class Ledger:
 async def work(ledger: Ledger, lease: Lease, every_s: float, lines: int) -> None:
     """Add *lines* lines; LeaseLostError as soon as the lease is over."""
     for number in range(lines):
-        lease.renew()  # still here, and time is still bounded
+        lease.renew()  # the lease is still held, and the time is still bounded
         await anyio.sleep(every_s)  # the work; if it takes longer than the lease, the lease is lost
         with ledger.locked() as file:
             lease.check()
@@ -65,16 +65,16 @@ async def work(ledger: Ledger, lease: Lease, every_s: float, lines: int) -> None
 
 
 async def hold(clock: Clock, ledger: Ledger, lease_s: float, every_s: float, lines: int) -> None:
-    """Work under one lease after the other."""
+    """Work under one lease after another."""
     while True:
-        await clock.wait_bounded(int(lease_s * 10**9) // 4)  # it takes twice the error until a lease is given
+        await clock.wait_bounded(int(lease_s * 10**9) // 4)  # acquiring a lease takes twice the error
         try:
             async with clock.lease(lease_s) as lease:
                 return await work(ledger, lease, every_s, lines)
         except LeaseLostError as exc:
             print(f"stepped down: {exc}", file=sys.stderr, flush=True)
         except VMClockError:
-            continue  # the bound, or the page, was gone again before there was a lease
+            continue  # the bound, or the page, was gone again before the lease began
 
 
 async def main(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from vmclock_async import BodyUpdate, ClockStatus, Emit, Flags, Publisher
 
 
 class MovesSettings(BaseModel):
-    """Options of the source below: it has none."""
+    """Options of the source below, which has none."""
 
 
 class Moves:
@@ -27,7 +27,7 @@ class Moves:
         self.settings = settings
 
     async def run(self, emit: Emit) -> None:
-        """Each update speaks for the fields that it names, and leaves the others as they are."""
+        """Emit updates. Each sets the fields that it names, and leaves the others as they are."""
         for marker in range(1, 2**64):
             await emit(BodyUpdate(disruption_marker=marker, clock_status=ClockStatus.UNKNOWN, flags=Flags(0)))
             await asyncio.sleep(0.3)

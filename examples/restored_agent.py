@@ -1,13 +1,15 @@
-"""An agent that becomes somebody else when its machine is restored from a snapshot.
+"""An agent that takes a new identity when its machine is restored from a snapshot.
 
     python examples/restored_agent.py SESSIONS [SEGMENT] [--fence DEVICE] [--seed 1] [--every 0.2] [--acts 100]
 
-A snapshot may be restored twice, and then there are two of whatever the agent is: its session, and all the random
-numbers that it will ever draw. So on a restore it draws a new seed and opens a new session as a new incarnation, and
-does nothing in between. A migration leaves it who it is. SESSIONS stands for the authority that gives out sessions.
+A snapshot may be restored twice, and then there are two of everything that the agent has: its session, and all the
+random numbers that it will ever draw. So on a restore it draws a new seed and opens a new session as a new incarnation,
+and does nothing in between. After a migration it keeps its identity. SESSIONS stands for the authority that gives out
+sessions.
 
 Two agents with the same --seed are like two clones: they print the same nonces, until a restore sets them apart. To
-see one, publish ``replay --set replay.path=examples/recordings/snapshot-restore.jsonl.gz --set replay.mode=live``.
+see a restore, publish ``replay --set replay.path=examples/recordings/snapshot-restore.jsonl.gz --set
+replay.mode=live``.
 """
 
 import argparse
@@ -24,13 +26,13 @@ from vmclock_async import Clock, Snapshot, VMClockError, open_clock
 
 
 class Authority:
-    """A file of sessions, a line each; it gives one to an incarnation, and no second one."""
+    """A file of sessions, one a line; it gives one session to an incarnation, and no second one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def open_session(self, incarnation: UUID) -> str:
-        """A session for who has none yet."""
+        """A session for an incarnation that has none yet."""
         with self.path.open("a+") as file:
             file.seek(0)
             if any(line.split()[1] == str(incarnation) for line in file):
@@ -41,7 +43,7 @@ class Authority:
 
 
 class Agent:
-    """What a process must not have in common with its clone: a session, and a state of ``random``."""
+    """State that a process must not share with its clone: a session, and the state of ``random``."""
 
     clock: Clock
     session: str
@@ -51,7 +53,7 @@ class Agent:
         random.seed(seed)
 
     async def reseed(self, _: Snapshot) -> None:
-        """Forget what the snapshot knows; the kernel's source was seeded anew before this ran."""
+        """Forget what the snapshot contains; the kernel's source was seeded again before this ran."""
         random.seed(secrets.randbits(256))
         print("reseeded", flush=True)
 
@@ -61,10 +63,10 @@ class Agent:
         print(f"authenticated as {self.clock.incarnation}", flush=True)
 
     def act(self) -> None:
-        """Act once, unless what the agent is has to be settled first."""
+        """Act once, unless the agent's identity has to be settled first."""
         try:
             incarnation = self.clock.incarnation
-        except VMClockError as exc:  # restored, or the page cannot be read at the moment
+        except VMClockError as exc:  # restored, or the page cannot be read now
             print(f"refused to act: {exc}", flush=True)
         else:
             nonce = f"{random.getrandbits(64):016x}"
@@ -72,7 +74,7 @@ class Agent:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Act every so often."""
+    """Act at intervals."""
     agent = Agent(Authority(arguments.sessions), arguments.seed)
     open_ = partial(open_clock, arguments.segment, fence=arguments.fence)
     async with open_(on_restore=[agent.reseed, agent.reauthenticate]) as agent.clock:

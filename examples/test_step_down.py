@@ -8,7 +8,7 @@ from vmclock_async.testing import ManualClock
 
 
 async def lead(clock: Clock, acts: list[float]) -> None:
-    """The program: a leader who acts once a second, as long as its lease is held."""
+    """The program: a leader that acts once a second, as long as its lease is held."""
     try:
         async with clock.lease(10) as lease:
             while True:
@@ -20,7 +20,7 @@ async def lead(clock: Clock, acts: list[float]) -> None:
 
 
 def test_leader_steps_down_on_a_migration() -> None:
-    """Ten minutes in office, in no time; then a migration of which the publisher, stopped, tells nothing."""
+    """The leader acts for ten minutes of virtual time, and stops at a migration that nobody publishes."""
 
     acts: list[float] = []
 

@@ -62,7 +62,7 @@ def test_command_port_tells_the_time_to_anyone(followed: tuple[Chronyd, int]) ->
 
     anyio.run(script)
     assert contains_realtime(notes.updates[-1])
-    assert source.probe() == f"chronyd at 127.0.0.1:{command_port}, synchronised to 127.0.0.1"
+    assert source.probe() == f"chronyd at 127.0.0.1:{command_port}, synchronized to 127.0.0.1"
 
 
 @needs_chronyd

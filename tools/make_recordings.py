@@ -1,10 +1,10 @@
-"""Make the recordings that lie in examples/recordings, and the one that ``vmclock-async demo`` plays.
+"""Make the recordings in examples/recordings, and the one that ``vmclock-async demo`` plays.
 
     python tools/make_recordings.py [DIRECTORY]
 
-Each is of a small machine that is simulated: its true time and the rate of its counter are known exactly, and a
-daemon in it measures the time about once a second, a little wrong, within a bound that is honest. The same files
-come out of every run, byte for byte. Without DIRECTORY they go where the repository keeps them.
+Each simulates a small machine: its true time and the rate of its counter are known exactly, and a daemon in it
+measures the time about once a second, a little wrong, within an honest bound. Every run makes the same files, byte
+for byte. Without DIRECTORY they go where the repository keeps them.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from vmclock_async.timebase import fixed_point_period
 ROOT = Path(__file__).resolve().parent.parent
 US, MS, NS, HOUR = 10**3, 10**6, 10**9, 3600 * 10**9  # nanoseconds in each; NS: in a second
 
-MAX_DRIFT_PPM = 50  # what an oscillator holds, and so the rate at which a bound has to grow
+MAX_DRIFT_PPM = 50  # an oscillator holds this, so a bound has to grow at this rate
 ESTIMATES = Flags.PERIOD_ESTERROR_VALID | Flags.TIME_ESTERROR_VALID
 BOUNDS = ESTIMATES | Flags.PERIOD_MAXERROR_VALID | Flags.TIME_MAXERROR_VALID
 STARTED_NS = int(datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC).timestamp()) * NS
@@ -30,7 +30,7 @@ LEAP_BEGINS_TAI_NS = (int(datetime(2017, 1, 1, tzinfo=UTC).timestamp()) + 36) * 
 
 
 class Seen(NamedTuple):
-    """A recorded commit and, what its recorder could not know, true time at its counter."""
+    """A recorded commit, and true time at its counter, which the recorder could not know."""
 
     record: Record
     true_utc_ns: int
@@ -41,12 +41,12 @@ class Machine:
     """A machine, its clock daemon, and a recorder that sees each commit 20 microseconds after it was made."""
 
     seed: int
-    hz: int  # of the crystal that it has; the daemon does not know it, but measures it
+    hz: int  # rate of its crystal; the daemon does not know it, but measures it
     first_counter: int
     time_ns: int  # true time on the page's timescale
     body: VMClockBody
     time_type: TimeType = TimeType.UTC
-    poll_ns: int = NS  # how often the daemon measures
+    poll_ns: int = NS  # interval of the daemon's measurements
     elapsed_ns: int = 0
     on_this_host_ns: int = 0
     seen: list[Seen] = field(default_factory=list)
@@ -56,16 +56,16 @@ class Machine:
 
     @property
     def counter(self) -> int:
-        """The counter now. From the whole time, because ticks cut off at each step would add up."""
+        """The counter now. Computed from the whole time, because ticks cut off at each step would add up."""
         return self.first_counter + self.on_this_host_ns * self.hz // NS
 
     @property
     def true_utc_ns(self) -> int:
-        """True UTC now, counted as POSIX does, but for the leap second: see ``calendar``."""
+        """True UTC now, counted as POSIX does, except for the leap second: see ``calendar``."""
         return self.time_ns + self.calendar().get("tai_offset_sec", 0) * NS
 
     def calendar(self) -> dict[str, int]:
-        """What a TAI page says of UTC now.
+        """Fields of a TAI page that describe UTC now.
 
         The convention here is that of IERS bulletins: 23:59:60 still has the offset of the day that it ends, and
         -37 comes into force at 00:00:00. TAI plus offset therefore runs on into the new day for one second, which
@@ -86,12 +86,12 @@ class Machine:
         self.time_ns += ns
 
     def move(self, hz: int, counter: int, *, away_ns: int = 0) -> None:
-        """Go on elsewhere, where the counter is another, after a time that no clock of the machine counted."""
+        """Go on elsewhere, with another counter, after a time that no clock of the machine counted."""
         self.hz, self.first_counter, self.on_this_host_ns = hz, counter, 0
         self.time_ns += away_ns
 
     def within(self, limit: int) -> int:
-        """A number from -limit to limit. random() alone is promised to be the same in every version of Python."""
+        """A number from -limit to limit. Only random() is promised to be the same in every version of Python."""
         return int((2 * self.random.random() - 1) * limit)
 
     def commit(self, **changes: int) -> None:
@@ -105,7 +105,7 @@ class Machine:
         self.seen.append(Seen(record, self.true_utc_ns))
 
     def measure(self, bound_ns: int) -> None:
-        """Commit a fresh measurement: off by a sixteenth of its bound at most, the period by 5 ppm at most."""
+        """Commit a fresh measurement: off by at most a sixteenth of its bound, the period by at most 5 ppm."""
         bound_ns += self.within(2 * US)
         seconds, ns = divmod(self.time_ns + self.within(bound_ns // 16), NS)
         period = fixed_point_period(NS, self.hz + self.within(5 * self.hz // 10**6))
@@ -121,7 +121,7 @@ class Machine:
             "time_maxerror_nanosec": bound_ns,
             **self.calendar(),
         }
-        self.run(250 * US + self.within(150 * US))  # from the reading to the commit
+        self.run(250 * US + self.within(150 * US))  # time from the reading to the commit
         self.commit(clock_status=ClockStatus.SYNCHRONIZED, flags=self.body.flags | BOUNDS, **measured)
 
     def synchronize(self, polls: int, bound_ns: int, *, best_ns: int = 90 * US) -> None:
@@ -132,7 +132,7 @@ class Machine:
             bound_ns = max(bound_ns * 4 // 5, best_ns)
 
     def void(self, **changes: int) -> None:
-        """Commit what a disruption leaves: a new marker and no time that can be relied on."""
+        """Commit what a disruption leaves: a new marker and no reliable time."""
         flags = self.body.flags & ~(BOUNDS | Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT)
         changes["disruption_marker"] = self.body.disruption_marker + 1
         self.commit(clock_status=ClockStatus.UNKNOWN, flags=flags, **changes)
@@ -146,7 +146,7 @@ class Machine:
 
 
 def live_migration() -> Machine:
-    """Announced, then done: another host, another counter. True time flows on through a blackout of 300 ms."""
+    """A migration, announced, then done: another host, another counter. True time goes on for a blackout of 300 ms."""
     machine = Machine(1, 2_299_961_407, 814_335_091_220_481, STARTED_NS, VMClockBody(disruption_marker=7))
     machine.synchronize(8, 180 * US)
     machine.run(400 * MS)
@@ -160,7 +160,7 @@ def live_migration() -> Machine:
 
 
 def snapshot_restore() -> Machine:
-    """Stopped, stored, and restored five hours later: a new generation, and a clock that is hours behind."""
+    """A machine that is stopped, stored, and restored five hours later: a new generation, and a clock hours behind."""
     body = VMClockBody(disruption_marker=1, vm_generation_counter=0x5EED_0001)
     machine = Machine(2, 2_499_988_530, 96_220_718_003_615, STARTED_NS, body)
     machine.synchronize(9, 150 * US)
@@ -181,10 +181,10 @@ def leap_second() -> Machine:
 
 
 def time_source_lost() -> Machine:
-    """The network is gone for a while: the last measurement is kept, and its bound grows until the next."""
+    """A loss of the network for a while: the last measurement is kept, and its bound grows until the next."""
     machine = Machine(4, 3_000_027_004, 7_160_034_115_862_209, STARTED_NS, VMClockBody(disruption_marker=2))
     machine.synchronize(9, 120 * US)
-    machine.run(5 * NS)  # a publisher waits so long for a quiet source before it says so
+    machine.run(5 * NS)  # a publisher waits so long for a quiet source before it reports it
     machine.commit(clock_status=ClockStatus.FREERUNNING, flags=machine.body.flags & ~ESTIMATES)
     machine.run(6 * NS)
     machine.synchronize(8, 240 * US)
@@ -192,7 +192,7 @@ def time_source_lost() -> Machine:
 
 
 def demo() -> Machine:
-    """All of it in 13 seconds: synchronised, announced, migrated at 5 s, restored from a snapshot at 9 s."""
+    """All of it in 13 seconds: synchronized, announced, migrated at 5 s, restored from a snapshot at 9 s."""
     body = VMClockBody(disruption_marker=40, vm_generation_counter=0xC0FF_EE01)
     machine = Machine(5, 2_299_961_407, 814_335_091_220_481, STARTED_NS, body, poll_ns=500 * MS)
     machine.synchronize(6, 400 * US)
@@ -220,7 +220,7 @@ RECORDINGS: dict[str, Callable[[], Machine]] = {
 
 
 def write(machine: Machine, path: Path) -> None:
-    """Write what was seen of *machine* to *path*."""
+    """Write the recorded commits of *machine* to *path*."""
     header = RecordingHeader(
         format="vmclock-recording",
         version=1,
@@ -235,7 +235,7 @@ def write(machine: Machine, path: Path) -> None:
 
 
 def main() -> None:
-    """Make them all."""
+    """Make all recordings."""
     parser = argparse.ArgumentParser(description="Make the recordings to replay.")
     parser.add_argument("directory", nargs="?", type=Path, help="where they go; default: where they belong")
     chosen = parser.parse_args().directory

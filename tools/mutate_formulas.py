@@ -1,13 +1,13 @@
-"""Flips each sign and drops each term of the formulas once, and sees a test turn red: ``make mutants``.
+"""Change each sign and drop each term of the formulas once, and check that a test fails: ``make mutants``.
 
-Works on a copy of the tree. A mutant that no test kills, or one whose source text is not there once, is an error.
-Arguments, if any: only mutants whose file or description contains one of them.
+This works on a copy of the tree. A mutant that no test kills, or whose source text does not occur exactly once, is an
+error. Arguments, if any: only mutants whose file or description contains one of them.
 
-Left out, because no test can tell: ``ticks <= 0`` in ``_rate_between``, which the comparison in ``_rate`` makes good;
-the middle of the window in ``pair``, for when in it the clock was read is what nobody knows.
+Two are left out, because no test can tell: ``ticks <= 0`` in ``_rate_between``, which the comparison in ``_rate``
+repeats; and the middle of the window in ``pair``, because nobody knows when in the window the clock was read.
 """
 
-# ruff: noqa: E501 (the source lines that are changed are as long as they are)
+# ruff: noqa: E501 (lines of changed source are as long as they are)
 
 import os
 import shutil
@@ -110,7 +110,7 @@ DOUBT: Final = (
     Mutant("if 2 * abs(moved_ns) < abs(offset_ns) else Fraction(0)", "", "take any update for a forgotten one"),
     Mutant("self._forgotten_ns += moved_ns", "self._forgotten_ns -= moved_ns", "sign of a movement by itself"),
     Mutant("self._missing_ns += abs(moved_ns)", "pass", "drop a movement by itself"),
-    Mutant("                return  # it may be the leap", "                pass  # it may be the leap", "take a leap for a step"),
+    Mutant("                return  # the announced leap second", "                pass  # the announced leap second", "take a leap for a step"),
     Mutant(" + ticks * raw.ns_per_tick * MAX_KERNEL_PPM * PPM", "", "drop the clock's own rate from its noise"),
 )  # fmt: skip
 
@@ -320,7 +320,7 @@ def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
 
 
 def is_imported_from(tree: Path) -> bool:
-    """Whether the copy is what a test imports, rather than the tree that is installed."""
+    """Whether tests import from the copy, rather than from the installed tree."""
     script = "import vmclock_async, vmclock_chrony, vmclock_kernel as k; print(vmclock_async.__file__, k.__file__)"
     roots = [str(tree / "src")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
@@ -335,7 +335,7 @@ def say(text: str) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Try each mutant that one of *words* names, or all; the number of those that no test killed, 1 at most."""
+    """Try each mutant that one of *words* names, or all; return 1 if any survived or did not match, else 0."""
     chosen = [
         (path, tests, mutant)
         for path, (tests, mutants) in TABLE.items()

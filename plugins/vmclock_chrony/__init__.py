@@ -1,4 +1,4 @@
-"""The time that chronyd has, with its bound, from the ``tracking`` report of its command socket."""
+"""The time of chronyd, with its bound, from the ``tracking`` report of its command socket."""
 
 from vmclock_chrony.source import ChronySettings, ChronySource
 

@@ -1,16 +1,15 @@
-"""A connection to chronyd that neither hangs nor leaves a thread behind: the one place that touches pychrony.
+"""A connection to chronyd that neither hangs nor leaves a thread behind. Only this module uses pychrony.
 
-pychrony waits for an answer without a time-out, and a thread that waits so keeps the process alive. So the
-socket's own time-outs are set, on a duplicate of its descriptor, which pychrony keeps in a private attribute;
-whether that is there is checked with each connection. Requests run in a worker thread. Cancelling one shuts the
-socket down, which ends the wait at once, and then waits for the thread. What is read from such a socket is empty,
-which libchrony takes for an answer to be ignored, and reads again, for ever; so its descriptor is made one that
-cannot be read, until the connection is closed.
+pychrony waits for an answer without a time-out, and a thread that waits so keeps the process alive. So this module sets
+the time-outs of the socket itself, on a duplicate of its descriptor, which pychrony keeps in a private attribute; each
+connection checks that the attribute exists. Requests run in a worker thread. Cancelling one shuts the socket down,
+which ends the wait at once, and then waits for the thread. A read from a socket that was shut down is empty; libchrony
+ignores an empty answer, and reads again, for ever. So the descriptor is replaced by one that cannot be read, until the
+connection is closed.
 
-A connection that failed is not used again: its socket may still get the answer to the request that timed out.
+A connection that failed is not used again, because its socket may still get the answer to the request that timed out.
 
-libchrony binds its end of a Unix socket in a directory ``libchrony.*`` beside chronyd's, and removes it on
-closing.
+libchrony binds its end of a Unix socket in a directory ``libchrony.*`` beside chronyd's, and removes it on closing.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
 __all__ = ("TIMEOUT_S", "Connection", "ask")
 
 TIMEOUT_S: Final = 1
-"""Longest wait for one datagram; a report is two."""
+"""Longest wait for one datagram, in seconds; a report takes two datagrams."""
 _USUAL_SOCKET: Final = "/run/chrony/chronyd.sock"
 
 _SUPPORTED: Final = "pychrony>=2.0.3,<3"
 _MAX_S: Final = 2**32
-"""chronyd refuses to correct its clock by more (``MAX_OFFSET``, local.c)."""
+"""Largest correction of its clock, in seconds, that chronyd accepts (``MAX_OFFSET``, local.c)."""
 _MAX_PPM: Final = 500_000
-"""Nor does it correct its rate by more (``MAX_FREQ``, local.c)."""
+"""Largest correction of its rate, in ppm, that chronyd accepts (``MAX_FREQ``, local.c)."""
 _IN_SECONDS: Final = ("offset", "last_offset", "rms_offset", "root_delay", "root_dispersion")
 _NOT_NEGATIVE: Final = ("ref_time", "rms_offset", "skew", "root_delay", "root_dispersion", "update_interval")
 _FINITE: Final = {"ref_time", "frequency", "residual_freq", "skew", "update_interval", *_IN_SECONDS}
@@ -53,7 +52,7 @@ _T = TypeVar("_T")
 
 def _pychrony() -> ModuleType:
     try:
-        import pychrony  # an extra: it is missed when it is used
+        import pychrony  # an extra: imported only when used
     except ImportError as exc:
         raise SourceError(
             "chrony", f"needs pychrony ({exc}); install it: pip install 'vmclock-async[chrony]'"
@@ -63,10 +62,10 @@ def _pychrony() -> ModuleType:
 
 @final
 class Connection:
-    """Opened by the first request, and closed by ``close``; one thread at a time.
+    """Opened by the first request, and closed by ``close``; serves one thread at a time.
 
     Args:
-        address: a socket's path, ``host:port`` of the command port, or None for chronyd's usual places.
+        address: path of a socket, ``host:port`` of the command port, or None for chronyd's usual places.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -74,33 +73,33 @@ class Connection:
         self._chrony: ChronyConnection | None = None
         self._socket: socket.socket | None = None
         self._descriptor: int | None = None
-        """pychrony's own, of which the socket here is a duplicate."""
+        """pychrony's own descriptor; the socket here is a duplicate of it."""
         self._interrupted = False
 
     @property
     def address(self) -> str | None:
-        """Where chronyd was reached; None before that."""
+        """Address at which chronyd was reached; None before that."""
         return self._chrony.address if self._chrony else None
 
     def tracking(self) -> TrackingStatus:
-        """chronyd's ``tracking`` report; waits two seconds at most.
+        """chronyd's ``tracking`` report; waits at most two seconds.
 
         Raises:
-            SourceUnavailableError: there is no answer, or none that makes sense; says what to do.
-            SourceError: pychrony is missing, or is not what it was.
+            SourceUnavailableError: there is no answer, or none that makes sense; the message says what to do.
+            SourceError: pychrony is missing, or has changed.
         """
         return self._translated(lambda chrony: _believed(chrony.get_tracking()))
 
     def sources(self) -> list[tuple[Source, SourceStats]]:
-        """chronyd's time sources, each with its statistics; some datagrams a source. None while they change.
+        """chronyd's time sources, each with its statistics; takes some datagrams a source. Empty while they change.
 
         Raises:
-            As ``tracking``.
+            SourceUnavailableError, SourceError: as for ``tracking``.
         """
 
         def both(chrony: ChronyConnection) -> list[tuple[Source, SourceStats]]:
             sources, statistics = chrony.get_sources(), chrony.get_source_stats()
-            # Both reports are in the order of chronyd's own table, unless that has grown between them.
+            # Both reports follow the order of chronyd's own table, unless that has grown between them.
             return list(zip(sources, statistics, strict=True)) if len(sources) == len(statistics) else []
 
         return self._translated(both)
@@ -114,13 +113,13 @@ class Connection:
             try:
                 self._socket.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # of a connectionless socket: it is woken all the same
+                pass  # a connectionless socket: shutdown() wakes it all the same
 
     def close(self) -> None:
         """Close it, and remove this end's socket."""
         if self._socket is not None:
             if self._interrupted and self._descriptor is not None:
-                os.dup2(self._socket.fileno(), self._descriptor, inheritable=False)  # whose name is to be removed
+                os.dup2(self._socket.fileno(), self._descriptor, inheritable=False)  # its name is to be removed
             self._socket.close()
         if self._chrony is not None:
             self._chrony.__exit__(None, None, None)
@@ -183,10 +182,10 @@ class Connection:
 
 
 def _believed(status: TrackingStatus) -> TrackingStatus:
-    """*status*, if a chronyd may say it.
+    """Return *status*, if a chronyd may report it.
 
     Raises:
-        ValueError: a value is none that a chronyd has.
+        ValueError: a value is one that no chronyd has.
     """
     for name in sorted(_FINITE):
         value = getattr(status, name)
@@ -201,13 +200,15 @@ def _believed(status: TrackingStatus) -> TrackingStatus:
 
 
 def _in_short(error: Exception) -> str:
-    """pychrony's first sentence; the others advise users of its interface."""
+    """pychrony's first sentence, because the others advise users of its interface."""
     return str(error).partition(". ")[0]
 
 
 def _refused_socket(address: str | None) -> str | None:
-    """The socket at *address* if this user may not use it. The directory counts as well: it is closed to others,
-    and this end's socket is to go there."""
+    """The socket at *address* if this user may not use it.
+
+    The directory counts as well: it is closed to others, and this end's socket has to be created there.
+    """
     path = address or _USUAL_SOCKET
     if not path.startswith("/"):
         return None
@@ -216,23 +217,23 @@ def _refused_socket(address: str | None) -> str | None:
     except PermissionError:
         return path
     except OSError:
-        return None  # not there
+        return None  # nothing is there
     is_usable = os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK | os.X_OK)
     return None if is_usable else path
 
 
 async def ask(connection: Connection, request: Callable[[], _T]) -> _T:
-    """*request*, of *connection*, in a worker thread; cancelling it ends the thread's wait, and waits for it.
+    """Run *request* of *connection* in a worker thread. Cancelling ends the thread's wait, and waits for the thread.
 
     Raises:
-        What *request* raises.
+        Exception: whatever *request* raises.
     """
     answered = False
 
     def outcome() -> _T | Exception:
         try:
             return request()
-        except Exception as exc:  # carried over by hand: a task group would wrap it
+        except Exception as exc:  # returned as a value, because a task group would wrap it
             return exc
 
     async def interrupt_when_cancelled() -> None:
@@ -248,6 +249,6 @@ async def ask(connection: Connection, request: Callable[[], _T]) -> _T:
         answered = True
         tasks.cancel_scope.cancel()
     if isinstance(answer, Exception):
-        await anyio.lowlevel.checkpoint_if_cancelled()  # where that is why the request failed
+        await anyio.lowlevel.checkpoint_if_cancelled()  # if the cancellation is why the request failed
         raise answer
     return answer

@@ -1,8 +1,8 @@
-"""How much of the offset that chronyd measured last may be missing from its time.
+"""How much of the offset that chronyd last measured may be missing from its time.
 
-A chronyd before 4.7 that cannot step its clock (started with -x, or without the capability) and is told by makestep
-to step it forgets the offset: it reports a current correction of zero and a small dispersion, while its time is as
-far off as before. Two things give it away: ``last offset`` is what it measured, and the counter shows by how much
+A chronyd before 4.7 that cannot step its clock (started with -x, or without the capability), and that makestep orders
+to step, forgets the offset: it reports a current correction of zero and a small dispersion, while its time is as
+far off as before. Two things reveal this: ``last offset`` is what it measured, and the counter shows by how much
 its time moved.
 
     T       = system clock + current correction
@@ -11,15 +11,15 @@ its time moved.
               |last offset|             after an update that came before the first report, so that nobody saw it
               and |moved| on top        where T moved without an update (``chronyc makestep``, somebody else's step)
 
-Chronyd says that true time is T, and the bound holds for that and for what is missing. Where T stood still while
-chronyd measured an offset, or moved while it measured nothing, it was seen to forget that much: true time is rather
-T less ``forgotten``. Where more than one update came between two reports, nobody knows.
+Chronyd says that true time is T, and the bound holds for T with what is missing. If T stood still while chronyd
+measured an offset, or moved while it measured nothing, chronyd was seen to forget that much: true time is rather
+T less ``forgotten``. If more than one update came between two reports, nobody knows.
 
-A positive last offset means that the clock is ahead: true time moves back by that much where chronyd takes it into
-account. Whether it slews, corrects in its head (-x) or steps CLOCK_REALTIME, T moves alike; so a step counts where
-the clock was seen to make it. The next update measures afresh whatever is missing, so no doubt outlasts it.
+A positive last offset means that the clock is ahead: true time moves back by that much when chronyd takes it into
+account. Whether chronyd slews, corrects only its own time (-x) or steps CLOCK_REALTIME, T moves alike; so a step counts
+if the clock was seen to make it. The next update measures again whatever is missing, so no doubt outlasts it.
 
-A report without a source counts as well: a source that was there before chronyd's first update sees what became of
+A report without a source counts as well: a source that existed before chronyd's first update sees what became of
 it. Nothing here waits or looks at a clock.
 """
 
@@ -33,9 +33,9 @@ from vmclock_chrony.measure import MAX_KERNEL_PPM, PPM, WIRE, Exchange, leap_of
 __all__ = ("Doubt",)
 
 _LEAP_NS: Final = {LeapIndicator.PRE_POS: -(10**9), LeapIndicator.PRE_NEG: 10**9}
-"""How far UTC moves by an announced leap second."""
+"""Movement of UTC by an announced leap second, in nanoseconds."""
 _ABOUT_A_LEAP_NS: Final = 50_000_000
-"""What a clock may be slewed by meanwhile. Another movement is none of the leap's."""
+"""The most by which a clock may be slewed meanwhile. A movement farther from the leap's is not the leap's."""
 
 
 class _Report(NamedTuple):
@@ -44,11 +44,11 @@ class _Report(NamedTuple):
 
     @property
     def ns_per_tick(self) -> Fraction:
-        """How fast chronyd's time goes by the counter."""
+        """Rate of chronyd's time against the counter."""
         return self.raw.ns_per_tick * (1 - self.exchange.tracking.frequency_ppm * PPM)
 
     def noise_ns(self) -> Fraction:
-        """How far T may be off for reasons that are no step."""
+        """The most by which T may be off for reasons other than a step."""
         exchange = self.exchange
         windows_ns = max(exchange.before.window_ticks, exchange.after.window_ticks) * self.raw.ns_per_tick
         return exchange.disagreement_ns(self.raw) + windows_ns + WIRE * abs(exchange.tracking.offset_ns) + 2
@@ -56,7 +56,7 @@ class _Report(NamedTuple):
 
 @final
 class Doubt:
-    """What follows from chronyd's reports, one after the other, while the counter goes on undisturbed."""
+    """Conclusions from chronyd's reports, one after the other, while the counter goes on undisturbed."""
 
     def __init__(self) -> None:
         self._last: _Report | None = None
@@ -70,11 +70,11 @@ class Doubt:
 
     @property
     def forgotten_ns(self) -> Fraction:
-        """How far ahead of what chronyd measured its time was seen to stay or to go; 0 while nothing was seen."""
+        """By how much its time was seen to stay or go ahead of what chronyd measured; 0 while nothing was seen."""
         return self._forgotten_ns
 
     def hear(self, exchange: Exchange, raw: Rate) -> None:
-        """Take the next report; *raw* is the counter's rate against CLOCK_MONOTONIC_RAW."""
+        """Process the next report; *raw* is the counter's rate against CLOCK_MONOTONIC_RAW."""
         last, now = self._last, _Report(exchange, raw)
         self._last = now
         offset_ns = exchange.tracking.last_offset_ns
@@ -83,12 +83,12 @@ class Doubt:
             return
         ticks = exchange.before.counter_ticks - last.exchange.before.counter_ticks
         moved_ns = exchange.true_ns - last.exchange.true_ns - ticks * last.ns_per_tick
-        if offset_ns != last.exchange.tracking.last_offset_ns:  # which has 25 bits: no update finds the same again
+        if offset_ns != last.exchange.tracking.last_offset_ns:  # it has 25 bits: no update finds the same again
             self._missing_ns = abs(moved_ns + offset_ns)
             self._forgotten_ns = moved_ns + offset_ns if 2 * abs(moved_ns) < abs(offset_ns) else Fraction(0)
         elif abs(moved_ns) > last.noise_ns() + now.noise_ns() + ticks * raw.ns_per_tick * MAX_KERNEL_PPM * PPM:
             leap_ns = _LEAP_NS.get(leap_of(last.exchange.tracking), 0)
             if leap_ns and abs(moved_ns - leap_ns) <= _ABOUT_A_LEAP_NS:
-                return  # it is the leap that was announced
+                return  # the announced leap second
             self._forgotten_ns += moved_ns
             self._missing_ns += abs(moved_ns)

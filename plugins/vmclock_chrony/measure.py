@@ -1,7 +1,7 @@
 """From one answer of chronyd to one measurement. Nothing here waits or looks at a clock.
 
-Before the request the counter is paired with the system clock (c_b, r_b), and after it (c_a, r_a); P and R are the
-period and its maximum error, with the names of chrony's ``tracking`` report (chronyc(1)):
+Before the request the counter is paired with the system clock (c_b, r_b), and after it (c_a, r_a). P and R are the
+period and its maximum error. Other names are those of chrony's ``tracking`` report (chronyc(1)):
 
     T at c_b  = r_b + offset - forgotten         chronyd's own estimate of true time; offset is true minus system
     age       = |(r_b + offset) - ref_time|
@@ -16,25 +16,25 @@ period and its maximum error, with the names of chrony's ``tracking`` report (ch
     R         = P * (max_clock_error_ppm + skew + |residual_freq|) * 1e-6 + P's own uncertainty
               + |P - P_raw * (1 - frequency * 1e-6)|
 
-root_delay and root_dispersion are extrapolated by chronyd to the moment it answers, at its own maxclockerror (1
-ppm), which is an estimate: an oscillator holds 50. The second term makes up the difference, since ref_time (which
-chronyd fuzzes by up to a second into the past). One that lies ahead is of a clock that somebody set back: that far
-it is from fresh. The wire's floats have 25 bits, hence the term after that. reference_error is a setting: what a
-reference clock may itself be off, of which chronyd knows nothing. missing is what chronyd measured and may have
-forgotten, and forgotten what it was seen to forget (``doubt``). Where they are beyond the rest of the bound, that
-counts twice.
+chronyd extrapolates root_delay and root_dispersion to the moment of its answer, at its own maxclockerror (1 ppm), which
+is an estimate: an oscillator holds 50. The second term adds the difference, since ref_time (which chronyd fuzzes by up
+to a second into the past). A ref_time that lies ahead belongs to a clock that somebody set back: it is that far from
+fresh. The wire's floats have 25 bits, hence the term after that. reference_error is a setting: the possible error of
+a reference clock itself, which chronyd does not know. missing is what chronyd measured and may have forgotten, and
+forgotten is what it was seen to forget (``doubt``). If missing exceeds the rest of the bound, that rest counts twice;
+forgotten counts only if it exceeds that rest.
 
-rms_offset is of the last updates, corrected since: for hours after a step it is larger than any error there is.
+rms_offset describes the last updates, corrected since: for hours after a step it is larger than any error there is.
 
-frequency: positive means that the clock runs fast of true time. Where chronyd steers the kernel's clock, RAW is
-that clock; under ``chronyd -x`` it is not, and the kernel's own correction is unknown to chronyd. So before there
+frequency: positive means that the clock runs fast of true time. If chronyd steers the kernel's clock, RAW is
+that clock; under ``chronyd -x`` it is not, and chronyd does not know the kernel's own correction. So before there
 is a slope, R is widened by that correction too.
 
-disagreement is by how much the two pairings differ over the round trip: chronyd slews by up to 83,333 ppm. More
+disagreement is the difference of the two pairings over the round trip: chronyd slews by up to 83,333 ppm. More
 than 100,000 ppm and a microsecond of it is a step, and the measurement is dropped.
 
-An estimate that jumps by more than both measurements' errors begins the slope anew. The last term of R is next to
-nothing in steady state; while chronyd makes up its mind anew, its estimates move at a rate that no clock has.
+An estimate that jumps by more than the errors of both measurements starts the slope over. The last term of R is almost
+nothing in steady state. While chronyd settles on a new estimate, its estimates move at a rate that no clock has.
 """
 
 from decimal import Decimal
@@ -62,11 +62,11 @@ __all__ = ("UNKNOWN_TIMEX", "Estimator", "Exchange", "Tracking", "leap_of")
 
 PPM: Final = Fraction(1, 10**6)
 MAX_KERNEL_PPM: Final = 500
-"""How fast the kernel's clock may go unslewed, off its nominal rate: MAXFREQ, ``include/linux/timex.h``."""
+"""Largest deviation of an unslewed kernel clock from its nominal rate: MAXFREQ, ``include/linux/timex.h``."""
 STEP: Final = Fraction(1, 10)
 STEP_NS: Final = 1000
 CUT_NS: Final = 1000
-"""adjtimex cuts its time to whole microseconds where it has no STA_NANO."""
+"""Without STA_NANO adjtimex cuts its time to whole microseconds."""
 WIRE: Final = Fraction(1, 2**24)
 ENOUGH_FOR_A_SLOPE: Final = 4
 
@@ -75,7 +75,7 @@ LOCAL: Final = 0x7F7F0101
 MANUAL: Final = int.from_bytes(b"MANU", "big")
 """Reference id of ``manual``."""
 END_NS: Final = 2**63
-"""In 2262, where the kernel's own clock ends."""
+"""The end of the kernel's own clock, in 2262."""
 STALE_INTERVALS: Final = 8
 STALE_S: Final = 10
 FUZZ_S: Final = 1
@@ -92,7 +92,7 @@ UNKNOWN_TIMEX: Final = Timex(
     tai_offset_s=0,
     realtime_ns=None,
 )
-"""Of a kernel that does not tell: UTC, and a clock whose rate may be corrected by the most there is."""
+"""Stands for a kernel that gives no answer: UTC, and a clock whose rate may have the largest correction."""
 
 
 class Tracking(NamedTuple):
@@ -106,7 +106,7 @@ class Tracking(NamedTuple):
     offset_ns: Fraction
     """True time minus the system clock."""
     last_offset_ns: Fraction
-    """What the last update found: positive where the system clock, as chronyd had corrected it, was ahead."""
+    """The last update's finding: positive if the system clock, as chronyd had corrected it, was ahead."""
     rms_offset_ns: Fraction
     frequency_ppm: Fraction
     residual_freq_ppm: Fraction
@@ -115,13 +115,13 @@ class Tracking(NamedTuple):
     root_dispersion_ns: Fraction
     update_interval_s: Fraction
     is_of_reference_clock: bool
-    """Whether chronyd follows a reference clock of this machine's (``refclock``): that has no address."""
+    """Whether chronyd follows a reference clock of this machine (``refclock``), which has no address."""
     reference_name: str
-    """The name of that clock (``refid`` in chrony.conf), or an address."""
+    """Name of that clock (``refid`` in chrony.conf), or an address."""
 
     @classmethod
     def of(cls, status: "TrackingStatus") -> "Tracking":
-        """pychrony's report, whose times are in seconds."""
+        """The exact form of pychrony's report, whose times are in seconds."""
         return cls(
             reference_id=status.reference_id,
             stratum=status.stratum,
@@ -152,7 +152,7 @@ class Tracking(NamedTuple):
 
 
 def leap_of(tracking: Tracking) -> LeapIndicator:
-    """What chronyd announces for the end of the month."""
+    """chronyd's announcement for the end of the month."""
     match tracking.leap:
         case 1:
             return LeapIndicator.PRE_POS
@@ -163,7 +163,7 @@ def leap_of(tracking: Tracking) -> LeapIndicator:
 
 
 class Exchange(NamedTuple):
-    """One request and its answer, between two pairings with the clock that ``timex`` tells of."""
+    """One request and its answer, between two pairings with the clock that ``timex`` describes."""
 
     timex: Timex
     before: Pairing
@@ -172,12 +172,12 @@ class Exchange(NamedTuple):
 
     @property
     def timescale(self) -> Timescale:
-        """Of the pairings."""
+        """The timescale of the pairings."""
         return timescale(self.timex)
 
     @property
     def true_ns(self) -> Fraction:
-        """True time at the first pairing, as chronyd estimates it."""
+        """True time at the first pairing, by chronyd's estimate."""
         return self.before.clock_ns + self.tracking.offset_ns
 
     @property
@@ -187,20 +187,20 @@ class Exchange(NamedTuple):
 
     @property
     def age_ns(self) -> Fraction:
-        """How far chronyd's last measurement is from now, never less than it is."""
+        """The distance of chronyd's last measurement from now, never understated."""
         return abs(self._utc_ns(self.before) + self.tracking.offset_ns - self.tracking.ref_time_ns)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether chronyd has measured as lately as it is wont to."""
+        """Whether chronyd's last measurement is as recent as usual."""
         limit_s = max(STALE_INTERVALS * self.tracking.update_interval_s, Fraction(STALE_S)) + FUZZ_S
         return self.age_ns <= limit_s * 10**9
 
     def is_consistent(self, later: Timex) -> bool:
-        """Whether the clock, of which *later* was told after all of this, was in one state throughout.
+        """Whether the clock stayed in one state from the first pairing until *later* was read.
 
-        The clock is to be between what the kernel said before and after. Where it is not, it was stepped, or a
-        leap second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
+        The clock must lie between the kernel's values before and after. If it does not, it was stepped, or a leap
+        second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
         """
         if self.timex.realtime_ns is None or later.realtime_ns is None:
             return self.timex.realtime_ns == later.realtime_ns
@@ -213,7 +213,7 @@ class Exchange(NamedTuple):
         return pairing.clock_ns + (self.timescale.tai_offset_s or 0) * 10**9
 
     def disagreement_ns(self, raw: Rate) -> Fraction:
-        """By how much the system clock went otherwise than RAW between the pairings."""
+        """Difference between the movements of the system clock and of RAW between the pairings."""
         return abs(self.after.clock_ns - self.before.clock_ns - self.round_trip_ticks * raw.ns_per_tick)
 
     def is_stepped(self, raw: Rate) -> bool:
@@ -223,12 +223,12 @@ class Exchange(NamedTuple):
 
 @final
 class Estimator:
-    """Makes measurements of exchanges; remembers the last ones for the slope.
+    """Makes measurements from exchanges; remembers the last ones for the slope.
 
     Args:
-        max_clock_error_ppm: how far any oscillator may be off, parts per million.
-        chrony_maxclockerror_ppm: what chronyd takes for that (chrony.conf: maxclockerror).
-        reference_error_ns: how far chronyd's own reference may be off.
+        max_clock_error_ppm: possible error of any oscillator's rate, parts per million.
+        chrony_maxclockerror_ppm: chronyd's own value for that (chrony.conf: maxclockerror).
+        reference_error_ns: possible error of chronyd's own reference, nanoseconds.
     """
 
     def __init__(
@@ -248,12 +248,12 @@ class Estimator:
         missing_ns: Fraction = Fraction(0),
         forgotten_ns: Fraction = Fraction(0),
     ) -> BodyUpdate:
-        """The update that *exchange* makes, with *raw* the counter's rate against CLOCK_MONOTONIC_RAW.
+        """The update that follows from *exchange*, with *raw* the counter's rate against CLOCK_MONOTONIC_RAW.
 
-        *missing_ns* and *forgotten_ns* are those of ``Doubt``.
+        *missing_ns* and *forgotten_ns* come from ``Doubt``.
 
         Raises:
-            SourceUnavailableError: what chronyd says is no time from 1970 to 2262.
+            SourceUnavailableError: chronyd's answer is no time from 1970 to 2262.
         """
         tracking = exchange.tracking
         rate = self._rate(exchange, raw)
@@ -281,7 +281,7 @@ class Estimator:
         estimate = _Estimate(exchange.before.counter_ticks, true_ns, max_error_ns, rate.ns_per_tick, maxerror)
         self._remember(estimate, exchange)
         if missing_ns > max_error_ns:
-            # chronyd finds it again to within its error: that much more keeps the next middle inside this interval.
+            # chronyd's next estimate finds it again to within its error; the doubled error keeps its middle inside.
             max_error_ns *= 2
         return _update(exchange, estimate, max_error_ns + missing_ns)
 
@@ -304,7 +304,7 @@ class Estimator:
         if self._last is not None and estimate.contradicts(self._last):
             self._slope = Slope()
         self._last = estimate
-        # The slope is of one timescale; TAI and UTC run at one rate, and never change within a run but once.
+        # A slope has one timescale; TAI and UTC run at one rate, and a run changes between them only once.
         self._slope.add(exchange.before._replace(clock_ns=round(estimate.true_ns)))
 
 
@@ -312,7 +312,7 @@ class _Estimate(NamedTuple):
     counter_ticks: int
     true_ns: Fraction
     max_error_ns: Fraction
-    """Without what may be missing: a slope across the moment at which that comes back would be no clock's."""
+    """Without what may be missing, because no clock has the slope across the moment at which that comes back."""
     ns_per_tick: Fraction
     maxerror: Fraction
 

@@ -1,13 +1,13 @@
-"""After a disruption: when chronyd's time may be relied on again.
+"""When chronyd's time is reliable again after a disruption.
 
 chronyd does not notice that the machine was migrated or restored, and goes on with measurements from before. So no
 time is given until everything that its estimate rests on is newer, which is shown in one of two ways:
 
 * chronyd is reset (``chronyc reset sources``, then ``burst``): it drops all its measurements and is not
-  synchronised until it has new ones. Needs its Unix socket, as root or the chrony user.
-* Otherwise: the measurements it still has of the sources that it may select all began after the disruption: span
-  and age of the newest together are shorter than the time since, each rounded to whole seconds. And what it made
-  of them is newer than that: its reference time is another one than then.
+  synchronized until it has new ones. This needs its Unix socket, as root or the chrony user.
+* Otherwise: its measurements of the sources that it may select all began after the disruption: span and age of the
+  newest together are shorter than the time since, each rounded to whole seconds. And its result from them is newer
+  than that: its reference time has changed since then.
 """
 
 import logging
@@ -24,7 +24,7 @@ __all__ = ("Recovery",)
 _ROUNDING_S: Final = 2
 _COMMAND_LIMIT_S: Final = 3
 _COUNTING: Final = (0, 3, 4, 5)
-"""States in the ``sources`` report of what is selected or may be: chronyc's * ~ + and -."""
+"""States in the ``sources`` report of sources that are or may be selected: chronyc's * ~ + and -."""
 
 _log: Final = logging.getLogger("vmclock_async.chrony")
 
@@ -36,10 +36,10 @@ class Recovery:
     def __init__(self) -> None:
         self._noticed_s: Final = time.monotonic()
         self._old: Tracking | None = None
-        """The last that chronyd said of which it may be that it rests on measurements from before."""
+        """chronyd's last report that may still rest on measurements made before the disruption."""
 
     async def reset(self, connection: Connection) -> None:
-        """Reset chronyd, if it lets us; if not, waiting is what is left.
+        """Reset chronyd, if it permits; if not, only waiting helps.
 
         Raises:
             SourceUnavailableError: chronyd does not answer.
@@ -52,10 +52,10 @@ class Recovery:
         if await _chronyc(address, "reset", "sources"):
             self._old = old
             _log.info("reset chronyd at %s after a disruption", address)
-            await _chronyc(address, "burst", "4/4")  # to be quick; refused where there are reference clocks alone
+            await _chronyc(address, "burst", "4/4")  # for speed; refused if there are only reference clocks
 
     async def is_over(self, connection: Connection, tracking: Tracking) -> bool:
-        """Whether *tracking*, of a chronyd that is synchronised, rests on nothing from before.
+        """Whether *tracking*, of a synchronized chronyd, rests on nothing from before the disruption.
 
         Raises:
             SourceUnavailableError: chronyd does not answer.
@@ -63,7 +63,7 @@ class Recovery:
         if self._old is not None:
             return tracking.ref_time_ns != self._old.ref_time_ns
         if await self._sources_are_new(connection):
-            # What it says now it may have worked out when they were not.
+            # It may have computed its present report from old measurements.
             self._old = Tracking.of(await ask(connection, connection.tracking))
         return False
 
@@ -77,7 +77,7 @@ class Recovery:
 
 
 async def _chronyc(address: str, *command: str) -> bool:
-    """Whether chronyd took *command*."""
+    """Run chronyc; return whether chronyd accepted *command*."""
     said = "no answer"
     try:
         with anyio.move_on_after(_COMMAND_LIMIT_S):
@@ -87,5 +87,5 @@ async def _chronyc(address: str, *command: str) -> bool:
                 return True
     except OSError as exc:
         said = f"chronyc: {exc.strerror}"
-    _log.warning("chronyc %s: %s; waiting for chronyd to measure anew by itself", " ".join(command), said)
+    _log.warning("chronyc %s: %s; waiting for chronyd to measure again by itself", " ".join(command), said)
     return False

@@ -1,8 +1,8 @@
-"""Whether a server that smears leap seconds may be at it.
+"""Whether a server that smears leap seconds may be smearing now.
 
-A smeared clock is neither UTC nor TAI: it runs slow or fast for up to a day around a leap second. Whether there is
-one is told by the leap second table of the time zone data, while it has not expired; without it, every end of June
-and of December may bring one (the ones that the IERS prefers).
+A smeared clock is neither UTC nor TAI: it runs slow or fast for up to a day around a leap second. The leap second
+table of the time zone data says whether there is one, as long as the table has not expired. Without it, every end of
+June and of December may have one (the IERS prefers these dates).
 """
 
 import datetime
@@ -19,7 +19,7 @@ _DAY_S: Final = 86_400
 
 
 def is_near_leap(utc_s: int, *, table: Path = LEAP_SECONDS) -> bool:
-    """Whether a leap second lies within a day of *utc_s*, seconds since 1970, or may lie there."""
+    """Whether a leap second lies, or may lie, within a day of *utc_s*, seconds since 1970."""
     leaps, expires_s = _read(table)
     if utc_s + _DAY_S < expires_s:
         return any(abs(utc_s - leap_s) <= _DAY_S for leap_s in leaps)
@@ -28,7 +28,7 @@ def is_near_leap(utc_s: int, *, table: Path = LEAP_SECONDS) -> bool:
 
 @cache
 def _read(table: Path) -> tuple[tuple[int, ...], int]:
-    """Leap seconds in *table*, and until when it knows of all; nothing and 0 where it cannot be read."""
+    """The leap seconds in *table*, and its expiry; nothing and 0 if it cannot be read."""
     leaps: list[int] = []
     expires_s = 0
     try:
@@ -39,7 +39,7 @@ def _read(table: Path) -> tuple[tuple[int, ...], int]:
                 leaps.append(int(line.split()[0]) - _NTP_EPOCH_S)
     except (OSError, ValueError, IndexError):
         return (), 0
-    return tuple(leaps[1:]), expires_s  # the first line is where the table begins, in 1972
+    return tuple(leaps[1:]), expires_s  # the first line is the table's beginning, in 1972
 
 
 def _ends_of_half_years(utc_s: int) -> list[int]:

@@ -1,11 +1,11 @@
-"""The chrony source: asks chronyd once a second what time it is, and how far off that may be.
+"""The chrony source: asks chronyd once a second for the time and its possible error.
 
-    synchronised                 a measurement (see ``measure``), SYNCHRONIZED
+    synchronized                 a measurement (see ``measure``), SYNCHRONIZED
     not, and never was           INITIALIZING
-    not any more, or stale       FREERUNNING, once, and no measurement: the last one stays, and its bound grows
+    no longer, or stale          FREERUNNING, once, and no measurement: the last one stays, and its bound grows
     no answer                    SourceUnavailableError: the publisher runs this again, and lets the time age
 
-The measurement is made in a worker thread, pairings and all, so that the loop's own delays are not in it.
+The measurement is made in a worker thread, pairings included, so that it does not contain the loop's own delays.
 """
 
 import logging
@@ -44,11 +44,11 @@ __all__ = ("ChronySettings", "ChronySource")
 
 CALIBRATE_S: Final = 0.1
 SLOW_S: Final = 0.1
-"""A reply that takes longer is dropped."""
+"""A reply that takes longer, in seconds, is dropped."""
 SLOW_IN_A_ROW: Final = 5
 UNMEASURED_IN_A_ROW: Final = 5
 TRIES: Final = 3
-"""How often chronyd is asked again at once after a step."""
+"""Number of times that chronyd is asked again at once after a step."""
 
 
 _log: Final = logging.getLogger("vmclock_async.chrony")
@@ -92,13 +92,13 @@ class ChronySettings(BaseModel):
 
 @final
 class _Trust:
-    """What the source knows of chronyd in one epoch; it outlasts a run, as chronyd does."""
+    """The source's knowledge of chronyd in one epoch; it outlasts a run, because chronyd does."""
 
     def __init__(self, epoch: int, recovery: Recovery | None) -> None:
         self.epoch: Final = epoch
         self.recovery = recovery
-        """None: chronyd's time may be relied on."""
-        self.was_synchronised = False
+        """None: chronyd's time is reliable."""
+        self.was_synchronized = False
 
 
 @final
@@ -106,7 +106,7 @@ class ChronySource:
     """Publishes chronyd's time.
 
     Raises from ``run``:
-        SourceUnavailableError: chronyd does not answer, or refuses; or the CPU's counter is not fit.
+        SourceUnavailableError: chronyd does not answer, or refuses; or the CPU's counter is unfit.
         SourceError: pychrony is missing.
     """
 
@@ -117,24 +117,24 @@ class ChronySource:
     ) -> None:
         self._settings = settings
         self._counter_unfit_because = counter_unfit_because
-        # A publisher's first epoch is 0: of another the beginning is a disruption, though nobody saw it here.
+        # A publisher's first epoch is 0. Any other begins with a disruption, though nobody saw it here.
         self._trust = _Trust(0, None)
         self._warnings = _Warnings(settings)
 
     def probe(self) -> str:
-        """Where chronyd answers, and whether it is synchronised; blocks for two seconds at most.
+        """Where chronyd answers, and whether it is synchronized; blocks for at most two seconds.
 
         Raises:
-            SourceUnavailableError, SourceError: as ``run``.
+            SourceUnavailableError, SourceError: as for ``run``.
         """
         if reason := self._counter_unfit_because():
             raise SourceUnavailableError("chrony", reason)
         with Connection(self._settings.address) as connection:
             tracking = connection.tracking()
             state = (
-                f"synchronised to {tracking.reference_ip or tracking.reference_id_name}"
+                f"synchronized to {tracking.reference_ip or tracking.reference_id_name}"
                 if Tracking.of(tracking).has_reference
-                else "not synchronised"
+                else "not synchronized"
             )
             return f"chronyd at {connection.address}, {state}"
 
@@ -146,7 +146,7 @@ class ChronySource:
             await anyio.sleep(CALIBRATE_S)
             due = anyio.current_time()
             while True:
-                epoch = emit.epoch  # before the measurement
+                epoch = emit.epoch  # read before the measurement
                 if epoch != self._trust.epoch:
                     await self._require_fit_counter(emit)
                     self._trust = await run.recover(epoch)
@@ -155,7 +155,7 @@ class ChronySource:
                 await anyio.sleep_until(due)
 
     async def _require_fit_counter(self, emit: Emit) -> None:
-        """Say that there is no time, and raise, where the counter may not be relied on (any more)."""
+        """Emit that there is no time, and raise, if the counter is not or no longer reliable."""
         if reason := self._counter_unfit_because():
             await emit(BodyUpdate(counter_id=CounterId.INVALID))
             raise SourceUnavailableError("chrony", reason)
@@ -163,14 +163,14 @@ class ChronySource:
 
 @final
 class _Warnings:
-    """What the log is told once of a chronyd; it outlasts a run, as chronyd does."""
+    """Warnings that the log gets once for a chronyd; this outlasts a run, because chronyd does."""
 
     def __init__(self, settings: ChronySettings) -> None:
         self._warned_of_reference = settings.reference_error is not None
         self._warned_of_missing = False
 
     def hear(self, tracking: Tracking, doubt: Doubt, max_error_ns: int | None) -> None:
-        """Warn of what *tracking* shows, and of a *doubt* that is most of *max_error_ns*."""
+        """Warn about what *tracking* shows, and about a *doubt* that is most of *max_error_ns*."""
         if tracking.is_of_reference_clock and not self._warned_of_reference:
             self._warned_of_reference = True
             _log.warning(
@@ -193,14 +193,14 @@ class _Warnings:
 def _timex() -> Timex:
     try:
         timex = adjtimex()
-    except OSError:  # a seccomp filter: chronyd tells the time all the same
+    except OSError:  # a seccomp filter: chronyd gives the time all the same
         return UNKNOWN_TIMEX
     return UNKNOWN_TIMEX if timex.realtime_ns is None else timex
 
 
 @final
 class _Run:
-    """What is known in one run of the source, over one connection."""
+    """What one run of the source knows, over one connection."""
 
     def __init__(self, settings: ChronySettings, connection: Connection, emit: Emit, warnings: _Warnings) -> None:
         self._settings = settings
@@ -213,7 +213,7 @@ class _Run:
         self._begin()
 
     def _begin(self) -> None:
-        """Forget what was measured of the counter."""
+        """Forget all measurements of the counter."""
         self._calibration = Calibration()
         self._estimator = Estimator(
             max_clock_error_ppm=self._settings.max_clock_error_ppm,
@@ -223,7 +223,7 @@ class _Run:
         self._doubt = Doubt()
 
     async def poll(self, trust: _Trust) -> None:
-        """Ask once, and emit what there is to say in the epoch of *trust*."""
+        """Ask once, and emit the result in the epoch of *trust*."""
         measured = await self._exchange()
         if measured is None:
             return
@@ -243,10 +243,10 @@ class _Run:
         self._warnings.hear(exchange.tracking, doubt, update.time_maxerror_nanosec)
         await self._emit(self._smeared(update, exchange), epoch=trust.epoch)
         self._told = ClockStatus.SYNCHRONIZED
-        trust.was_synchronised = True
+        trust.was_synchronized = True
 
     async def recover(self, epoch: int) -> _Trust:
-        """Begin anew in *epoch*, after a disruption."""
+        """Start over in *epoch*, after a disruption."""
         self._told = None
         recovery = Recovery()
         if self._settings.reset_on_disruption:
@@ -259,7 +259,7 @@ class _Run:
         await anyio.sleep(CALIBRATE_S)
 
     async def _exchange(self) -> tuple[Exchange, Rate] | None:
-        """An exchange in which the clock was not stepped, and RAW's rate; None if there is none to be had."""
+        """An exchange in which the clock was not stepped, and RAW's rate; None if none can be had."""
         jumps = 0
         while jumps < TRIES:
             asked = anyio.current_time()
@@ -285,8 +285,8 @@ class _Run:
                 self._unmeasured = 0
                 return exchange, raw
             jumps += 1
-        # A clock is not stepped so often. It is the counter that jumped, since the calibration began; where the
-        # publisher has not seen that, nobody else tells.
+        # A clock is not stepped so often. The counter must have jumped since the calibration began; if the publisher
+        # has not seen that, nobody else reports it.
         self._unmeasured += 1
         if self._unmeasured >= UNMEASURED_IN_A_ROW:
             raise SourceUnavailableError(
@@ -298,7 +298,7 @@ class _Run:
         return None
 
     def _ask(self) -> Exchange | None:
-        """In a worker thread; None if the clock was stepped or changed its timescale meanwhile."""
+        """Runs in a worker thread; None if the clock was stepped or changed its timescale meanwhile."""
         timex = _timex()
         clock_id = timescale(timex).clock_id
         before = pair(clock_id)
@@ -308,15 +308,15 @@ class _Run:
         return exchange if exchange.is_consistent(_timex()) else None
 
     async def _tell_status(self, trust: _Trust) -> None:
-        """Say once that there is no measurement."""
-        status = ClockStatus.FREERUNNING if trust.was_synchronised else ClockStatus.INITIALIZING
+        """Emit once that there is no measurement."""
+        status = ClockStatus.FREERUNNING if trust.was_synchronized else ClockStatus.INITIALIZING
         if status != self._told:
-            _log.info("chronyd is not synchronised, or has not measured for long: %s", status.name)
+            _log.info("chronyd is not synchronized, or has not measured for long: %s", status.name)
             await self._emit(BodyUpdate(clock_status=status), epoch=trust.epoch)
             self._told = status
 
     def _smeared(self, update: BodyUpdate, exchange: Exchange) -> BodyUpdate:
-        """*update*, as no time of UTC or TAI while the servers may be smearing."""
+        """*update*, marked as neither UTC nor TAI while the servers may be smearing."""
         if not self._settings.smeared:
             return update
         utc_s = exchange.before.clock_ns // 10**9 + (exchange.timescale.tai_offset_s or 0)

@@ -1,9 +1,9 @@
-"""The device source: passes on what ``/dev/vmclock0`` says, whole body by whole body.
+"""The device source: passes on the page of ``/dev/vmclock0``, whole body by whole body.
 
-As a publisher's only source it is relayed bit for bit. Beside others it tells of disruptions, and of the time
-where the hypervisor tells that too; QEMU and Firecracker do not.
+As a publisher's only source it is relayed bit for bit. Beside others it reports disruptions, and the time if the
+hypervisor gives it; QEMU and Firecracker do not.
 
-Updates of a page that come faster than they are read are not all seen; the last one always is.
+When a page changes faster than it is read, not all updates are seen, but the last one always is.
 """
 
 import os
@@ -48,7 +48,7 @@ class DeviceSource:
 
     Raises from ``run``:
         SourceUnavailableError: nothing is there, nothing is committed there yet, an update does not end, it may not
-            be read, or what is there is no page that could be read: none of that ends what other sources say.
+            be read, or it is no readable page. Other sources go on in each of these cases.
     """
 
     settings_type: ClassVar[type[BaseModel]] = DeviceSettings
@@ -62,13 +62,13 @@ class DeviceSource:
         try:
             return self._reader.disruption_marker if self._reader else None
         except SegmentError:
-            return None  # closed, at this very moment
+            return None  # closed at this very moment
 
     def probe(self) -> str:
-        """What the page tells; blocks for 100 ms at most.
+        """The page's present content, in words; blocks for at most 100 ms.
 
         Raises:
-            As ``run``.
+            SourceUnavailableError: as for ``run``.
         """
         path = self._settings.path
         try:
@@ -77,7 +77,7 @@ class DeviceSource:
         except (SegmentNotInitializedError, SegmentUnstableError) as exc:
             if not path.exists():
                 raise self._unavailable(exc) from exc
-            return f"{path}, not readable at this moment"  # as it is in the middle of an update: it is tried again
+            return f"{path}, not readable at this moment"  # in the middle of an update: it is tried again
         except (SegmentError, OSError) as exc:
             raise self._unavailable(exc) from exc
         time = f"time {name_of(body.clock_status)}" if body.counter_period_frac_sec else "no time"
@@ -88,11 +88,11 @@ class DeviceSource:
         try:
             with await anyio.to_thread.run_sync(SegmentReader, self._settings.path) as reader:
                 self._reader = reader
-                snapshot = await anyio.to_thread.run_sync(reader.snapshot)  # up to 100 ms
+                snapshot = await anyio.to_thread.run_sync(reader.snapshot)  # takes up to 100 ms
                 while True:
                     await emit(_update(snapshot))
                     snapshot = await reader.wait_changed(snapshot, poll_interval=self._settings.poll_interval)
-        except (SegmentError, OSError) as exc:  # OSError: what reads a page runs out of descriptors or memory
+        except (SegmentError, OSError) as exc:  # OSError: no descriptors or memory left for reading a page
             raise self._unavailable(exc) from exc
         finally:
             self._reader = None

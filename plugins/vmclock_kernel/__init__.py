@@ -1,4 +1,4 @@
-"""The kernel source: the time as the kernel's own clock has it, with the bound that its daemon wrote.
+"""The kernel source: the time of the kernel's own clock, with the bound that its daemon wrote.
 
 Any Linux machine or container has it, and it needs no privilege.
 """

@@ -1,4 +1,4 @@
-"""What the kernel source asks of the machine: all of its input, in one place."""
+"""The kernel source's view of the machine: all of its input, in one place."""
 
 import os
 import time
@@ -17,7 +17,7 @@ class Machine:
     """This machine; a test may play another by overriding methods."""
 
     def counter_unfit_because(self) -> str | None:
-        """Why no time may be told in terms of the counter; None where it is fit."""
+        """Why no time may be given in terms of the counter; None if it is fit."""
         return counter_unfit_because()
 
     def timex(self) -> Timex:
@@ -40,18 +40,18 @@ class Machine:
         return pair(clock_id)
 
     def monotonic_ns(self) -> int:
-        """CLOCK_MONOTONIC: it goes on exactly while the kernel counts seconds."""
+        """CLOCK_MONOTONIC, which advances exactly while the kernel counts seconds."""
         return time.monotonic_ns()
 
     def chronyd_runs(self, proc: Path = _PROC) -> bool:
-        """Whether a chronyd in sight may steer the clock; reads some hundred files of *proc*.
+        """Whether a visible chronyd may steer the clock; reads some hundred files of *proc*.
 
-        One that was started with -x does not, and one that has ended and was not waited for has no arguments. Where
-        *proc* cannot be read, none is in sight.
+        A chronyd that was started with -x does not steer it, and an ended one that was not waited for has no
+        arguments. If *proc* cannot be read, none is visible.
         """
         try:
             entries = os.listdir(proc)
-        except OSError:  # no /proc in this container: what cannot be seen is not known
+        except OSError:  # no /proc in this container: what is invisible is unknown
             return False
         for entry in entries:
             if entry.isdecimal():
@@ -59,7 +59,7 @@ class Machine:
                     if (proc / entry / "comm").read_bytes().rstrip(b"\n") != b"chronyd":
                         continue
                     arguments = (proc / entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:  # it has ended, or is not ours to see
+                except OSError:  # it has ended, or may not be seen
                     continue
                 if arguments[0] and not any(word[:1] == b"-" and b"x" in word for word in arguments):
                     return True

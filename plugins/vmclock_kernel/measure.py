@@ -2,16 +2,16 @@
 
     max error = maxerror + 500 us + |offset| + half window + assumed error
     P         = the slope of (counter, clock) over the last readings;
-                at the first: RAW's period with the kernel's correction of its clock's rate
+                at the first reading: RAW's period with the kernel's correction of its clock's rate
     R         = P * 500 ppm + |P - RAW's period| + P's own uncertainty
 
-maxerror is what the daemon wrote and the kernel has added since; it adds 500 us once a second, so that up to that
-much is yet to be added. 500 ppm is the kernel's own limit (MAXFREQ) on how far an oscillator may be off its
+maxerror is the daemon's value plus what the kernel has added since. The kernel adds 500 us once a second, so up to
+that much is yet to be added. 500 ppm is the kernel's own limit (MAXFREQ) for an oscillator's distance from its
 nominal rate. The second term of R is small while the clock runs evenly. While a daemon slews it (chronyd: by up to
-8 %), the clock's rate is not that of true time: that keeps to RAW's, within the limit.
+8 %), the clock's rate is not that of true time: true time keeps to RAW's, within the limit.
 
-What the kernel says out of range is not known, and nothing is made of it: without an offset there is neither bound
-nor estimated error, without maxerror no bound but the one that ``assumed_error`` gives.
+A kernel value that is out of range is unknown, and unused: without an offset there is neither bound nor estimated
+error, and without maxerror no bound except the one that ``assumed_error`` gives.
 
 Sources: adjtimex(2), ``include/linux/timex.h``, ``kernel/time/ntp.c``.
 """
@@ -47,11 +47,11 @@ __all__ = (
 )
 
 CHRONYD_ASSUMED_NS: Final = 10_000_000
-"""Allowance for what chronyd is still slewing, which its maxerror leaves out."""
+"""Allowance, in nanoseconds, for what chronyd is still slewing, which its maxerror leaves out."""
 
 _DRIFT: Final = Fraction(500, 10**6)
 _FASTEST_SLEW: Final = Fraction(100_000, 10**6)
-"""The kernel's own limit (ADJ_TICK by a tenth). What moves faster was stepped."""
+"""The kernel's own limit (ADJ_TICK by a tenth). A clock that moves faster was stepped."""
 
 
 class Reading(NamedTuple):
@@ -63,7 +63,7 @@ class Reading(NamedTuple):
 
     @property
     def timescale(self) -> Timescale:
-        """What the counter is paired with."""
+        """The timescale that the counter is paired with."""
         return timescale(self.before)
 
     @property
@@ -73,31 +73,31 @@ class Reading(NamedTuple):
 
     @property
     def is_consistent(self) -> bool:
-        """Whether all three are of one state of the clock; if not, ask again.
+        """Whether all three belong to one state of the clock; if not, ask again.
 
-        The clock is to be between what the kernel said before and after. Where it is not, it was stepped, or a
-        leap second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
+        The clock must lie between the kernel's values before and after. If it does not, it was stepped, or a leap
+        second is due: CLOCK_REALTIME makes that leap with the next tick, up to 10 ms late, adjtimex at once.
         """
         before, after = self.before, self.after
         if (before.state, before.status, before.tai_offset_s) != (after.state, after.status, after.tai_offset_s):
             return False
         if before.realtime_ns is None or after.realtime_ns is None:
             return False
-        return before.realtime_ns <= self.utc_ns <= after.realtime_ns + 1000  # that is cut to whole microseconds
+        return before.realtime_ns <= self.utc_ns <= after.realtime_ns + 1000  # realtime_ns is cut to whole microseconds
 
 
 @final
 class Steering:
-    """How fast the kernel's clock goes by the counter, from one reading after the other."""
+    """Rate of the kernel's clock against the counter, from one reading after the other."""
 
     def __init__(self) -> None:
         self._slope = Slope()
         self._last: Reading | None = None
 
     def rate(self, reading: Reading, raw: Rate) -> Rate:
-        """The rate at *reading*, later than all before; *raw* is that of CLOCK_MONOTONIC_RAW.
+        """The rate at *reading*, which is later than all before; *raw* is that of CLOCK_MONOTONIC_RAW.
 
-        A clock that was stepped, or changed its timescale, or made a leap, begins anew.
+        A step, another timescale or a leap second starts the measurement over.
         """
         if not self._continues(reading, raw):
             self._slope = Slope()
@@ -107,7 +107,7 @@ class Steering:
             try:
                 return self._slope.rate()
             except ValueError:
-                pass  # too close together to tell
+                pass  # too close together for an answer
         return _steered(raw, reading.after.frequency_ppb)
 
     def _continues(self, reading: Reading, raw: Rate) -> bool:
@@ -126,17 +126,17 @@ def _steered(raw: Rate, frequency_ppb: int | None) -> Rate:
     if frequency_ppb is None:
         return raw._replace(error=raw.error + raw.ns_per_tick * LARGEST_CORRECTION_PPB / 10**9)
     faster = 1 + Fraction(frequency_ppb, 10**9)
-    # A part in 10**9 for the rounding of the frequency.
+    # A part in 10**9, because the frequency is rounded.
     return Rate(raw.ns_per_tick * faster, raw.error * faster + raw.ns_per_tick / 10**9)
 
 
 def assumed_error_ns(
     setting_ns: int | None, timex: Timex, *, may_be_zero: bool, may_be_nonsense: bool, chronyd_runs: bool
 ) -> int | None:
-    """What to add to the bound for what maxerror leaves out; None: there is no bound to add it to.
+    """Addition to the bound for what maxerror leaves out; None: there is no bound to add it to.
 
-    Where the kernel's own loop does not steer the clock (STA_PLL is clear), a daemon does it by the clock's rate,
-    and what it has yet to correct is not told: chronyd, be it in sight or not.
+    If the kernel's own loop does not steer the clock (STA_PLL is clear), a daemon steers it by the clock's rate, and
+    nothing shows how much that daemon has yet to correct. It may be chronyd, visible or not.
     """
     if setting_ns is not None:
         return setting_ns
@@ -150,14 +150,14 @@ def assumed_error_ns(
 
 
 def drift(rate: Rate, raw: Rate) -> Fraction:
-    """R: how far true time's rate may be off a clock that goes by *rate*, nanoseconds a tick."""
+    """R: the possible difference of true time's rate from a clock that goes by *rate*, nanoseconds a tick."""
     return raw.ns_per_tick * _DRIFT + abs(rate.ns_per_tick - raw.ns_per_tick) + rate.error
 
 
 def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int | None:
-    """The bound on the error of *reading*, rounded up, where a tick takes *longest_tick_ns* at most.
+    """The bound on the error of *reading*, rounded up, if a tick takes at most *longest_tick_ns*.
 
-    None where it is not known what is being slewed. Where maxerror is not known, *assumed_ns* is all there is.
+    None if it is unknown how much is being slewed. If maxerror is unknown, only *assumed_ns* counts.
     """
     offset_ns = _offset_ns(reading)
     if offset_ns is None:
@@ -174,7 +174,7 @@ def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -
 
 
 def est_error_ns(reading: Reading, longest_tick_ns: Fraction) -> int | None:
-    """The estimated error of *reading*; None where it is not known."""
+    """The estimated error of *reading*; None if it is unknown."""
     offset_ns = _offset_ns(reading)
     if offset_ns is None or reading.after.esterror_ns is None:
         return None
@@ -182,7 +182,7 @@ def est_error_ns(reading: Reading, longest_tick_ns: Fraction) -> int | None:
 
 
 def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> BodyUpdate:
-    """The update for *reading* of a clock that goes by *rate*; without a bound where *assumed_ns* is None."""
+    """The update for *reading* of a clock that goes by *rate*; without a bound if *assumed_ns* is None."""
     off = drift(rate, raw)
     longest_tick_ns = rate.ns_per_tick + off
     return BodyUpdate.measured(
@@ -199,7 +199,7 @@ def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | No
 
 
 def _offset_ns(reading: Reading) -> int | None:
-    """The larger |offset|, rounded up; None where it is not known."""
+    """The larger |offset|, rounded up; None if it is unknown."""
     before_ns, after_ns = reading.before.offset_ns, reading.after.offset_ns
     if before_ns is None or after_ns is None:
         return None
@@ -208,5 +208,5 @@ def _offset_ns(reading: Reading) -> int | None:
 
 
 def _half_window_ns(reading: Reading, longest_tick_ns: Fraction) -> int:
-    # Two ticks: the rounding of its middle, and the counter's own last one.
+    # Two ticks: one for the rounding of the middle, one for the counter's own last tick.
     return math.ceil((reading.pairing.window_ticks // 2 + 2) * longest_tick_ns)

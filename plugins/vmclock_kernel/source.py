@@ -1,13 +1,13 @@
-"""The kernel source and its settings: one poll a second, from what the machine says to an update.
+"""The kernel source and its settings: one poll a second, from the machine's values to an update.
 
-What it can see is the kernel's clock and what its daemon wrote about it. What it cannot see:
+It sees the kernel's clock and what its daemon wrote about it. It does not see:
 
-* a daemon that wrote a bound which does not hold: servers that lie, a daemon that makes a guess;
-* what a daemon that is not the kernel's own loop is still slewing, if that is more than ``assumed_error``;
-* a disruption that no device tells of and that left CLOCK_BOOTTIME as it was (a live migration without
+* a daemon that wrote a bound which does not hold, because servers lie or the daemon guesses;
+* what a daemon other than the kernel's own loop is still slewing, if that is more than ``assumed_error``;
+* a disruption that no device reports and that left CLOCK_BOOTTIME as it was (a live migration without
   ``/dev/vmclock0``);
-* after a disruption, what the daemon's new maxerror rests on: it was written since, but perhaps from measurements
-  that are older. Where disruptions happen, the source chrony is the better one.
+* what the daemon's new maxerror rests on after a disruption: it was written since, but perhaps from older
+  measurements. On a machine with disruptions the source chrony is better.
 """
 
 import logging
@@ -33,9 +33,9 @@ __all__ = ("KernelSettings", "KernelSource")
 
 _CALIBRATION_S: Final = 0.1
 _ASK_AGAIN_S: Final = 0.01
-"""Longer than a tick of the kernel's, with which its clock catches up with its state."""
+"""Pause in seconds; longer than a tick of the kernel, with which its clock catches up with its state."""
 _ASK_AT_MOST: Final = 100
-"""Times in a row: longer than any step or leap second takes."""
+"""Number of tries in a row; together they take longer than any step or leap second."""
 _LOOK_FOR_CHRONYD_EVERY_S: Final = 60.0
 
 _log: Final = logging.getLogger("vmclock_async.kernel")
@@ -65,7 +65,7 @@ class KernelSettings(BaseModel):
 
 @final
 class _Epoch:
-    """What is known in one epoch, and void in the next."""
+    """Knowledge of one epoch, which is void in the next."""
 
     def __init__(self, number: int, *, stale: bool) -> None:
         self.number = number
@@ -77,9 +77,9 @@ class _Epoch:
 
 @final
 class KernelSource:
-    """Tells the time of the kernel's clock, as a daemon keeps it.
+    """Gives the time of the kernel's clock, as a daemon keeps it.
 
-    After a disruption it gives no time until the daemon has written maxerror anew.
+    After a disruption it gives no time until the daemon has written maxerror again.
 
     Raises from ``run``:
         SourceUnavailableError: the counter is unfit, or adjtimex is refused.
@@ -93,12 +93,12 @@ class KernelSource:
         self._epoch: _Epoch | None = None
         self._chronyd_runs = False
         self._unsynchronized = False
-        """Whether that was the last thing told."""
+        """Whether the last report was that there is no time."""
         self._unbounded = False
-        """Whether the log says so."""
+        """Whether the log reports a missing bound."""
 
     def probe(self) -> str:
-        """What the kernel says of its clock.
+        """State of the kernel's clock, in words.
 
         Raises:
             SourceUnavailableError: the counter is unfit, or adjtimex is refused.
@@ -145,7 +145,7 @@ class KernelSource:
                     "there is no time: %s", _unsynchronized(reading.after, chronyd_runs=self._chronyd_runs)
                 )
                 epoch.steering = Steering()
-                # No measurement: it holds in whatever epoch.
+                # This is no measurement, so it holds in every epoch.
                 await emit(BodyUpdate(clock_status=ClockStatus.UNKNOWN))
             await anyio.sleep(self._settings.poll_interval)
 
@@ -153,10 +153,10 @@ class KernelSource:
         if reason := self._machine.counter_unfit_because():
             await emit(BodyUpdate(counter_id=CounterId.INVALID))
             raise SourceUnavailableError("kernel", reason)
-        # A publisher's first epoch is 0: of another one the beginning is a disruption, though nobody saw it here.
+        # A publisher's first epoch is 0. Any other begins with a disruption, though nobody saw it here.
         stale = number != 0 if self._epoch is None else self._epoch.number != number or self._epoch.written.stale
         if stale and (self._epoch is None or self._epoch.number != number):
-            _log.info("the counter was disrupted: there is no time until the clock's daemon writes maxerror anew")
+            _log.info("the counter was disrupted: there is no time until the clock's daemon writes maxerror again")
         self._epoch = epoch = _Epoch(number, stale=stale)
         await anyio.sleep(_CALIBRATION_S)
         epoch.calibrated = True
@@ -170,7 +170,7 @@ class KernelSource:
         try:
             raw = epoch.calibration.rate()
         except ValueError:
-            epoch.calibrated = False  # the counter went back: the publisher ends the epoch for that
+            epoch.calibrated = False  # the counter went back: the publisher then ends the epoch
             return
         rate = epoch.steering.rate(reading, raw)
         if epoch.written.stale:
@@ -203,13 +203,13 @@ def _unbounded_because(reading: Reading, written: WrittenMaxError) -> str:
 
 
 def _unsynchronized(timex: Timex, *, chronyd_runs: bool) -> str:
-    """What is seen of a clock that the kernel calls unsynchronized, and what to do."""
+    """What a clock shows that the kernel calls unsynchronized, and the remedy."""
     bits = ClockStatusBits.UNSYNC | ClockStatusBits.CLOCKERR
     said = f"the kernel's clock is marked as not synchronized ({_names(timex.status & bits)})"
     if chronyd_runs:
         return (
             f"{said}, though chronyd runs: chronyd tells the kernel only where chrony.conf has rtcsync, and once it is "
-            "synchronised; add rtcsync, or use the source chrony"
+            "synchronized; add rtcsync, or use the source chrony"
         )
     if timex.frequency_ppb:
         return (

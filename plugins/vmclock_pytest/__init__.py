@@ -17,7 +17,7 @@ __all__ = ("segment",)
 
 @pytest.fixture
 def segment(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PlayedSegment]":
-    """A segment to which a test lets things happen: see ``vmclock_async.testing.PlayedSegment``."""
+    """A segment that a test can change: see ``vmclock_async.testing.PlayedSegment``."""
     from vmclock_async.testing import PlayedSegment
 
     with PlayedSegment(tmp_path_factory.mktemp("segment")) as played:
