@@ -83,7 +83,9 @@ class Reading(NamedTuple):
             return False
         if before.realtime_ns is None or after.realtime_ns is None:
             return False
-        return before.realtime_ns <= self.utc_ns <= after.realtime_ns + 1000  # realtime_ns is cut to whole microseconds
+        return (
+            before.realtime_ns <= self.utc_ns <= after.realtime_ns + 1000
+        )  # realtime_ns is cut to whole microseconds
 
 
 @final
