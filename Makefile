@@ -27,7 +27,7 @@ quick: .venv/installed-test
 
 ROUNDS ?= 5
 test-adverse: .venv/installed-test
-	$(BIN)/python tests/adverse.py $(ROUNDS)
+	$(BIN)/python tools/adverse.py $(ROUNDS)
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check

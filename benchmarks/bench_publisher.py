@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from chrony_rig import Chronyd, free_port
+from kit.chronyd import Chronyd, free_port
 
 SETTLE_S: Final = 10
 TICKS: Final = os.sysconf("SC_CLK_TCK")

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
-import adjtimex_stand_in
-import markers
-from adjtimex_stand_in import AdjtimexStandIn
-from told_world import World
+from kit import adjtimex, markers
+from kit.adjtimex import AdjtimexStandIn
+from kit.told_world import World
 from vmclock_async import Clock
 
 # A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
@@ -210,7 +209,7 @@ def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[.
 @pytest.fixture(scope="session")
 def adjtimex_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled stand-in for the kernel's clock."""
-    return adjtimex_stand_in.compiled(tmp_path_factory.mktemp("adjtimex"))
+    return adjtimex.compiled(tmp_path_factory.mktemp("adjtimex"))
 
 
 @pytest.fixture

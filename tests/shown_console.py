@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-import child_signals
+from kit import signals as child_signals
 
 __all__ = ("Console", "commands_in")
 

@@ -13,8 +13,8 @@ from typing import ClassVar, Self
 import pytest
 from pydantic import BaseModel
 
-from adjtimex_stand_in import AdjtimexStandIn
-from chrony_rig import Chronyd, free_port, needs_chronyd
+from kit.adjtimex import AdjtimexStandIn
+from kit.chronyd import Chronyd, free_port, needs_chronyd
 from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async._cli.auto import pick
 from vmclock_async.timebase import counter_unfit_because

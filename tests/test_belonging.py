@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from told_world import World
+from kit.told_world import World
 from vmclock_async import Clock, SegmentReader
 from vmclock_async.testing import ManualClock
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from earlier_boot import ANOTHER_BOOT, BOOT_ATTRIBUTE, forget_boot, require_attributes
+from kit.earlier_boot import ANOTHER_BOOT, BOOT_ATTRIBUTE, forget_boot, require_attributes
 from vmclock_async import Clock, ClockDisruptedError, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.testing import make_body
 from vmclock_async.timebase import COUNTER_ID

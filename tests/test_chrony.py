@@ -1,6 +1,6 @@
 """The chrony source as it runs: against a chronyd whose reports are played, and against a real one.
 
-Where the kernel's own clock is played as well, the source runs in a process of its own (``adjtimex_stand_in.c``).
+Where the kernel's own clock is played as well, the source runs in a process of its own (``kit/adjtimex.c``).
 """
 
 import errno
@@ -12,10 +12,10 @@ from typing import Any
 import anyio
 import pytest
 
-from adjtimex_stand_in import AdjtimexStandIn
-from chrony_rig import Chronyd, free_port, needs_chronyd
-from played_chronyd import PlayedChronyd, PlayedSource
-from running_source import BOUND_S, Notes, contains_realtime, running, settings, under, until
+from kit.adjtimex import AdjtimexStandIn
+from kit.chrony_source import BOUND_S, Notes, contains_realtime, running, settings, under, until
+from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.played_chronyd import PlayedChronyd, PlayedSource
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,

@@ -14,9 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
-from chrony_rig import Chronyd, free_port, needs_chronyd
-from played_chronyd import PlayedChronyd, PlayedSource
-from running_source import Notes, contains_realtime, running, settings, until
+from kit.chrony_source import Notes, contains_realtime, running, settings, until
+from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.played_chronyd import PlayedChronyd, PlayedSource
 from vmclock_async import (
     ClockStatus,
     SourceError,

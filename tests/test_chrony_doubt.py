@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from adjtimex_stand_in import AdjtimexStandIn
-from chrony_exchanges import NOW_NS, NS, PPM, RAW, estimator, exchange, timex
-from played_chronyd import PlayedChronyd
-from running_source import Notes, contains_realtime, running, settings, under, until
+from kit.adjtimex import AdjtimexStandIn
+from kit.chrony_source import Notes, contains_realtime, running, settings, under, until
+from kit.exchanges import NOW_NS, NS, PPM, RAW, estimator, exchange, timex
+from kit.played_chronyd import PlayedChronyd
 from vmclock_async import LeapIndicator
 from vmclock_async.timebase import counter_unfit_because
 from vmclock_chrony import ChronySource

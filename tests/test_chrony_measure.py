@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from chrony_exchanges import NOW_NS, NS, PPM, RAW, TICK_NS, estimator, exchange, timex
+from kit.exchanges import NOW_NS, NS, PPM, RAW, TICK_NS, estimator, exchange, timex
 from vmclock_async import BodyUpdate, CounterId, TimeType, VMClockBody
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chrony_exchanges import NOW_NS, NS, PPM, RAW, TICK_NS, estimator, exchange, timex, tracking
+from kit.exchanges import NOW_NS, NS, PPM, RAW, TICK_NS, estimator, exchange, timex, tracking
 from vmclock_async import BodyUpdate, ClockStatus, LeapIndicator, TimeType
 from vmclock_async.timebase import (
     COUNTER_ID,

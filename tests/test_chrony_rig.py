@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from chrony_rig import Chronyd, ReferenceClock, free_port, needs_chronyd
-from ntp_responder import NtpResponder, Truth
-from told_world import open_descriptors
+from kit.chronyd import Chronyd, ReferenceClock, free_port, needs_chronyd
+from kit.ntp import NtpResponder, Truth
+from kit.told_world import open_descriptors
 from vmclock_async import ClockStatus, Publisher, SegmentReader, Snapshot
 from vmclock_async.errors import ClockError
 from vmclock_async.reckoning import bounds_at

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-import child_signals
-from command_line import command, run_command, run_new_interpreter
-from earlier_boot import age_by_a_boot
+from kit import signals
+from kit.commands import command, run_command, run_new_interpreter
+from kit.earlier_boot import age_by_a_boot
 from vmclock_async import ClockStatus, Flags, SegmentReader, SegmentWriter, VMClockBody, timebase
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
 
@@ -437,7 +437,7 @@ def slow_publisher(recording: Path, segment_path: Path) -> Iterator[subprocess.P
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=child_signals.at_default,
+        preexec_fn=signals.at_default,
     )
     try:
         wait_for_first_commit(segment_path)
@@ -511,7 +511,7 @@ def test_watch_lives_through_what_happens_to_a_publisher(
     with SegmentWriter(segment_path) as writer:
         writer.write(body(1))
     watching = subprocess.Popen(
-        command("watch", segment_path), stdout=subprocess.PIPE, text=True, preexec_fn=child_signals.at_default
+        command("watch", segment_path), stdout=subprocess.PIPE, text=True, preexec_fn=signals.at_default
     )
     try:
         assert watching.stdout is not None
@@ -539,7 +539,7 @@ def test_demo_that_is_stopped_leaves_nothing_behind(number: int, status: int) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=child_signals.at_default,
+        preexec_fn=signals.at_default,
     )
     try:
         assert demo.stdout is not None
@@ -578,7 +578,7 @@ def test_watch_prints_json(segment_path: Path) -> None:
         command("watch", "--json", segment_path),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=child_signals.at_default,
+        preexec_fn=signals.at_default,
     )
     try:
         assert watching.stdout is not None
@@ -606,7 +606,7 @@ def run_on_terminal(
         stdout=child,
         stderr=child,
         env=os.environ | {"TERM": term, "COLUMNS": str(columns)},
-        preexec_fn=child_signals.at_default,
+        preexec_fn=signals.at_default,
     )
     os.close(child)
     drawn = b""

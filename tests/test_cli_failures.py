@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import command, environment, failure, run_command, run_new_interpreter
-from told_world import World
+from kit.commands import command, environment, failure, run_command, run_new_interpreter
+from kit.told_world import World
 from vmclock_async import SegmentWriter, VMClockBody
 
 
@@ -174,7 +174,7 @@ def test_publisher_that_was_killed_is_found_by_the_age(tmp_path: Path, segment_p
     """A few seconds after SIGKILL ``now`` still gives a time, and with --max-age it fails."""
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from told_world import World\n"
+        "from pathlib import Path; from kit.told_world import World\n"
         "world = World(Path(sys.argv[1])); print('there', flush=True)\n"
         "while True: world.tell(); time.sleep(0.01)\n"
     )

@@ -12,8 +12,8 @@ from typing import IO
 import anyio
 import pytest
 
-from command_line import command, environment, run_command
-from told_world import World
+from kit.commands import command, environment, run_command
+from kit.told_world import World
 from vmclock_async import CounterId
 from vmclock_async._cli.watch import follow
 

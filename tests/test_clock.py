@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-import exact_time
-from counted_calls import builtin_calls
-from earlier_boot import age_by_a_boot, forget_boot
-from own_mounts import in_own_mounts
-from told_world import (
+from kit import exact_time
+from kit.calls import builtin_calls
+from kit.earlier_boot import age_by_a_boot, forget_boot
+from kit.mounts import in_own_mounts
+from kit.told_world import (
     BOUNDED,
     World,
     body_now,
@@ -498,7 +498,7 @@ def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) ->
 
 PUBLISHER_SCRIPT = """
 import os, sys, time
-from told_world import body_at
+from kit.told_world import body_at
 from vmclock_async import SegmentReader, SegmentWriter, _core
 segment, device = sys.argv[1:]
 with SegmentReader(device) as device, SegmentWriter(segment, size=112) as writer:
@@ -554,7 +554,7 @@ def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
 
 DISRUPTER_SCRIPT = """
 import os, sys, time
-from told_world import body_at
+from kit.told_world import body_at
 from vmclock_async import SegmentWriter, _core
 segment, device = sys.argv[1:]
 fd, parent = os.open(device, os.O_RDWR), os.getppid()

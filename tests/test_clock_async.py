@@ -21,9 +21,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from counted_calls import builtin_calls
-from earlier_boot import age_by_a_boot, forget_boot
-from told_world import BOUNDED, World, contains, open_descriptors, true_ns
+from kit.calls import builtin_calls
+from kit.earlier_boot import age_by_a_boot, forget_boot
+from kit.told_world import BOUNDED, World, contains, open_descriptors, true_ns
 from vmclock_async import (
     Clock,
     ClockDisruptedError,

@@ -12,8 +12,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import event, example, given, settings, strategies as st
 
-import exact_time
-from exact_time import BOUNDED, PERIOD_MAXERROR_VALID, TAI_OFFSET_VALID, Limits, Page, exact_bounds
+from kit import exact_time
+from kit.exact_time import BOUNDED, PERIOD_MAXERROR_VALID, TAI_OFFSET_VALID, Limits, Page, exact_bounds
 from vmclock_async import Clock, ClockError, CounterId, Snapshot, TimeInterval, _core
 from vmclock_async.reckoning import bounds_at
 

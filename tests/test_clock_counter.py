@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from own_mounts import in_own_mounts
-from told_world import World, body_now
+from kit.mounts import in_own_mounts
+from kit.told_world import World, body_now
 from vmclock_async import SegmentWriter, _core
 from vmclock_async.timebase import COUNTER_ID
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from merging_kit import SECOND, measurement, merger, told
+from kit.merging import SECOND, measurement, merger, told
 from vmclock_async._publishing.complaints import EVERY_S, Complaints
 
 LOG = logging.getLogger("vmclock_async.publisher")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from merging_kit import COLD, NOW_NS, SECOND, assert_given, committed, composed, measurement, merger, page, told
+from kit.merging import COLD, NOW_NS, SECOND, assert_given, committed, composed, measurement, merger, page, told
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async.models import Contents

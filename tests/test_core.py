@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import vmclock_async
-from seqlock_twin import SeqlockPage, TwinPage
+from kit.twin import SeqlockPage, TwinPage
 from vmclock_async import _core
 
 BODY_88 = bytes(range(1, 89))

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from chrony_rig import Chronyd, free_port, needs_chronyd
+from kit.chronyd import Chronyd, free_port, needs_chronyd
 from vmclock_async import ClockStatus, CounterId, Flags, Publisher, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.sources import Source

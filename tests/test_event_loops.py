@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from told_world import open_descriptors
+from kit.told_world import open_descriptors
 from vmclock_async import Clock, ClockStatus, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.errors import SegmentError
 from vmclock_async.events import StatusChanged

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from exact_time import Page
+from kit.exact_time import Page
 from test_clock_core import Told, pages, ticks_in
 from vmclock_async import Clock, ClockUnboundedError, TimeInterval, VMClockError, _core
 from vmclock_async.intervals import hull, intersection, sorted_groups

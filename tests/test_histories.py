@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from simulated_world import KINDS, Act, World, random_history
+from kit.simulated_world import KINDS, Act, World, random_history
 
 pytestmark = pytest.mark.long
 

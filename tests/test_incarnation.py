@@ -14,7 +14,7 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from settling import settled
+from kit.settling import settled
 from vmclock_async import (
     BodyUpdate,
     Clock,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stepped_waiting import Allowed, explore
+from kit.stepped_waiting import Allowed, explore
 
 pytestmark = pytest.mark.long
 

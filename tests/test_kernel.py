@@ -1,7 +1,7 @@
 """The kernel source: its figures by hand, leap seconds played through, and the real command under a played kernel.
 
 Three boundaries are played: pure readings (``reading``), a ``Machine`` whose kernel state is a test's
-(``PlayedMachine``), and for whole processes the system calls themselves (``adjtimex_stand_in.c``).
+(``PlayedMachine``), and for whole processes the system calls themselves (``kit/adjtimex.c``).
 """
 
 import errno
@@ -25,7 +25,7 @@ import anyio.lowlevel
 import pytest
 from hypothesis import event, given, strategies as st
 
-from adjtimex_stand_in import STA_CLOCKERR, STA_DEL, STA_INS, STA_NANO, STA_PLL, STA_UNSYNC, AdjtimexStandIn
+from kit.adjtimex import STA_CLOCKERR, STA_DEL, STA_INS, STA_NANO, STA_PLL, STA_UNSYNC, AdjtimexStandIn
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,

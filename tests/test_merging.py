@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from merging_kit import (
+from kit.merging import (
     BOUNDS,
     NOW_NS,
     SECOND,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from merging_kit import NOW_NS, SECOND, assert_given, committed, composed, measurement, merger, page, told
+from kit.merging import NOW_NS, SECOND, assert_given, committed, composed, measurement, merger, page, told
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
 from vmclock_async._publishing.merger import Observed
 from vmclock_async.models import Contents

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from merging_kit import Silent
+from kit.merging import Silent
 from vmclock_async import BodyUpdate, CounterId, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
 from vmclock_async._publishing.committer import Committer
 from vmclock_async._publishing.merger import Merger, Observed

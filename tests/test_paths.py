@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import failure, run_command
+from kit.commands import failure, run_command
 from vmclock_async import Clock, SegmentNotInitializedError, SegmentWriter, VMClockBody
 from vmclock_async._paths import SEGMENT_VARIABLE, SYSTEM_PATH, default_path, user_path
 

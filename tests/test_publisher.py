@@ -20,7 +20,7 @@ import anyio.lowlevel
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from told_world import open_descriptors
+from kit.told_world import open_descriptors
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,

@@ -296,8 +296,8 @@ def test_an_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> Non
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes flock(2) and fsync(2) fail, made by the machine's C compiler."""
-    library = tmp_path_factory.mktemp("refusing") / "refusing_stand_in.so"
-    source = Path(__file__).with_name("refusing_stand_in.c")
+    library = tmp_path_factory.mktemp("refusing") / "refusals.so"
+    source = Path(__file__).parent / "kit/refusals.c"
     command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run([*command, "-o", library, source], check=True)
     return library

@@ -24,8 +24,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from counted_calls import builtin_calls
-from told_world import open_descriptors
+from kit.calls import builtin_calls
+from kit.told_world import open_descriptors
 from vmclock_async import (
     ClockStatus,
     CounterId,

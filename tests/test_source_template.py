@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import command, environment, run_new_interpreter
-from ntp_responder import NtpResponder
+from kit.commands import command, environment, run_new_interpreter
+from kit.ntp import NtpResponder
 from vmclock_async import Clock, ClockStatus, TimeInterval, VMClockError
 from vmclock_async.timebase import counter_unfit_because
 

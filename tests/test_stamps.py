@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import event, given, settings, strategies as st
 
-from exact_time import Page
+from kit.exact_time import Page
 from vmclock_async import (
     Clock,
     ClockDisruptedError,

@@ -18,8 +18,8 @@ import pytest
 import trio.testing
 from pydantic import ValidationError
 
-from counted_calls import builtin_calls
-from settling import settled
+from kit.calls import builtin_calls
+from kit.settling import settled
 from vmclock_async import (
     Clock,
     ClockDisruptedError,

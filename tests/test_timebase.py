@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from adjtimex_stand_in import STA_CLOCKERR, STA_INS, STA_NANO, STA_PLL, AdjtimexStandIn
+from kit.adjtimex import STA_CLOCKERR, STA_INS, STA_NANO, STA_PLL, AdjtimexStandIn
 from vmclock_async import LeapIndicator, TimeType, _core
 from vmclock_async._continuity import Between, Continuity, asleep, tsc_unfit_because
 from vmclock_async.timebase import (

@@ -38,8 +38,8 @@ Play = Callable[[str], object]
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that is futimens(2) to a process, made by the machine's C compiler."""
-    library = tmp_path_factory.mktemp("futimens") / "futimens_stand_in.so"
-    source = Path(__file__).with_name("futimens_stand_in.c")
+    library = tmp_path_factory.mktemp("futimens") / "futimens.so"
+    source = Path(__file__).parent / "kit/futimens.c"
     command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run([*command, "-o", library, source], check=True)
     return library

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from told_world import open_descriptors
+from kit.told_world import open_descriptors
 from vmclock_async import _core
 from vmclock_async._segment.watch import DeviceWatch, InodeWatch, Watch
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import anyio
 
-from adjtimex_stand_in import AdjtimexStandIn
-from played_chronyd import PlayedChronyd
+from kit.adjtimex import AdjtimexStandIn
+from kit.played_chronyd import PlayedChronyd
 from vmclock_async import (
     BodyUpdate,
     CounterId,

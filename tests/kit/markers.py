@@ -13,15 +13,15 @@ from typing import Any, Final
 
 import pytest
 
-import chrony_rig
+from kit import chronyd
 from vmclock_async.testing import check_source
 
 __all__ = ("mark",)
 
-_TESTS: Final = Path(__file__).parent
+_TESTS: Final = Path(__file__).parent.parent
 _MODULES: Final = ("multiprocessing", "pty", "subprocess")
 _FUNCTIONS: Final = frozenset({"fork", "forkpty", "open_process", "posix_spawn", "run_process"})
-_MARKERS: Final = {chrony_rig.Chronyd: {"process", "rig"}, check_source: {"long"}}
+_MARKERS: Final = {chronyd.Chronyd: {"process", "rig"}, check_source: {"long"}}
 
 
 def mark(items: list[pytest.Item]) -> None:

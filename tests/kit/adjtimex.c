@@ -1,7 +1,7 @@
 /* A clock of the kernel's to play with, at the system calls' boundary: adjtimex(2), CLOCK_REALTIME and CLOCK_TAI.
  *
  * Loaded with LD_PRELOAD. What to give is read at each call from the file $ADJTIMEX_STAND_IN, mapped shared, which
- * the test rewrites (adjtimex_stand_in.py); `sequence` is odd meanwhile. Leap seconds go as in kernel/time/ntp.c and
+ * the test rewrites (adjtimex.py); `sequence` is odd meanwhile. Leap seconds go as in kernel/time/ntp.c and
  * __do_adjtimex(): adjtimex(2) knows of one at once, the clocks from the next tick on, `late_ns` later.
  */
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-"""The test's side of ``adjtimex_stand_in.c``: what another process is to see of the kernel's clock."""
+"""The test's side of ``adjtimex.c``: what another process is to see of the kernel's clock."""
 
 import mmap
 import os
@@ -36,7 +36,7 @@ _FIELDS: Final = (
 
 def compiled(directory: Path) -> Path:
     """The stand-in as a shared library in *directory*, made by the machine's C compiler."""
-    library = directory / "adjtimex_stand_in.so"
+    library = directory / "adjtimex.so"
     source = Path(__file__).with_suffix(".c")
     command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run([*command, "-o", library, source, "-ldl"], check=True)

@@ -1,0 +1,1 @@
+"""Helpers that tests share: worlds, clocks and daemons that are played, and real ones that are run."""
