@@ -13,9 +13,11 @@ import anyio
 import pytest
 
 from kit.adjtimex import AdjtimexStandIn
-from kit.chrony_source import BOUND_S, Notes, contains_realtime, running, settings, under, until
+from kit.chrony_source import running, settings, under
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd, PlayedSource
+from kit.waits import BOUND_S, until
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,

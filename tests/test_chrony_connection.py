@@ -14,9 +14,11 @@ from typing import Any
 import anyio
 import pytest
 
-from kit.chrony_source import Notes, contains_realtime, running, settings, until
+from kit.chrony_source import running, settings
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd, PlayedSource
+from kit.waits import until
 from vmclock_async import (
     ClockStatus,
     SourceError,

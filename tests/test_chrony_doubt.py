@@ -13,9 +13,11 @@ import anyio
 import pytest
 
 from kit.adjtimex import AdjtimexStandIn
-from kit.chrony_source import Notes, contains_realtime, running, settings, under, until
+from kit.chrony_source import running, settings, under
 from kit.exchanges import NOW_NS, NS, PPM, RAW, estimator, exchange, timex
+from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd
+from kit.waits import until
 from vmclock_async import LeapIndicator
 from vmclock_async.timebase import counter_unfit_because
 from vmclock_chrony import ChronySource

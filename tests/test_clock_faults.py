@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from kit.settling import settled
+from kit.waits import settled
 from vmclock_async import (
     Clock,
     ClockDisruptedError,

@@ -3,18 +3,18 @@
 import copy
 import os
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
-from unittest.mock import AsyncMock
-from uuid import UUID
+from typing import ClassVar
 
 import anyio
+import anyio.lowlevel
 import pytest
 from pydantic import BaseModel
 
-from kit.settling import settled
+from kit.lives import ONE_RESTORE, SAME_LIFE, Look, looking
+from kit.told_world import World
+from kit.waits import settled
 from vmclock_async import (
     BodyUpdate,
     Clock,
@@ -34,10 +34,15 @@ from vmclock_async import (
     VMClockBody,
     open_clock,
 )
-from vmclock_async.events import StatusChanged, events_between
+from vmclock_async.events import (
+    StatusChanged,
+    events_between,
+)
 from vmclock_async.incarnation import Incarnation
 from vmclock_async.testing import PlayedSegment, make_body
 from vmclock_async.timebase import COUNTER_ID
+
+RunScript = Callable[..., str]
 
 
 def test_clones_that_had_not_looked_yet_differ(segment: PlayedSegment) -> None:
@@ -47,138 +52,6 @@ def test_clones_that_had_not_looked_yet_differ(segment: PlayedSegment) -> None:
         segment.restore()
         restored = reader.snapshot()
         assert copy.deepcopy(stored).of(restored, 2) != copy.deepcopy(stored).of(restored, 2)
-
-
-@pytest.mark.anyio
-async def test_callbacks_see_the_new_incarnation_first(segment: PlayedSegment) -> None:
-    """A callback authenticates with the incarnation to come; nobody else has one until all callbacks are done."""
-    seen: list[UUID] = []
-    in_callback, go_on, done = anyio.Event(), anyio.Event(), anyio.Event()
-
-    async def see(_: Snapshot) -> None:
-        seen.append(clock.incarnation)
-
-    async def linger(_: Snapshot) -> None:
-        in_callback.set()
-        await go_on.wait()
-        done.set()
-
-    with anyio.fail_after(5):
-        async with open_clock(segment.path, fence=segment.device, on_restore=[see, linger, see]) as clock:
-            before = clock.incarnation
-            await settled()
-            segment.restore()
-            await in_callback.wait()
-            with pytest.raises(ClockDisruptedError):
-                _ = clock.incarnation
-            go_on.set()
-            await done.wait()
-            await settled()
-            assert seen == [clock.incarnation] * 2
-            assert clock.incarnation != before
-
-
-@pytest.mark.anyio
-async def test_a_restore_right_at_the_beginning_of_the_block_is_one(segment: PlayedSegment) -> None:
-    """Before its first await too: what the block began with was of the machine before."""
-    called = anyio.Event()
-
-    async def call(_: Snapshot) -> None:
-        called.set()
-
-    with anyio.fail_after(5):
-        async with open_clock(segment.path, fence=segment.device, on_restore=[call]):
-            segment.restore()
-            await called.wait()
-
-
-@pytest.mark.anyio
-async def test_a_restore_while_callbacks_run_begins_them_anew(segment: PlayedSegment) -> None:
-    """They ask for an incarnation that is out of date by then: that is no reason to end the block."""
-    seen: list[UUID | None] = []
-    done = anyio.Event()
-
-    async def see(snapshot: Snapshot) -> None:
-        if snapshot.body.vm_generation_counter == 2:
-            segment.restore()
-        seen.append(None)
-        seen[-1] = clock.incarnation
-        done.set()
-
-    with anyio.fail_after(5):
-        async with open_clock(segment.path, fence=segment.device, on_restore=[see]) as clock:
-            before = clock.incarnation
-            segment.restore()
-            await done.wait()
-            await settled()
-            assert seen == [None, clock.incarnation]
-            assert clock.incarnation != before
-
-
-@pytest.mark.anyio
-async def test_what_a_callback_asks_of_another_clock_ends_the_block(segment: PlayedSegment) -> None:
-    """An error that no new restore explains is the callback's own."""
-
-    async def fail(_: Snapshot) -> None:
-        raise ClockDisruptedError("mine")
-
-    with anyio.fail_after(5), pytest.raises(ClockDisruptedError, match="mine"):  # noqa: PT012
-        async with open_clock(segment.path, fence=segment.device, on_restore=[fail]):
-            segment.restore()
-            await anyio.sleep_forever()
-
-
-class Callbacks:
-    """Ways to give an async function, and some that are none."""
-
-    async def method(self, _: Snapshot) -> None:
-        """An async method."""
-
-    async def __call__(self, _: Snapshot, *more: object) -> None:
-        """An object that is called."""
-
-    @staticmethod
-    async def static(_: Snapshot) -> None:
-        """A static one."""
-
-    def plain(self, _: Snapshot) -> None:
-        """Not async: it would be called, and what it returns awaited."""
-
-
-ASYNC: list[Any] = [
-    Callbacks().method,
-    Callbacks(),
-    Callbacks.static,
-    partial(Callbacks.method, Callbacks()),
-    partial(partial(Callbacks()), more=1),
-    AsyncMock(),
-]
-PLAIN: list[tuple[Any, str]] = [
-    (Callbacks().plain, r"Callbacks\.plain"),
-    (partial(Callbacks().plain), r"Callbacks\.plain"),
-    (lambda snapshot: Callbacks().method(snapshot), "<lambda>"),
-    (print, "print"),
-    (Callbacks, "Callbacks"),
-    (7, "7"),
-]
-
-
-@pytest.mark.anyio
-async def test_async_callbacks_of_every_kind_are_taken(segment: PlayedSegment) -> None:
-    """Methods, objects and partial functions are, too."""
-    async with open_clock(segment.path, fence=segment.device, on_restore=ASYNC) as clock:
-        assert clock.fenced
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(("callback", "name"), PLAIN, ids=[name for _, name in PLAIN])
-async def test_a_callback_that_is_not_async_is_refused_by_name(
-    segment: PlayedSegment, callback: Any, name: str
-) -> None:
-    """When the clock is opened, and not at the first restore; that it returns an awaitable cannot be seen."""
-    with pytest.raises(TypeError, match=f"on_restore takes async functions, and .*{name}.* is none"):
-        async with open_clock(segment.path, fence=segment.device, on_restore=[Callbacks(), callback]):
-            pass
 
 
 @pytest.mark.anyio
@@ -208,44 +81,6 @@ async def test_the_devices_generation_counts_where_the_segment_has_none(tmp_path
                 assert clock.incarnation != before
 
 
-OWN = 2**32
-"""By how much a disruption of the publisher's own moves the marker."""
-Look = tuple[int | None, int]
-"""Generation and disruption marker, as a page has them."""
-
-SAME_LIFE = [
-    pytest.param([(7, 1), (None, 1), (7, 1)], id="loses-its-generation-for-a-commit"),
-    pytest.param([(7, 1), (None, 0), (7, 1)], id="begins-afresh"),
-    pytest.param([(7, 1), (None, 0), (None, 1), (7, 1)], id="begins-afresh-and-has-its-marker-first"),
-    pytest.param([(7, 1), (None, 0), (7, 2)], id="begins-afresh-after-a-migration"),
-    pytest.param([(None, 1), (None, 0), (None, 1)], id="begins-afresh-without-a-generation"),
-    pytest.param([(None, 1 + OWN), (None, 0), (None, 1)], id="begins-to-count-its-own-disruptions-afresh"),
-    pytest.param([(None, 1), (None, 1 + OWN), (None, 1 + 2 * OWN)], id="disruptions-of-the-publishers-own"),
-    pytest.param([(7, 1), (None, 1 + OWN), (7, 1 + OWN)], id="loses-its-generation-in-a-disruption-of-its-own"),
-    pytest.param([(None, 1), (7, 1)], id="learns-its-generation"),
-    pytest.param([(None, 1), (7, 1), (None, 1), (7, 1)], id="learns-and-loses-it"),
-    pytest.param([(7, 1), (7, 2), (7, 0), (7, 3)], id="migrations"),
-]
-ONE_RESTORE = [
-    pytest.param([(7, 1), (8, 2)], id="a-restore"),
-    pytest.param([(7, 1), (8, 1)], id="a-restore-without-a-disruption"),
-    pytest.param([(7, 1), (None, 1), (8, 1)], id="while-the-generation-was-lost"),
-    pytest.param([(7, 1), (None, 0), (None, 0), (8, 2)], id="while-the-page-began-afresh"),
-    pytest.param([(7, 1), (None, 2), (8, 2)], id="told-by-the-marker-first"),
-    pytest.param([(7, 1), (None, 2), (7, 2)], id="a-disruption-that-may-be-one"),
-    pytest.param([(None, 0), (None, 1)], id="the-first-disruption-of-a-machine"),
-    pytest.param([(None, 1), (None, 0), (None, 2)], id="by-the-marker-while-the-page-began-afresh"),
-    pytest.param([(None, 1), (8, 2)], id="along-with-a-first-generation"),
-    pytest.param([(None, 1), (None, 2 + OWN)], id="along-with-a-disruption-of-the-publishers-own"),
-]
-
-
-def looking(look: Look) -> VMClockBody:
-    """A sound body with the generation and marker of *look*."""
-    generation, marker = look
-    return make_body(vm_generation_counter=generation, disruption_marker=marker)
-
-
 @pytest.mark.parametrize("looks", SAME_LIFE)
 def test_what_only_looks_new_is_no_restore(segment_path: Path, looks: list[Look]) -> None:
     """Without a fence: the incarnation stays the same, whatever the page is without meanwhile."""
@@ -270,62 +105,6 @@ def test_one_restore_is_one_new_incarnation(segment_path: Path, looks: list[Look
                 seen.append(clock.incarnation)
     assert len(set(seen)) == 2
     assert seen == sorted(seen, key=[seen[0], seen[-1]].index)
-
-
-async def told(clock: Clock, writer: SegmentWriter, body: VMClockBody) -> None:
-    """Commit *body*, and let what waits on the clock see it and wait again."""
-    waits = clock.statistics().waits
-    writer.write(body)
-    while clock.statistics().waits == waits:
-        await anyio.sleep(0.001)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("looks", "restores"),
-    [pytest.param(*case.values, 0, id=case.id) for case in SAME_LIFE]
-    + [pytest.param(*case.values, 1, id=case.id) for case in ONE_RESTORE],
-)
-async def test_callbacks_run_once_a_restore(segment_path: Path, looks: list[Look], restores: int) -> None:
-    """And never without one; the restore that follows at the end is seen, too."""
-    calls: list[int | None] = []
-
-    async def call(snapshot: Snapshot) -> None:
-        calls.append(snapshot.body.vm_generation_counter)
-
-    with anyio.fail_after(10), SegmentWriter(segment_path, size=112) as writer:
-        writer.write(looking(looks[0]))
-        async with open_clock(writer.path, fence=None, on_restore=[call]) as clock:
-            while clock.statistics().waits == 0:
-                await anyio.sleep(0.001)
-            for look in looks[1:]:
-                await told(clock, writer, looking(look))
-            assert len(calls) == restores
-            await told(clock, writer, looking((99, 50)))
-    assert calls[restores:] == [99]
-
-
-@pytest.mark.anyio
-async def test_a_marker_that_the_device_contradicts_says_nothing(tmp_path: Path) -> None:
-    """With a fence: a page that begins afresh, with any marker, is no restore; one that the device tells, too, is."""
-    calls: list[int] = []
-
-    async def call(snapshot: Snapshot) -> None:
-        calls.append(snapshot.body.disruption_marker)
-
-    with SegmentWriter(tmp_path / "shm0", size=112) as writer, SegmentWriter(tmp_path / "vmclock0") as device:
-        device.write(VMClockBody(disruption_marker=1), counter_id=CounterId.INVALID)
-        writer.write(looking((None, 1)))
-        with anyio.fail_after(10):
-            async with open_clock(writer.path, fence=device.path, on_restore=[call]) as clock:
-                while clock.statistics().waits == 0:
-                    await anyio.sleep(0.001)
-                for marker in (5, 1, 0, 1):
-                    await told(clock, writer, looking((None, marker)))
-                assert calls == []
-                device.write(VMClockBody(disruption_marker=2), counter_id=CounterId.INVALID)
-                await told(clock, writer, looking((None, 2)))
-    assert calls == [2]
 
 
 class Telling:
@@ -482,3 +261,63 @@ def test_a_fork_while_another_thread_asks_leaves_the_child_free(
 ) -> None:
     """The child has an incarnation of its own, though the thread that was drawing one is not there to finish."""
     assert run_script(FORK_SCRIPT, segment.path) == "7\n"
+
+
+@pytest.mark.anyio
+async def test_an_incarnation_lasts_until_a_restore(world: World, clock: Clock) -> None:
+    """The same through commits, migrations and the publisher's own disruptions; another after a restore."""
+    world.tell(vm_generation_counter=5)
+    first = clock.incarnation
+    for marker in (1, 2, 2 + 2**32):
+        world.tell(vm_generation_counter=5, disruption_marker=marker)
+        assert clock.incarnation == first
+    world.tell(vm_generation_counter=6, disruption_marker=3)
+    second = clock.incarnation
+    assert clock.incarnation == second != first
+    world.tell(vm_generation_counter=5)  # a number that was there before is not the life that was there before
+    assert clock.incarnation not in (first, second)
+
+
+@pytest.mark.anyio
+async def test_without_a_generation_every_disruption_of_the_device_may_be_a_restore(
+    world: World, clock: Clock
+) -> None:
+    """The low half of the marker is the device's; the high half counts the publisher's own."""
+    first = clock.incarnation
+    world.tell(disruption_marker=1 + 2**32)
+    assert clock.incarnation == first
+    world.tell(disruption_marker=2 + 2**32)
+    assert clock.incarnation != first
+
+
+@pytest.mark.anyio
+async def test_no_incarnation_is_drawn_before_it_is_asked_for(world: World, clock: Clock) -> None:
+    """What were drawn at the opening, a snapshot of the machine taken before the first use would copy."""
+    clock.now()
+    assert clock._incarnation._drawn is None
+
+
+@pytest.mark.anyio
+async def test_no_incarnation_while_the_publisher_has_not_told(world: World, fenced: Clock) -> None:
+    """The device tells of a disruption, and whether it was a restore is not known yet: ClockDisruptedError."""
+    first = fenced.incarnation
+    world.device_says(2)
+    with pytest.raises(ClockDisruptedError, match="its publisher has not told yet"):
+        _ = fenced.incarnation
+    world.tell(disruption_marker=2)
+    assert fenced.incarnation != first
+
+
+INCARNATION_SCRIPT = """
+import sys
+from vmclock_async import Clock
+with Clock(sys.argv[1], fence=None) as clock:
+    print(clock.incarnation)
+"""
+
+
+@pytest.mark.anyio
+async def test_two_processes_are_two_incarnations(world: World, clock: Clock, run_script: RunScript) -> None:
+    """Of one segment, at one time."""
+    found = {str(clock.incarnation)} | {run_script(INCARNATION_SCRIPT, world.path).strip()}
+    assert len(found) == 2

@@ -19,7 +19,7 @@ import trio.testing
 from pydantic import ValidationError
 
 from kit.calls import builtin_calls
-from kit.settling import settled
+from kit.waits import settled
 from vmclock_async import (
     Clock,
     ClockDisruptedError,

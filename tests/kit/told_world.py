@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final, NamedTuple
 
+from kit.earlier_boot import age_by_a_boot
 from vmclock_async import ClockStatus, Flags, SegmentWriter, TimeInterval, VMClockBody, _core
 from vmclock_async.timebase import COUNTER_ID, Calibration, fixed_point_period
 
@@ -145,6 +146,12 @@ class World:
         """Close the writer and unlink the segment."""
         self.writer.close()
         self.path.unlink(missing_ok=True)
+
+    def begin_afresh(self) -> None:
+        """A cold start in place, and nothing committed yet."""
+        self.writer.close()
+        age_by_a_boot(self.path)
+        self.writer = SegmentWriter(self.path, size=112)
 
     def close(self) -> None:
         """Close the writer."""
