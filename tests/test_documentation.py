@@ -31,7 +31,7 @@ from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 import vmclock_async
-from shown_console import Console, commands_in
+from kit.console import Console, commands_in
 from vmclock_async.sources import build_source, installed_sources
 from vmclock_async.testing import PlayedSegment
 

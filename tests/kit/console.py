@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from kit import signals as child_signals
+from kit import signals
 
 __all__ = ("Console", "commands_in")
 
@@ -96,7 +96,7 @@ class Console:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=child_signals.at_default,
+            preexec_fn=signals.at_default,
         )
         self._started.append(process)
         return process
