@@ -364,6 +364,15 @@ def test_joined_intervals_have_the_worst_status(statuses: tuple[int, ...], worst
     assert common._status == worst
 
 
+@pytest.mark.parametrize("other", [1, None, (1, 2)])
+def test_joining_refuses_what_is_no_interval(other: Any) -> None:
+    """A number, nothing or a pair among the intervals is a TypeError that shows it."""
+    interval = TimeInterval(1, 2)
+    for join in (hull, intersection, lambda *all_: sorted_groups(all_)):
+        with pytest.raises(TypeError, match=re.escape(f"not a TimeInterval: {other!r}")):
+            join(interval, other)
+
+
 # In pydantic models.
 
 

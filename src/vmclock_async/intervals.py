@@ -40,10 +40,13 @@ def sorted_groups(intervals: Iterable[TimeInterval]) -> list[list[TimeInterval]]
     """*intervals* in groups: each interval of a group is certainly before each one of the groups after it.
 
     Within a group nothing can be said of all; intervals there are in order of earliest_ns. As many groups as can be.
+
+    Raises:
+        TypeError: one is no TimeInterval.
     """
     groups: list[list[TimeInterval]] = []
     end_ns = 0
-    for interval in sorted(intervals, key=lambda interval: (interval.earliest_ns, interval.latest_ns)):
+    for interval in sorted(_checked(intervals), key=lambda interval: (interval.earliest_ns, interval.latest_ns)):
         if groups and interval.earliest_ns <= end_ns:
             groups[-1].append(interval)
             end_ns = max(end_ns, interval.latest_ns)
@@ -57,16 +60,23 @@ def intersection(first: TimeInterval, *others: TimeInterval) -> TimeInterval | N
     """What all have in common; None where that is nothing.
 
     Of several readings of one moment it contains true time, if they do. The status is the worst of theirs.
+
+    Raises:
+        TypeError: one is no TimeInterval.
     """
-    intervals = (first, *others)
+    intervals = _checked((first, *others))
     earliest_ns = max(interval.earliest_ns for interval in intervals)
     latest_ns = min(interval.latest_ns for interval in intervals)
     return TimeInterval(earliest_ns, latest_ns, _worst(intervals)) if earliest_ns <= latest_ns else None
 
 
 def hull(first: TimeInterval, *others: TimeInterval) -> TimeInterval:
-    """The least interval that contains all of them. The status is the worst of theirs."""
-    intervals = (first, *others)
+    """The least interval that contains all of them. The status is the worst of theirs.
+
+    Raises:
+        TypeError: one is no TimeInterval.
+    """
+    intervals = _checked((first, *others))
     return TimeInterval(
         min(interval.earliest_ns for interval in intervals),
         max(interval.latest_ns for interval in intervals),
@@ -83,6 +93,14 @@ def latest_ns_of(moment: TimeInterval | int | datetime.datetime) -> int:
         TypeError: *moment* is none of these: a bool, a float, a datetime without a time zone.
     """
     return moment.latest_ns if isinstance(moment, TimeInterval) else _moment_ns(moment)
+
+
+def _checked(intervals: Iterable[TimeInterval]) -> list[TimeInterval]:
+    checked = list(intervals)
+    for interval in checked:
+        if not isinstance(interval, TimeInterval):
+            raise TypeError(f"not a TimeInterval: {interval!r}")
+    return checked
 
 
 def _worst(intervals: Iterable[TimeInterval]) -> int:
