@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pyperf
 
@@ -81,6 +82,7 @@ def main() -> None:
     runner = pyperf.Runner()
     for name, program in IMPORTS.items():
         runner.bench_command(name, [sys.executable, "-c", program])
+    command = Path(sys.executable).with_name("vmclock-async")
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(dir=directory) as folder,
@@ -89,6 +91,7 @@ def main() -> None:
     ):
         device.write(VMClockBody(disruption_marker=1))
         writer.write(body_now(), counter_id=COUNTER_ID)
+        runner.bench_command("vmclock-async now", [str(command), "now", writer.path])
         with (
             # No reading of a long run may take the slow way because of its reference's age.
             Clock(writer.path, fence=None, max_age=10**6) as unfenced,

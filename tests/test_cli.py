@@ -23,6 +23,7 @@ from kit.commands import command, run_command, run_new_interpreter
 from kit.earlier_boot import age_by_a_boot
 from vmclock_async import ClockStatus, Flags, SegmentReader, SegmentWriter, VMClockBody, timebase
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
+from vmclock_async.testing import PlayedSegment
 
 HEADER = {
     "format": "vmclock-recording",
@@ -698,3 +699,19 @@ def test_control_characters_are_escaped(run: Run) -> None:
     result = run("show", "/nowhere/\x1b[31mred\n")
     assert "\x1b" not in result.stderr
     assert "\\x1b[31mred\\n" in result.stderr
+
+
+def test_now_ends_at_once_with_its_output_and_its_status(segment: PlayedSegment, tmp_path: Path) -> None:
+    """Into a pipe and into a file, with a bound and without: nothing is lost though the interpreter is left as it is."""
+    for status in (0, 1):
+        segment.change(clock_status=ClockStatus.UNKNOWN if status else ClockStatus.SYNCHRONIZED)
+        piped = run_new_interpreter(tmp_path, "now", "--json", segment.path)
+        assert piped.returncode == status
+        assert json.loads(piped.stdout)["bounded"] is (status == 0)
+        filed = tmp_path / "output"
+        with filed.open("w") as file:
+            ended = subprocess.run([*command("now", "--json", segment.path)], stdout=file, check=False)
+        assert (ended.returncode, json.loads(filed.read_text()).keys()) == (
+            status,
+            json.loads(piped.stdout).keys(),
+        )

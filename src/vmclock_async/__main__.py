@@ -2,6 +2,6 @@
 
 import sys
 
-from vmclock_async._cli import main
+from vmclock_async._cli import script
 
-sys.exit(main())
+sys.exit(script())

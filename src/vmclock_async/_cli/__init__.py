@@ -12,7 +12,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 
-__all__ = ("main",)
+__all__ = ("main", "script")
+
+
+def script() -> int:
+    """The program ``vmclock-async``: ``main``, and the end of the process.
+
+    After ``now``, which a health check may run every second, the process ends at once: taking the interpreter apart
+    would cost a fifth of the command's processor time, and ``now`` leaves nothing behind.
+    """
+    status = main()
+    if sys.argv[1:2] == ["now"]:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # there is none, or nobody reads it any more
+                stream.flush()
+        os._exit(status)
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
