@@ -702,7 +702,7 @@ def test_control_characters_are_escaped(run: Run) -> None:
 
 
 def test_now_ends_at_once_with_its_output_and_its_status(segment: PlayedSegment, tmp_path: Path) -> None:
-    """Into a pipe and into a file, with a bound and without: nothing is lost though the interpreter is left as it is."""
+    """Into a pipe and into a file, with a bound and without: nothing is lost."""
     for status in (0, 1):
         segment.change(clock_status=ClockStatus.UNKNOWN if status else ClockStatus.SYNCHRONIZED)
         piped = run_new_interpreter(tmp_path, "now", "--json", segment.path)
