@@ -305,13 +305,21 @@ static PyMethodDef quick_methods[] = {
  * where the object is of the class that the method was made for. */
 static PyObject *clock_init_subclass(PyObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
+    PyObject *own = PyObject_GetAttrString(type, "__dict__");
+    if (!own)
+        return NULL;
     for (PyMethodDef *quick = quick_methods; quick->ml_name; quick++) {
+        if (PyMapping_HasKeyString(own, quick->ml_name))
+            continue; /* the class has a method of its own by this name */
         PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, quick);
         int failed = method ? PyObject_SetAttrString(type, quick->ml_name, method) : -1;
         Py_XDECREF(method);
-        if (failed)
+        if (failed) {
+            Py_DECREF(own);
             return NULL;
+        }
     }
+    Py_DECREF(own);
     Py_RETURN_NONE;
 }
 

@@ -205,6 +205,24 @@ def test_stamps_alone_attach_the_page(segment: PlayedSegment) -> None:
         assert clock.left == 2
 
 
+def test_derived_clock_keeps_methods_of_its_own(segment: PlayedSegment) -> None:
+    """A program may wrap now(), to count or to log; what it does not define is as quick as in Clock."""
+
+    class Wrapped(Clock):
+        calls = 0
+
+        def now(self, *, max_error_ns: int | None = None) -> TimeInterval:
+            self.calls += 1
+            return super().now(max_error_ns=max_error_ns)
+
+    with Wrapped(segment.path, fence=segment.device) as clock:
+        for _ in range(3):
+            clock.now()
+        assert clock.calls == 3
+        assert clock.at(clock.counter_ticks()).error_ns > 0
+        assert "at" in vars(Wrapped)
+
+
 Change = Callable[[PlayedSegment, SegmentReader], object]
 
 
