@@ -1,22 +1,19 @@
-"""An agent that takes a new identity when its machine is restored from a snapshot.
+"""An agent that becomes somebody else when its machine is restored from a snapshot.
 
     python examples/restored_agent.py SESSIONS [SEGMENT] [--fence DEVICE] [--seed 1] [--every 0.2] [--acts 100]
 
-A snapshot may be restored twice, and then there are two of everything that the agent has: its session, and all the
-random numbers that it will ever draw. So on a restore it draws a new seed and opens a new session as a new incarnation,
-and does nothing in between. After a migration it keeps its identity. SESSIONS stands for the authority that gives out
-sessions.
+A snapshot may be restored twice, and then there are two of whatever the agent is: its session, and all the random
+numbers that it will ever draw. So on a restore it draws a new seed and opens a new session as a new incarnation, and
+does nothing in between. A migration leaves it who it is. SESSIONS stands for the authority that gives out sessions.
 
 Two agents with the same --seed are like two clones: they print the same nonces, until a restore sets them apart. To
-see a restore, publish ``replay --set replay.path=examples/recordings/snapshot-restore.jsonl.gz --set
-replay.mode=live``.
+see one, publish ``replay --set replay.path=examples/recordings/snapshot-restore.jsonl.gz --set replay.mode=live``.
 """
 
 import argparse
 import random
 import secrets
 import sys
-from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -26,13 +23,13 @@ from vmclock_async import Clock, Snapshot, VMClockError, open_clock
 
 
 class Authority:
-    """A file of sessions, one a line; it gives one session to an incarnation, and no second one."""
+    """A file of sessions, a line each; it gives one to an incarnation, and no second one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def open_session(self, incarnation: UUID) -> str:
-        """A session for an incarnation that has none yet."""
+        """A session for *incarnation*, which must not have one yet."""
         with self.path.open("a+") as file:
             file.seek(0)
             if any(line.split()[1] == str(incarnation) for line in file):
@@ -43,17 +40,21 @@ class Authority:
 
 
 class Agent:
-    """State that a process must not share with its clone: a session, and the state of ``random``."""
+    """What a process must not have in common with its clone: a session, and a state of ``random``."""
 
-    clock: Clock
     session: str
 
-    def __init__(self, authority: Authority, seed: int | None) -> None:
+    def __init__(self, clock: Clock, authority: Authority) -> None:
+        self.clock = clock
         self.authority = authority
+
+    def begin(self, seed: int | None) -> None:
+        """Seed ``random``, and open the first session."""
         random.seed(seed)
+        self.session = self.authority.open_session(self.clock.incarnation)
 
     async def reseed(self, _: Snapshot) -> None:
-        """Forget what the snapshot contains; the kernel's source was seeded again before this ran."""
+        """Forget the state that the snapshot holds; the kernel has seeded its own source again before this runs."""
         random.seed(secrets.randbits(256))
         print("reseeded", flush=True)
 
@@ -63,10 +64,10 @@ class Agent:
         print(f"authenticated as {self.clock.incarnation}", flush=True)
 
     def act(self) -> None:
-        """Act once, unless the agent's identity has to be settled first."""
+        """Act once, unless the agent must first become somebody else."""
         try:
             incarnation = self.clock.incarnation
-        except VMClockError as exc:  # restored, or the page cannot be read now
+        except VMClockError as exc:  # restored, or the page cannot be read at the moment
             print(f"refused to act: {exc}", flush=True)
         else:
             nonce = f"{random.getrandbits(64):016x}"
@@ -74,14 +75,14 @@ class Agent:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Act at intervals."""
-    agent = Agent(Authority(arguments.sessions), arguments.seed)
-    open_ = partial(open_clock, arguments.segment, fence=arguments.fence)
-    async with open_(on_restore=[agent.reseed, agent.reauthenticate]) as agent.clock:
-        agent.session = agent.authority.open_session(agent.clock.incarnation)
-        for _ in range(arguments.acts):
-            agent.act()
-            await anyio.sleep(arguments.every)
+    """Act every so often."""
+    async with open_clock(arguments.segment, fence=arguments.fence) as clock:
+        agent = Agent(clock, Authority(arguments.sessions))
+        async with clock.on_restore(agent.reseed, agent.reauthenticate):
+            agent.begin(arguments.seed)  # inside: a restore after this is never missed
+            for _ in range(arguments.acts):
+                agent.act()
+                await anyio.sleep(arguments.every)
 
 
 if __name__ == "__main__":
