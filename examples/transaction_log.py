@@ -1,19 +1,19 @@
-"""A log of transactions that is externally consistent: its timestamps agree with everything anybody could observe.
+"""A log of transactions that is externally consistent: its timestamps agree with what anybody could see happen.
 
     python examples/transaction_log.py append LOG [SEGMENT] [--fence DEVICE] [--count 20] [--no-wait]
     python examples/transaction_log.py verify LOG [SEGMENT] [--fence DEVICE]
 
-Run two or more ``append`` at once, then ``verify``. The promise: if one transaction was acknowledged before another
+Run two or more ``append`` at once, then ``verify``. The promise: where one transaction was acknowledged before another
 began, its timestamp is the smaller, whichever processes made them and however their clocks differ within their bounds.
 
-Commit-wait is all that this needs. A timestamp is the latest that the time can be now, and is acknowledged once it is
-certainly past: any clock read after that has a later latest. No rule here says that a timestamp must be above the last
-one in the file: such a rule would order only what goes through this file, and would hide whether the clocks do it. So
-the lines are in the order of writing, and a reader sorts them by timestamp, then id.
+Commit-wait is all it takes. A timestamp is the latest that it can be now, and is acknowledged once it is past for
+certain: whoever begins after that has a clock whose latest is later still. There is no rule here that a timestamp must
+be above the last one in the file: it would order no more than what goes through this file, and would hide whether the
+clocks do it. So lines come in the order of writing, and a reader sorts them by timestamp, then id.
 
-``verify`` needs only the log, but takes the arguments of ``append``. It compares with CLOCK_MONOTONIC, which all
-processes of one machine share. To see it find something, append with ``--no-wait`` and segments that have different
-bounds.
+``verify`` needs the log alone, and takes the arguments of ``append``: it compares with CLOCK_MONOTONIC, which all
+processes of one machine have in common. To see it find something, append with ``--no-wait`` and segments that have
+different bounds.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Transaction(BaseModel):
 
 
 class Receipt(BaseModel):
-    """The client's record of its transaction, by CLOCK_MONOTONIC; a line of the log's receipts."""
+    """What the client knows of its transaction, by CLOCK_MONOTONIC; a line of the log's receipts."""
 
     id: str
     began_ns: int
@@ -46,14 +46,14 @@ class Receipt(BaseModel):
 
 
 def receipts_of(log: Path) -> Path:
-    """Path of the receipts of *log*."""
+    """Where they lie."""
     return log.with_name(log.name + ".receipts")
 
 
 def write(path: Path, line: BaseModel) -> None:
     """Append *line* whole, whoever else writes there."""
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # closing ends the lock, once the line is written
+        fcntl.flock(file, fcntl.LOCK_EX)  # closing ends it, once the line is written
         print(line.model_dump_json(), file=file)
 
 
@@ -64,7 +64,7 @@ async def commit(clock: Clock, log: Path, number: int, *, wait: bool) -> Receipt
         ClockError, SegmentError: it may have been written, but is not acknowledged.
     """
     began_ns = time.monotonic_ns()
-    name = f"{clock.incarnation}/{number}"  # no other process has this name, not even this one's clone
+    name = f"{clock.incarnation}/{number}"  # no other process has it, not even this one's clone
     transaction = Transaction(id=name, timestamp_ns=clock.now().latest_ns)
     write(log, transaction)
     if wait:
@@ -73,7 +73,7 @@ async def commit(clock: Clock, log: Path, number: int, *, wait: bool) -> Receipt
 
 
 async def append(arguments: argparse.Namespace) -> None:
-    """Commit one transaction after another."""
+    """Commit one transaction after the other."""
     async with open_clock(arguments.segment, fence=arguments.fence) as clock:
         for number in range(arguments.count):
             await clock.wait_bounded()
@@ -85,8 +85,8 @@ async def append(arguments: argparse.Namespace) -> None:
                 write(receipts_of(arguments.log), receipt)
 
 
-def verify(log: Path) -> None:
-    """Compare each two transactions of which one ended before the other began; exit if any is out of order."""
+def verify(log: Path) -> bool:
+    """Whether the log is in order: each two transactions of which one ended before the other began are compared."""
     lines = [Transaction.model_validate_json(line) for line in log.read_text().splitlines()]
     timestamps = {line.id: line.timestamp_ns for line in lines}
     receipts = [Receipt.model_validate_json(line) for line in receipts_of(log).read_text().splitlines()]
@@ -96,14 +96,17 @@ def verify(log: Path) -> None:
             across += first.id.split("/")[0] != then.id.split("/")[0]
             late_ns = timestamps[first.id] - timestamps[then.id]
             if late_ns >= 0:
-                sys.exit(
-                    f"out of order: {first.id} ended before {then.id} began, but is stamped {late_ns} ns later"
+                print(
+                    f"out of order: {first.id} ended before {then.id} began, but is stamped {late_ns} ns later",
+                    file=sys.stderr,
                 )
+                return False
     print(f"in order: {len(receipts)} transactions, {across} pairs of different processes")
+    return True
 
 
 def main() -> None:
-    """Run the command line."""
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(description="A log with commit-wait.")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("log", type=Path)
@@ -117,7 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.command == "verify":
-            verify(arguments.log)
+            sys.exit(0 if verify(arguments.log) else 1)
         else:
             anyio.run(partial(append, arguments))
     except (VMClockError, OSError) as exc:
