@@ -29,7 +29,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class Note(BaseModel):
-    """A text, and the interval *at* which it was written: true time lay within it."""
+    """What was written, and when: true time lay within *at*."""
 
     text: str
     at: TimeInterval
@@ -40,7 +40,7 @@ class DrainingError(Exception):
 
 
 class Service:
-    """The notes, and the service's knowledge of its machine."""
+    """The notes, and what the service knows of its machine."""
 
     def __init__(self, clock: Clock, events: EventStream) -> None:
         self.clock = clock
@@ -49,13 +49,12 @@ class Service:
 
     async def follow(self) -> None:
         """Keep up with the page, and log what happens to the machine."""
-        while True:
-            event = await self.events.receive()
+        async for event in self.events:
             logger.warning("%s", "draining" if isinstance(event, MaintenanceAnnounced) else type(event).__name__)
 
     def begin_write(self) -> TimeInterval:
-        """The interval to write under; raises DrainingError or VMClockError if nothing may be written."""
-        # The flags, not the event: maintenance may have been announced before the start, and is over after the move.
+        """The interval to write under; raises DrainingError or VMClockError where nothing may be written."""
+        # The flags, not the event: maintenance may have been announced before we started, and is over after the move.
         if self.events.snapshot.body.flags & (Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT):
             raise DrainingError("maintenance is announced; ask another machine")
         return self.clock.now()
@@ -71,12 +70,12 @@ OurService = Annotated[Service, Depends(service_of)]
 
 
 def begin_write(service: OurService) -> TimeInterval:
-    """Dependency of every endpoint that writes."""
+    """The interval of this write; every endpoint that writes depends on it."""
     return service.begin_write()
 
 
 def create_app(segment: str | None = None, *, fence: str = "auto") -> FastAPI:
-    """The application on *segment*; to run it alone: ``uvicorn --factory fastapi_service:create_app``."""
+    """The application on *segment*; by itself: ``uvicorn --factory fastapi_service:create_app``."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -132,7 +131,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     arguments = parser.parse_args()
     try:
-        Clock(arguments.segment, fence=arguments.fence).close()  # an error here is one line, no traceback
+        Clock(arguments.segment, fence=arguments.fence).close()  # a line here instead of the server's traceback
     except VMClockError as exc:
         parser.exit(1, f"fastapi_service: {exc}\n")
     uvicorn.run(create_app(arguments.segment, fence=arguments.fence), port=arguments.port)

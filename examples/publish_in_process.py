@@ -4,11 +4,12 @@ python examples/publish_in_process.py [SEGMENT] [--seconds 3]
 """
 
 import argparse
-import asyncio
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import anyio
 from pydantic import BaseModel
 
 from vmclock_async import BodyUpdate, ClockStatus, Emit, Flags, Publisher
@@ -19,7 +20,7 @@ class MovesSettings(BaseModel):
 
 
 class Moves:
-    """A source for a machine that is moved about: announces each move, then reports it."""
+    """A source for a machine that is moved again and again: it announces each move, then reports it."""
 
     settings_type: ClassVar[type[BaseModel]] = MovesSettings
 
@@ -30,23 +31,23 @@ class Moves:
         """Emit updates. Each sets the fields that it names, and leaves the others as they are."""
         for marker in range(1, 2**64):
             await emit(BodyUpdate(disruption_marker=marker, clock_status=ClockStatus.UNKNOWN, flags=Flags(0)))
-            await asyncio.sleep(0.3)
+            await anyio.sleep(0.3)
             await emit(BodyUpdate(clock_status=ClockStatus.INITIALIZING))
-            await asyncio.sleep(0.3)
+            await anyio.sleep(0.3)
             await emit(BodyUpdate(flags=Flags.DISRUPTION_IMMINENT))
-            await asyncio.sleep(0.3)
+            await anyio.sleep(0.3)
 
 
 async def main(path: Path, seconds: float) -> None:
     """Publish to *path* for *seconds*."""
     publisher = Publisher(path, {"moves": Moves(MovesSettings())})
     print(f"publishing to {path} for {seconds:g} s")
-    async with asyncio.TaskGroup() as tasks:
-        publishing = tasks.create_task(publisher.run())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
         for _ in range(round(seconds / 0.5)):  # the rest of the program
-            await asyncio.sleep(0.5)
+            await anyio.sleep(0.5)
             print(f"{publisher.statistics().commits} commits so far")
-        publishing.cancel()  # leaves a whole body for readers, and no lock
+        tasks.cancel_scope.cancel()  # leaves a whole body for readers, and no lock
     print("stopped")
 
 
@@ -56,4 +57,4 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(main(arguments.segment or Path(directory) / "shm0", arguments.seconds))
+        anyio.run(partial(main, arguments.segment or Path(directory) / "shm0", arguments.seconds))

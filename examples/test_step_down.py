@@ -8,7 +8,7 @@ from vmclock_async.testing import ManualClock
 
 
 async def lead(clock: Clock, acts: list[float]) -> None:
-    """The program: a leader that acts once a second, as long as its lease is held."""
+    """The program: a leader who acts once a second, as long as its lease is held."""
     try:
         async with clock.lease(10) as lease:
             while True:
@@ -20,7 +20,7 @@ async def lead(clock: Clock, acts: list[float]) -> None:
 
 
 def test_leader_steps_down_on_a_migration() -> None:
-    """The leader acts for ten minutes of virtual time, and stops at a migration that nobody publishes."""
+    """The leader acts for ten minutes, in no time. Then the machine is migrated while the publisher is stopped."""
 
     acts: list[float] = []
 

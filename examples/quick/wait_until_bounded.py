@@ -8,7 +8,7 @@ from vmclock_async import open_clock
 async def main() -> None:
     async with open_clock() as clock:
         now = await clock.wait_bounded(max_error_ns=10**9)  # known to a second, or better
-        await clock.wait_past(now.latest_ns)  # now that moment is certainly over
+        await clock.wait_past(now)  # now that moment is certainly over
         async with clock.lease(10) as lease:  # ends after 10 s, or when the machine is migrated
             lease.check()  # before each act that others see
             print("acted with token", lease.token)
