@@ -75,7 +75,7 @@ def machine_to_which_things_happen(played: PlayedSegment, program: str) -> Itera
             played.restore()
 
     playing = threading.Thread(target=play)
-    if "receive()" in program:
+    if ".events()" in program:
         playing.start()
     try:
         yield
