@@ -243,3 +243,8 @@ def test_reference_has_every_public_module() -> None:
     modules = {module.name for module in pkgutil.iter_modules(vmclock_async.__path__)}
     pages = {page.stem for page in (ROOT / "docs/reference/python").iterdir()}
     assert pages == {name for name in modules if not name.startswith("_")}
+
+
+def test_readme_stays_short() -> None:
+    """A README of at most 700 words is read; the manual in ``docs/`` has the rest."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 700
