@@ -1,11 +1,11 @@
 """The publisher: supervised sources on one side, the one task that writes on the other.
 
-Sources run as tasks of one task group. Each hands its updates over a stream without a buffer to the writer task,
-which makes one body of them and commits it. So there is no queue in which a time could grow old, and one place
-where the segment changes.
+Sources run as tasks of one task group. Each hands its updates, without a buffer, to the writer task, which makes one
+body of them and commits it. So there is no queue in which a time could grow old, and one place where the segment
+changes.
 
-Each step of an update's way has a module of its own in ``_publishing``: supervisor, committer, merger, disruptions and
-epochs, nesting, ageing.
+Each step of an update's way has a module of its own in ``_publishing``: supervisor, handover, committer, merger,
+disruptions and epochs, nesting, ageing.
 
 Invariants:
     * Only the writer task touches the segment. A commit has no await in it: cancelling at any point leaves a whole
@@ -13,7 +13,8 @@ Invariants:
     * Updates are taken in order, none skipped or joined with another. That of a sole source is a commit each; of
       several, one that changes nothing of what is published is none.
     * Right before each commit, and once a second, the device's marker and the counter's continuity are looked at:
-      no time from before a disruption is committed after it was to be seen.
+      no time from before a disruption is committed after it was to be seen. (The kernel's clocksource, whose own
+      watchdog looks at the counter each half second, is read at most ten times a second.)
     * The segment is opened when the first source has been heard (an update, or that it is unavailable for now). A
       run that fails before that, on a recording that does not exist for one, has written nothing.
 """
@@ -22,17 +23,17 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, final
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream
 
 from vmclock_async._paths import absolute
 from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.handover import Handover
 from vmclock_async._publishing.supervisor import Message, SourceState, Supervised, Supervisor
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
 from vmclock_async.errors import VMClockError
@@ -121,19 +122,14 @@ class Publisher:
         supervisor = self._supervisor
         supervisor.begin()
         try:
-            # Each task closes its end when it is done. The stack closes those of tasks that never came to begin.
-            with ExitStack() as stack:
-                send, receive = anyio.create_memory_object_stream[Message](0)
-                ends = [stack.enter_context(send.clone()) for _ in supervisor.supervised]
-                stack.enter_context(receive)
-                send.close()
-                async with anyio.create_task_group() as watching:
-                    await watching.start(supervisor.loop_watch.run)
-                    async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._write, tasks, receive)
-                        for supervised, end in zip(supervisor.supervised, ends, strict=True):
-                            tasks.start_soon(supervisor.supervise, supervised, end)
-                    watching.cancel_scope.cancel()
+            handover = Handover[Message](len(supervisor.supervised))
+            async with anyio.create_task_group() as watching:
+                await watching.start(supervisor.loop_watch.run)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._write, tasks, handover)
+                    for supervised in supervisor.supervised:
+                        tasks.start_soon(supervisor.supervise, supervised, handover)
+                watching.cancel_scope.cancel()
         finally:
             self._running = False
             supervisor.ended.set()
@@ -150,17 +146,17 @@ class Publisher:
             sources={supervised.name: _statistics(supervised) for supervised in self._supervisor.supervised},
         )
 
-    async def _write(self, tasks: TaskGroup, stream: MemoryObjectReceiveStream[Message]) -> None:
-        with stream, closing(_Opener(self.path)) as opener:
+    async def _write(self, tasks: TaskGroup, handover: Handover[Message]) -> None:
+        with closing(handover), closing(_Opener(self.path)) as opener:
             try:
-                message = await stream.receive()
+                message = await handover.receive()
                 message.raise_if_final()
                 await anyio.to_thread.run_sync(opener.open)  # a cold start waits for the disk
                 sources = self._supervisor.sources
                 _log.info("publishing %s to %s", ", ".join(sources), self.path)
                 self._committer = committer = Committer(opener.opened, sources, previous=self._committer)
                 try:
-                    await self._serve(committer, message, stream)
+                    await self._serve(committer, message, handover)
                 finally:
                     committer.close()
             except anyio.EndOfStream:
@@ -169,21 +165,19 @@ class Publisher:
                 self._supervisor.fail(exc)
                 tasks.cancel_scope.cancel()
 
-    async def _serve(
-        self, committer: Committer, message: Message, stream: MemoryObjectReceiveStream[Message]
-    ) -> None:
+    async def _serve(self, committer: Committer, message: Message, handover: Handover[Message]) -> None:
         """Commit *message* and all that come after it, and what becomes due between them."""
         self._publish(committer, message)
         while True:
             with anyio.move_on_after(_NOTICE_EVERY_S):  # one a second, because one for each message costs much
                 while True:
-                    self._publish(committer, await stream.receive())
+                    self._publish(committer, await handover.receive())
             committer.publish_due()
 
     def _publish(self, committer: Committer, message: Message) -> None:
-        message.raise_if_final()
         update, sender = message.update, message.sender
         if update is None:
+            message.raise_if_final()
             return
         sender.note_update(update)
         if not committer.publish(sender.name, update, message.epoch):

@@ -8,14 +8,15 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final, Literal, final
 
 import anyio
 import anyio.lowlevel
-from anyio.streams.memory import MemoryObjectSendStream
 
+from vmclock_async._publishing.handover import Handover
 from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
 from vmclock_async._wording import source_error
 from vmclock_async.abi import CounterId
@@ -94,7 +95,7 @@ class _Emit:
 
     supervisor: "Supervisor"
     sender: Supervised
-    stream: MemoryObjectSendStream[Message]
+    handover: Handover[Message]
     over: bool = False
     """Whether the run of the source that it was made for has ended."""
 
@@ -113,19 +114,14 @@ class _Emit:
                 self.sender.name,
                 f"sent an update with an epoch of {type(epoch).__name__}, not what emit.epoch gave",
             )
-        if epoch is None and update.measures and "disruption_marker" not in update.model_fields_set:
-            epoch = self.epoch  # all that can be known of when it was measured
-        await self.post(Message(self.sender, update, epoch))
-
-    async def post(self, message: Message) -> None:
+        if epoch is None and update.measures and "disruption_marker" not in update.__pydantic_fields_set__:
+            epoch = self.supervisor.epoch()  # all that can be known of when it was measured
         try:
-            await self.stream.send(message)
+            await self.handover.send(Message(self.sender, update, epoch))
         except anyio.BrokenResourceError:
             # The writer has failed. The run is being cancelled, and with it whoever waits here, unless that is a
             # task of somebody else.
             await self.supervisor.ended.wait()
-            raise self._too_late() from None
-        except anyio.ClosedResourceError:
             raise self._too_late() from None
 
     def _too_late(self) -> SourceError:
@@ -175,14 +171,14 @@ class Supervisor:
             if isinstance(error, SourceError) and supervised.name == error.source:
                 supervised.state, supervised.last_error = "failed", error.reason
 
-    async def supervise(self, supervised: Supervised, stream: MemoryObjectSendStream[Message]) -> None:
-        """Run the source until it returns or fails for good, and close its end of the *stream*."""
+    async def supervise(self, supervised: Supervised, handover: Handover[Message]) -> None:
+        """Run the source until it returns or fails for good, and then tell the *handover* that it is done."""
         backoff = _Backoff()
-        with stream:
+        try:
             while True:
                 supervised.state = "running"
                 began = time.monotonic()
-                emit = _Emit(self, supervised, stream)
+                emit = _Emit(self, supervised, handover)
                 try:
                     error = await self._run_source(supervised, emit)
                 finally:
@@ -195,7 +191,8 @@ class Supervisor:
                 supervised.last_error = error.reason
                 if isinstance(error.__cause__, InterruptedSource):
                     await anyio.sleep_forever()  # until this run is cancelled, because it was told to end
-                await emit.post(Message(supervised, error=error))
+                with suppress(anyio.BrokenResourceError):  # the writer has failed, and the run is being cancelled
+                    await handover.send(Message(supervised, error=error))
                 if not unavailable:
                     return
                 if time.monotonic() - began > _RECOVERED_AFTER_S:
@@ -203,6 +200,8 @@ class Supervisor:
                 supervised.note_outage(error)
                 await anyio.sleep(backoff.next_pause_s())
                 supervised.restarts += 1
+        finally:
+            handover.sender_is_done()
 
     async def _run_source(self, supervised: Supervised, emit: _Emit) -> SourceError | None:
         """Run the source until it ends; the error with which it did, if it was one.

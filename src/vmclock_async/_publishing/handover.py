@@ -1,0 +1,90 @@
+"""Handing messages from the sources' tasks to the writer task: without a buffer, so that none grows old.
+
+``send`` returns once the writer has taken the message. A memory object stream of anyio's does the same and more, and
+takes twice the loop's turns: here a message costs its sender one checkpoint, in which the writer takes it.
+
+Cancelling loses nothing: a message is the sender's until it is taken, and the writer's from then on. What waits is
+taken in the order in which it came.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar, final
+
+import anyio
+import anyio.lowlevel
+
+__all__ = ("Handover",)
+
+_T = TypeVar("_T")
+
+
+@final
+@dataclass(slots=True, eq=False)
+class _Offer(Generic[_T]):
+    message: _T
+    is_taken: bool = False
+    settled: anyio.Event | None = None
+    """Made by a sender that waits: set when the message is taken, or will never be."""
+
+
+@final
+class Handover(Generic[_T]):
+    """Between *senders* tasks, each of which says when it is done, and the one that receives."""
+
+    def __init__(self, senders: int) -> None:
+        self._senders = senders
+        self._offers: Final[deque[_Offer[_T]]] = deque()
+        self._pending: Final = anyio.Semaphore(0, fast_acquire=True)
+        """Released for each offer, and for each sender that is done. An offer may be withdrawn since."""
+        self._is_closed = False
+
+    async def send(self, message: _T) -> None:
+        """Hand over *message*.
+
+        Raises:
+            anyio.BrokenResourceError: nobody receives any more, and nobody has taken the message.
+        """
+        offer = _Offer(message)
+        self._offers.append(offer)
+        self._pending.release()
+        try:
+            await anyio.lowlevel.checkpoint()
+            if not (offer.is_taken or self._is_closed):  # the receiver is busy, or the loop runs it later
+                offer.settled = anyio.Event()
+                await offer.settled.wait()
+        finally:
+            if not offer.is_taken and not self._is_closed:
+                self._offers.remove(offer)  # the sender is cancelled
+        if not offer.is_taken:
+            raise anyio.BrokenResourceError
+
+    async def receive(self) -> _T:
+        """The next message.
+
+        Raises:
+            anyio.EndOfStream: every sender is done.
+        """
+        await self._pending.acquire()
+        while not self._offers:
+            if not self._senders:
+                raise anyio.EndOfStream
+            await self._pending.acquire()
+        offer = self._offers.popleft()
+        offer.is_taken = True
+        if offer.settled is not None:
+            offer.settled.set()
+        return offer.message
+
+    def sender_is_done(self) -> None:
+        """Note that one of the senders sends nothing more."""
+        self._senders -= 1
+        self._pending.release()
+
+    def close(self) -> None:
+        """Receive nothing more: what waits is refused, and so is what is sent from now on."""
+        self._is_closed = True
+        for offer in self._offers:
+            if offer.settled is not None:
+                offer.settled.set()
+        self._offers.clear()
