@@ -208,3 +208,29 @@ def test_rate_that_changed_is_measured_again() -> None:
     hosts.now_ns += 2 * 10**9
     assert rate.other_than(4e-10, 0.0) is None
     assert rate.other_than(5e-10, 0.0) == pytest.approx(4e-10)
+
+
+def test_same_period_is_judged_again_after_a_move() -> None:
+    """What was refused may be right on another host, and what was plausible wrong, though it is sent as before."""
+    hosts = Hosts()
+    rate = CounterRate(calibration=lambda: hosts, now_ns=hosts.tick)  # type: ignore[arg-type,return-value]
+    one, other = Plausibility(rate), Plausibility(rate)
+
+    def of_period(ns_per_tick: Fraction) -> BodyUpdate:
+        period = fixed_point_period(ns_per_tick.numerator, ns_per_tick.denominator)
+        return update(
+            counter_period_frac_sec=period.frac_sec,
+            counter_period_shift=period.shift,
+            counter_period_maxerror_rate_frac_sec=0,
+        )
+
+    half, less = of_period(Fraction(1, 2)), of_period(Fraction(2, 5))
+    assert [one.objection(half), one.objection(half)] == [None, None]
+    refused = other.objection(less)
+    assert refused is not None
+    assert other.objection(less) is refused
+    hosts.ns_per_tick = Fraction(2, 5)
+    assert other.objection(less) is refused  # measured a moment ago
+    hosts.now_ns += 2 * 10**9
+    assert other.objection(less) is None
+    assert one.objection(half) is not None

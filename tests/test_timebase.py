@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 from kit.adjtimex import STA_CLOCKERR, STA_INS, STA_NANO, STA_PLL, AdjtimexStandIn
 from vmclock_async import LeapIndicator, TimeType, _core
-from vmclock_async._continuity import Between, Continuity, asleep, tsc_unfit_because
+from vmclock_async._continuity import Between, Continuity, RecentClocksource, asleep, tsc_unfit_because
 from vmclock_async.timebase import (
     COUNTER_ID,
     Calibration,
@@ -546,3 +546,15 @@ def test_this_machine_goes_on() -> None:
     assert [continuity.break_seen() for _ in range(100)] == [None] * 100
     look = asleep()
     assert look.low_ns <= look.high_ns
+
+
+def test_recent_clocksource_is_read_ten_times_a_second() -> None:
+    """Who asks before each commit is not made to open a file each time, and sees a change a tenth of a second later."""
+    answers = iter(["tsc", "hpet"])
+    now_ns = 5
+    clocksource = RecentClocksource(read=lambda: next(answers), now_ns=lambda: now_ns)
+    assert [clocksource() for _ in range(3)] == ["tsc"] * 3
+    now_ns += 10**8
+    assert clocksource() == "tsc"
+    now_ns += 1
+    assert [clocksource() for _ in range(3)] == ["hpet"] * 3

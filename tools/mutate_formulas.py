@@ -186,7 +186,7 @@ NESTING: Final = (
     Mutant("min(f.latest_ns, c.latest_ns)", "f.latest_ns", "let the latest go on"),
     Mutant("c.earliest_ns - TOLERANCE_NS", "c.earliest_ns + TOLERANCE_NS", "sign of the tolerance, earliest"),
     Mutant("c.latest_ns + TOLERANCE_NS", "c.latest_ns - TOLERANCE_NS", "sign of the tolerance, latest"),
-    Mutant("if not c.bounds.earliest_ns <= f.plain", "if False and not c.bounds.earliest_ns <= f.plain",
+    Mutant("if not promised.earliest_ns <= plain", "if False and not promised.earliest_ns <= plain",
            "never see a contradiction"),
     Mutant("both.midpoint_ns - offset_s * 10**9", "both.midpoint_ns + offset_s * 10**9", "sign of the TAI offset"),
     Mutant("both.midpoint_ns - offset_s * 10**9", "both.midpoint_ns", "drop the TAI offset"),

@@ -7,6 +7,7 @@ fields are little-endian. Values this module does not know, of an enum or a flag
 import struct
 from collections.abc import Mapping
 from enum import IntEnum, IntFlag
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 __all__ = (
@@ -34,6 +35,7 @@ __all__ = (
     "name_of",
     "pack_body",
     "pack_header",
+    "pack_page",
     "unpack_body",
     "unpack_header",
 )
@@ -56,6 +58,8 @@ MAX_SIZE: Final = 4096
 HEADER: Final = struct.Struct("<IIHBBI")
 """The fields of ``Header``, as the page has them."""
 _BODY = struct.Struct("<QQ2xBBhBBQQQQQQQQ")
+_PAGE = struct.Struct("<IIHBBIQQ2xBBhBBQQQQQQQQ8x")
+"""The header, the body, and the bytes of a generation counter, which are zero."""
 _GENERATION = struct.Struct("<Q")
 
 
@@ -175,6 +179,7 @@ BODY_FIELDS: Final = (
     "vm_generation_counter",
 )
 """Names of the body's fields in the order of the page (0x10 to 0x6F)."""
+_PACKED_VALUES: Final = itemgetter(*BODY_FIELDS[:-1])
 
 
 def pack_header(header: Header) -> bytes:
@@ -193,29 +198,22 @@ def pack_body(body: Mapping[str, Any]) -> bytes:
     Raises:
         struct.error: a value is out of its field's range.
     """
-    flags, generation = body["flags"], body["vm_generation_counter"]
+    generation = body["vm_generation_counter"]
     if generation is not None:
-        flags = int(flags) | _GENERATION_PRESENT
-    # Field by field, as in unpack_body: this runs at each commit, which finds cold caches on an idle machine, where
-    # each extra step costs more than its work.
-    packed = _BODY.pack(
-        body["disruption_marker"],
-        flags,
-        body["clock_status"],
-        body["leap_second_smearing_hint"],
-        body["tai_offset_sec"],
-        body["leap_indicator"],
-        body["counter_period_shift"],
-        body["counter_value"],
-        body["counter_period_frac_sec"],
-        body["counter_period_esterror_rate_frac_sec"],
-        body["counter_period_maxerror_rate_frac_sec"],
-        body["time_sec"],
-        body["time_frac_sec"],
-        body["time_esterror_nanosec"],
-        body["time_maxerror_nanosec"],
-    )
+        body = {**body, "flags": int(body["flags"]) | _GENERATION_PRESENT}
+    packed = _BODY.pack(*_PACKED_VALUES(body))
     return packed if generation is None else packed + _GENERATION.pack(generation)
+
+
+def pack_page(body: Mapping[str, Any], counter_id: int, time_type: int) -> bytes:
+    """The 112 bytes of a page that gives *body*, without its generation counter.
+
+    Raises:
+        struct.error: a value out of its field's range.
+    """
+    return _PAGE.pack(
+        MAGIC, SEGMENT_SIZE_WITH_GENERATION, VERSION, counter_id, time_type, 0, *_PACKED_VALUES(body)
+    )
 
 
 def unpack_body(buffer: bytes | bytearray | memoryview, offset: int = 0, end: int | None = None) -> dict[str, Any]:

@@ -17,20 +17,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmclock_async import _core
-from vmclock_async.abi import (
-    BODY_SIZE_WITH_GENERATION,
-    HEADER,
-    MAGIC,
-    SEGMENT_SIZE_WITH_GENERATION,
-    TELLS_TIME,
-    VERSION,
-    CounterId,
-    Flags,
-    LeapIndicator,
-    TimeType,
-    name_of,
-    pack_body,
-)
+from vmclock_async.abi import TELLS_TIME, CounterId, Flags, LeapIndicator, TimeType, name_of, pack_page
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
@@ -207,19 +194,14 @@ def find_bounds(
     body = page.body
     if int(body.flags) & _BOTH_BOUNDS != _BOTH_BOUNDS or body.clock_status not in TELLS_TIME:
         return None
-    limits = (counter_id, (_LONGEST_PAST_S, 0), (max_age_s, 0), 0)
-    if found := _core.reckon(_page_of(page), counter, *limits):
+    data = pack_page(body.__dict__, page.counter_id, page.time_type)
+    found = _core.reckon(data, counter, counter_id, (_LONGEST_PAST_S, 0), (max_age_s, 0), 0)
+    if found is not None:
         return Bounds(found[0], found[1])
     try:
         return bounds_at(page, counter, counter_id=counter_id, max_age_s=max_age_s, leap=leap)
     except ClockError:
         return None
-
-
-def _page_of(page: Snapshot | Contents) -> bytes:
-    """The page that tells what *page* does, of the size that the core's ``reckon`` takes."""
-    header = HEADER.pack(MAGIC, SEGMENT_SIZE_WITH_GENERATION, VERSION, page.counter_id, page.time_type, 0)
-    return header + pack_body(page.body.__dict__).ljust(BODY_SIZE_WITH_GENERATION, b"\0")
 
 
 def gives_interval(page: Snapshot | Contents, counter: int, *, counter_id: CounterId) -> bool:

@@ -14,6 +14,7 @@ from typing import Final, final
 
 from pydantic import ValidationError
 
+from vmclock_async._continuity import Continuity, RecentClocksource
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
@@ -24,7 +25,7 @@ from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import MarksDisruption, Source
-from vmclock_async.timebase import COUNTER_ID, Continuity, counter_ticks
+from vmclock_async.timebase import COUNTER_ID, counter_ticks
 
 __all__ = ("Committer",)
 
@@ -43,9 +44,12 @@ class Committer:
         self._writer: Final = writer
         # Of each source, whether it can be asked for its marker: to find that out takes longer than to ask.
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
+        self._can_ask: Final = any(source is not None for source in self._sources.values())
         self._is_sole: Final = len(sources) == 1
         # Of the run before, too: a suspend between the two is one.
-        self._continuity: Final[Continuity] = previous._continuity if previous else Continuity()
+        self._continuity: Final[Continuity] = (
+            previous._continuity if previous else Continuity(clocksource=RecentClocksource())
+        )
         self.commits: int = previous.commits if previous else 0
         self.seq_count: int | None = None
         """Of the last commit."""
@@ -101,9 +105,11 @@ class Committer:
         except VMClockError:
             raise
         except Exception as exc:
-            # No valid update fails. What model_construct() makes, nobody has validated: what does fail of it?
             self._is_spoilt = True
-            raise InvalidUpdateError(name, f"sent what is no update: {_invalidity(update, exc)}") from exc
+            reason = _invalidity(update)  # what model_construct() makes, nobody has validated yet
+            if reason is None:
+                raise  # it is valid, so the error is not the source's
+            raise InvalidUpdateError(name, f"sent what is no update: {reason}") from exc
 
     def publish_due(self) -> None:
         """Commit what has become due without an update: a disruption, a source that went quiet.
@@ -156,7 +162,7 @@ class Committer:
         seen = (
             self._merger.time_source,
             body.clock_status,
-            int(body.flags),
+            body.flags,
             contents.counter_id,
             contents.time_type,
         )
@@ -186,6 +192,8 @@ class Committer:
 
         The only step back on the way from the sources to the page.
         """
+        if not self._can_ask:
+            return None
         for name, source in self._sources.items():
             if source is not None and (marker := _marker_of(name, source)) is not None:
                 return name, marker
@@ -245,15 +253,15 @@ def _repaired(body: VMClockBody) -> VMClockBody:
     )
 
 
-def _invalidity(update: BodyUpdate, error: Exception) -> str:
-    """What is wrong with *update*, of which *error* came."""
+def _invalidity(update: BodyUpdate) -> str | None:
+    """What is wrong with *update*; None: it is valid."""
     try:
         BodyUpdate.model_validate({field: getattr(update, field) for field in update.model_fields_set})
     except ValidationError as exc:
         return validation_reason(exc)
     except Exception as exc:  # a BodyUpdate of a stranger's making
         return failure(exc)
-    return failure(error)
+    return None
 
 
 def _marking(name: str, source: Source) -> MarksDisruption | None:

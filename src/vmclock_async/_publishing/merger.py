@@ -39,12 +39,13 @@ from vmclock_async._publishing.draft import BOUND_FLAGS, Draft, as_freerunning, 
 from vmclock_async._publishing.nesting import nest
 from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony, TimeState
 from vmclock_async.abi import TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
-from vmclock_async.models import BodyUpdate, Contents
-from vmclock_async.reckoning import gives_interval, went_back
+from vmclock_async.models import BodyUpdate, Contents, VMClockBody
+from vmclock_async.reckoning import Bounds, find_bounds, went_back
 from vmclock_async.timebase import COUNTER_ID
 
 __all__ = ("Merger", "Observed")
 
+_INVALID: Final = CounterId.INVALID
 _TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC.value
 _TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
@@ -106,6 +107,8 @@ class Merger:
         )
         self._constants: Final = Constants(contents, cold=cold)
         self._told: Final = {name: Testimony(name) for name in names}
+        self._bounds: tuple[Contents, int, Bounds | None] | None = None
+        """A time, a counter value, and what the time gives readers there; the last that were asked for."""
         self._time: Testimony | None = None
         """Whose time is published; None: what was there before, or none."""
 
@@ -160,21 +163,20 @@ class Merger:
             is_reset = self._holds_time() and is_ahead(self.contents, observed.counter)
         else:
             # In a new epoch that is known already, along with what was the cause.
-            is_reset = went_back(before.counter, observed.counter) and self._noticed_in_epoch == self.epoch
+            is_new_epoch = self._noticed_in_epoch != self._disruptions.epoch
+            is_reset = not is_new_epoch and went_back(before.counter, observed.counter)
         if is_reset:
             self._note_interruption("the counter went back")
-        self._noticed_in_epoch = self.epoch
+        self._noticed_in_epoch = self._disruptions.epoch
 
     def hear(self, name: str, update: BodyUpdate) -> None:
         """Take *update* of the source *name*."""
         told = self._told[name]
         measured = told.hear(update, self.contents)
-        if update.counter_id == CounterId.INVALID and (told is self._time or not self._holds_time()):
-            self.contents = voided(self.contents)
-            if not update.verbatim:  # a page that tells no time says nothing of this machine's counter
-                self.contents = self.contents._replace(counter_id=CounterId.INVALID)
-            self._time = None
-        if "disruption_marker" not in update.model_fields_set or told is not self._first_with_marker():
+        if update.counter_id == _INVALID and (told is self._time or not self._holds_time()):
+            # A page that tells no time says nothing of this machine's counter.
+            self._end_time(counter_id=self.contents.counter_id if update.verbatim else _INVALID)
+        if "disruption_marker" not in update.__pydantic_fields_set__ or told is not self._first_with_marker():
             return
         marker = told.contents.body.disruption_marker
         asked = self._observed.marker if self._observed else None
@@ -184,6 +186,17 @@ class Merger:
             told.state = (
                 TimeState.FRESH
             )  # the time that came along with the new marker is the one that is not void
+
+    def _end_time(self, *, counter_id: int) -> None:
+        """Let what is published be no time, and *counter_id* its counter."""
+        self._time = None
+        contents = self.contents
+        if (
+            contents.counter_id != counter_id
+            or contents.body.clock_status != ClockStatus.UNKNOWN
+            or int(contents.body.flags) & BOUND_FLAGS
+        ):
+            self.contents = voided(contents)._replace(counter_id=counter_id)
 
     def relay(self, update: BodyUpdate) -> Contents:
         """The contents to publish where *update*, of the sole source, is copied verbatim.
@@ -214,7 +227,7 @@ class Merger:
     def compose(self) -> Contents:
         """The contents to publish at the counter value that was noticed last."""
         assert self._observed is not None
-        self._noticed_in_epoch = self.epoch  # it may be one that what was heard since has begun
+        self._noticed_in_epoch = self._disruptions.epoch  # it may be one that what was heard since has begun
         counter, earlier, before = self._observed.counter, self.contents, self._time
         if _is_promise(earlier):
             self._promise = earlier
@@ -274,9 +287,11 @@ class Merger:
 
     def _choose(self, counter: int) -> Testimony | None:
         """Whose time to publish; None for what was there before."""
-        usable = [told for told in self._told.values() if told.is_usable]
-        quiet = [told for told in usable if is_quiet(told.contents, counter)]
-        fresh = [told for told in usable if told not in quiet] if quiet else usable
+        quiet: list[Testimony] = []
+        fresh: list[Testimony] = []
+        for told in self._told.values():
+            if told.is_usable:
+                (quiet if is_quiet(told.contents, counter) else fresh).append(told)
         for told in fresh:
             if self._is_readable(told, counter):
                 return told
@@ -294,7 +309,13 @@ class Merger:
     def _is_readable(self, told: Testimony, counter: int) -> bool:
         """Whether readers on this machine would get an interval from what *told* measured."""
         time = self._expressed(told, counter)
-        return time is not None and gives_interval(time, counter, counter_id=COUNTER_ID)
+        return time is not None and self._bounds_of(time, counter) is not None
+
+    def _bounds_of(self, time: Contents, counter: int) -> Bounds | None:
+        """The interval that *time* gives readers on this machine; asked twice for a time that is chosen."""
+        if self._bounds is None or self._bounds[0] is not time or self._bounds[1] != counter:
+            self._bounds = time, counter, find_bounds(time, counter, counter_id=COUNTER_ID)
+        return self._bounds[2]
 
     def _counts_here(self, told: Testimony, counter: int) -> bool:
         """Whether what *told* measured is at least a time in this machine's counter, if without a bound."""
@@ -306,28 +327,26 @@ class Merger:
         told = self._time
         if told is not None and (told.state is TimeState.FRESH or told.contents.body.clock_status not in _HELD):
             return False
-        return gives_interval(self.contents, counter, counter_id=COUNTER_ID)
+        return find_bounds(self.contents, counter, counter_id=COUNTER_ID) is not None
 
     def _expressed(self, told: Testimony, counter: int) -> Contents | None:
         """What *told* measured, with the calendar that goes with it, in the segment's constants; None: it cannot be."""
+        if told.expressed_at is self._observed and told.expressed_of is told.contents:
+            return told.expressed
         source = told if told.has_calendar else self._first_with_calendar()
         calendar = source.contents.body if source else self.contents.body
-        dated = (
-            calendar.tai_offset_sec,
-            calendar.leap_indicator,
-            calendar.leap_second_smearing_hint,
-            int(calendar.flags) & _TAI_OFFSET_VALID,
-        )
-        made_from = (told.contents, dated, self._constants.time_type)
-        if told.expressed is None or told.expressed_from != made_from:
+        dated = _dated(calendar)
+        made_with = (dated, self._constants.time_type)
+        if told.expressed is None or told.expressed_of is not told.contents or told.expressed_with != made_with:
             time = told.contents
-            if source is not told:
+            if source is not told and dated != _dated(time.body):
                 draft = Draft(time)
                 draft.take(CALENDAR, calendar)
                 draft.take_flags(_TAI_OFFSET_VALID, calendar)
                 time = draft.freeze()
             told.expressed = self._constants.express(time, self.contents, counter)
-            told.expressed_from = made_from
+            told.expressed_of, told.expressed_with = told.contents, made_with
+        told.expressed_at = self._observed
         return told.expressed
 
     def _take_time(self, draft: Draft, told: Testimony, time: Contents, counter: int) -> None:
@@ -336,7 +355,8 @@ class Merger:
         draft.take(_TIME_AND_CALENDAR, time.body)
         draft.take_flags(_TIME_FLAGS | _TAI_OFFSET_VALID, time.body)
         draft.counter_id, draft.time_type = time.counter_id, time.time_type
-        contradiction = nest(draft, time, self._promise or self.contents, counter)
+        bounds = self._bounds_of(time, counter)
+        contradiction = nest(draft, time, bounds, self._promise or self.contents, counter) if bounds else None
         if contradiction is not None:
             # Whose fault it was cannot be told: perhaps the counter jumped, and others measured before.
             self._disruptions.note_broken_promise()
@@ -362,7 +382,7 @@ class Merger:
         draft.counter_id = told.contents.counter_id
         if self._constants.time_type is None:
             draft.time_type = told.contents.time_type
-        elif told.contents.counter_id != CounterId.INVALID:
+        elif told.contents.counter_id != _INVALID:
             draft.counter_id = COUNTER_ID
         status = told.contents.body.clock_status
         if told.state is not TimeState.VOID or status not in TELLS_TIME:
@@ -420,6 +440,16 @@ class Merger:
         for told in self._told.values():
             if told is not measuring:
                 told.end_epoch()
+
+
+def _dated(body: VMClockBody) -> tuple[int, ...]:
+    """The calendar of *body*."""
+    return (
+        body.tai_offset_sec,
+        body.leap_indicator,
+        body.leap_second_smearing_hint,
+        int(body.flags) & _TAI_OFFSET_VALID,
+    )
 
 
 def _is_promise(contents: Contents) -> bool:

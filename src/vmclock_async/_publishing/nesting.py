@@ -20,7 +20,7 @@ seconds is F of t seconds ago, wider by R * t. (At 50 ppm an error of a millisec
 last for 20 seconds: the price of intervals that agree with each other.)
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmclock_async._publishing.draft import Draft
 from vmclock_async.abi import LeapIndicator, TimeType
@@ -34,28 +34,25 @@ TOLERANCE_NS: Final = 2
 _FOREVER_S: Final = 2**33
 
 
-class _Promise(NamedTuple):
-    bounds: Bounds
-    plain: Bounds
-    """Without what an announced leap second adds."""
-
-
-def nest(draft: Draft, fresh: Contents, earlier: Contents, counter: int) -> str | None:
-    """Nest the time in *draft*, taken from *fresh*, into what *earlier* promises at *counter*.
+def nest(draft: Draft, fresh: Contents, bounds: Bounds, earlier: Contents, counter: int) -> str | None:
+    """Nest the time in *draft*, taken from *fresh* that gives *bounds* at *counter*, into what *earlier* promises.
 
     Returns both intervals, for people, where they contradict each other; None where the later agrees with the earlier.
     """
-    f = _promise(fresh, counter)
-    c = _promise(earlier, counter, max_age_s=_FOREVER_S) if f else None
-    if f is None or c is None or _is_inside(f.bounds, c.bounds):
+    promised = find_bounds(earlier, counter, counter_id=COUNTER_ID, max_age_s=_FOREVER_S)
+    if promised is None or _is_inside(bounds, promised):
         return None
-    if not c.bounds.earliest_ns <= f.plain.midpoint_ns <= c.bounds.latest_ns:
+    plain = _plain(fresh, counter, bounds, max_age_s=1000)
+    plain_promised = _plain(earlier, counter, promised, max_age_s=_FOREVER_S)
+    if plain is None or plain_promised is None:
+        return None
+    if not promised.earliest_ns <= plain.midpoint_ns <= promised.latest_ns:
         return (
-            f"measured {f.plain.earliest_ns} to {f.plain.latest_ns} ns, "
-            f"promised {c.bounds.earliest_ns} to {c.bounds.latest_ns} ns"
+            f"measured {plain.earliest_ns} to {plain.latest_ns} ns, "
+            f"promised {promised.earliest_ns} to {promised.latest_ns} ns"
         )
-    if f.bounds == f.plain and c.bounds == c.plain:
-        _take_intersection(draft, fresh, f.bounds, c.bounds, counter)
+    if bounds == plain and promised == plain_promised:
+        _take_intersection(draft, fresh, bounds, promised, counter)
     return None
 
 
@@ -63,11 +60,11 @@ def _is_inside(f: Bounds, c: Bounds) -> bool:
     return f.earliest_ns >= c.earliest_ns - TOLERANCE_NS and f.latest_ns <= c.latest_ns + TOLERANCE_NS
 
 
-def _promise(contents: Contents, counter: int, *, max_age_s: int = 1000) -> _Promise | None:
-    bounds = plain = find_bounds(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s)
-    if contents.body.leap_indicator != LeapIndicator.NONE:
-        plain = find_bounds(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False)
-    return None if bounds is None or plain is None else _Promise(bounds, plain)
+def _plain(contents: Contents, counter: int, bounds: Bounds, *, max_age_s: int) -> Bounds | None:
+    """The *bounds* of *contents* without what an announced leap second adds; None where there are none without it."""
+    if contents.body.leap_indicator == LeapIndicator.NONE:
+        return bounds
+    return find_bounds(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False)
 
 
 def _take_intersection(draft: Draft, fresh: Contents, f: Bounds, c: Bounds, counter: int) -> None:

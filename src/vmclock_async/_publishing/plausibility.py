@@ -30,7 +30,8 @@ __all__ = ("TOLERANCE_PPM", "CounterRate", "Objection", "Plausibility", "without
 TOLERANCE_PPM: Final = 1000
 """The kernel lets nobody correct its clock by more than 500 ppm, so that RAW is as good as that."""
 
-_NEEDED: Final = ("counter_value", "counter_period_frac_sec", "time_sec", "clock_status")
+_NEEDED_IN_ORDER: Final = ("counter_value", "counter_period_frac_sec", "time_sec", "clock_status")
+_NEEDED: Final = frozenset(_NEEDED_IN_ORDER)
 _MEASURED: Final = frozenset({"counter_value", "counter_period_frac_sec", "time_sec"})
 _CLAIMS: Final = frozenset({"counter_period_frac_sec", "clock_status"})
 _WATCHED: Final = frozenset(
@@ -42,6 +43,7 @@ _WATCHED: Final = frozenset(
         "time_frac_sec",
     }
 )
+_TIME: Final = BodyUpdate.MEASURED_FIELDS | {"clock_status"}
 _LATEST_S: Final = 2**63 // 10**9
 _SMALLEST_FRACTION: Final = 2**32
 _WRONG_UNIT: Final = 2.0
@@ -77,6 +79,10 @@ class Plausibility:
     def __init__(self, counter_rate: "CounterRate | None" = None) -> None:
         self._told: dict[str, int | None] = {"counter_id": COUNTER_ID}
         self._unit_is_shown = False
+        self._judged: tuple[int, ...] = ()
+        """The period that was judged last: fraction, shift, stated error, and by which measurement."""
+        self._period_objection: Objection | None = None
+        """What there was to say against it."""
         self._rate: Final = counter_rate or _counter_rate()
 
     def objection(self, update: BodyUpdate) -> Objection | None:
@@ -87,24 +93,21 @@ class Plausibility:
         wrong.
         """
         told, values = self._told, update.__dict__
-        spoken = _WATCHED & update.model_fields_set
+        spoken = _WATCHED & update.__pydantic_fields_set__
         if not spoken:
             return None
         if told["counter_id"] == CounterId.INVALID and not spoken.isdisjoint(_MEASURED):
             told["counter_id"] = COUNTER_ID  # to measure is to say that the counter is fit
-        for name in spoken:
-            told[name] = values[name]
+        told.update(zip(spoken, map(values.__getitem__, spoken), strict=True))
         if told["counter_id"] == CounterId.INVALID or told.get("clock_status", TELLS_TIME[0]) not in TELLS_TIME:
             return None
         return self._incompleteness() or self._wrong_fraction() or self._wrong_period() or self._wrong_second()
 
     def _incompleteness(self) -> Objection | None:
         told = self._told
-        if "time_sec" not in told and "counter_period_frac_sec" not in told:
+        if told.keys() >= _NEEDED or ("time_sec" not in told and "counter_period_frac_sec" not in told):
             return None
-        missing = [name for name in _NEEDED if name not in told]
-        if not missing:
-            return None
+        missing = [name for name in _NEEDED_IN_ORDER if name not in told]
         return Objection(
             lambda: (
                 f"sent a time without {' and '.join(missing)}, which no reader can use; expected counter_value, "
@@ -135,8 +138,17 @@ class Plausibility:
         if told["counter_id"] != COUNTER_ID or frac_sec is None:
             return None
         shift = told.get("counter_period_shift") or 0
+        stated = told.get("counter_period_maxerror_rate_frac_sec") or 0
+        # The same again, as many sources send it, is judged as before.
+        judged = frac_sec, shift, stated, self._rate.measured_ns
+        if judged != self._judged or self._rate.is_in_doubt(agrees=self._period_objection is None):
+            self._period_objection = self._judge_period(frac_sec, shift, stated)
+            self._judged = frac_sec, shift, stated, self._rate.measured_ns
+        return self._period_objection
+
+    def _judge_period(self, frac_sec: int, shift: int, stated: int) -> Objection | None:
         period_s = ldexp(frac_sec, -64 - shift)
-        stated_s = ldexp(told.get("counter_period_maxerror_rate_frac_sec") or 0, -64 - shift)
+        stated_s = ldexp(stated, -64 - shift)
         expected_s = self._rate.other_than(period_s, stated_s)
         if expected_s is None:
             return None
@@ -167,9 +179,7 @@ def without_time(update: BodyUpdate) -> BodyUpdate:
         values |= dict.fromkeys(BodyUpdate.MEASURED_FIELDS, 0) | {"clock_status": ClockStatus.UNKNOWN}
         body = VMClockBody.model_validate(values)
         return BodyUpdate.from_body(body, counter_id=CounterId.INVALID, time_type=update.time_type)
-    spoken = update.model_fields_set - BodyUpdate.MEASURED_FIELDS - {"clock_status"}
-    values = {name: update.__dict__[name] for name in spoken}
-    return BodyUpdate.model_validate(values | {"counter_id": CounterId.INVALID})
+    return update.without(_TIME, counter_id=CounterId.INVALID)
 
 
 @final
@@ -193,7 +203,8 @@ class CounterRate:
 
     def _begin(self) -> None:
         self._calibration = self._new_calibration()
-        self._began_ns = self._measured_ns = self._now_ns()
+        self._began_ns = self.measured_ns = self._now_ns()
+        """When the period was measured last."""
         self._period_s = self._error_s = 0.0
         self._is_settled = False
 
@@ -206,12 +217,19 @@ class CounterRate:
             self._measure()
         if self._agrees_with(period_s, stated_s):
             return None
-        if self._now_ns() - self._measured_ns > _TRUSTED_NS:
+        if self._is_old():
             self._begin()
             self._measure()
             if self._agrees_with(period_s, stated_s):
                 return None
         return self._period_s
+
+    def is_in_doubt(self, *, agrees: bool) -> bool:
+        """Whether a period is to be judged again, which agrees with what is known, or does not."""
+        return not self._is_settled or (not agrees and self._is_old())
+
+    def _is_old(self) -> bool:
+        return self._now_ns() - self.measured_ns > _TRUSTED_NS
 
     def _agrees_with(self, period_s: float, stated_s: float) -> bool:
         stated_s = min(stated_s, self._period_s * _MOST_STATED)
@@ -226,7 +244,7 @@ class CounterRate:
         except ValueError:  # the counter was set back, or its clock does not go: nothing is known
             self._begin()
             return
-        self._measured_ns = now_ns
+        self.measured_ns = now_ns
         self._period_s = float(rate.ns_per_tick) / 1e9
         self._error_s = float(rate.error) / 1e9
         self._is_settled = self._error_s < self._period_s * _SETTLED

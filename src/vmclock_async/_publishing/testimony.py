@@ -20,6 +20,7 @@ TIME: Final = BodyUpdate.MEASURED_FIELDS | {"clock_status"}
 CALENDAR: Final = frozenset({"tai_offset_sec", "leap_indicator", "leap_second_smearing_hint"})
 NOTICES: Final = BodyUpdate.SPOKEN_FLAGS.value & ~Flags.TIME_MONOTONIC.value
 """DISRUPTION_SOON, DISRUPTION_IMMINENT, and bits without a name."""
+_INVALID: Final = CounterId.INVALID
 _TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 _TIME_GROUP: Final = TIME | {"counter_id", "time_type"}
 
@@ -51,6 +52,9 @@ class TimeState(Enum):
     """A time of an epoch that has ended, and none since."""
 
 
+_COUNTS: Final = (TimeState.FRESH, TimeState.PUBLISHED)
+
+
 @final
 class Testimony:
     """What one source has told so far."""
@@ -64,8 +68,12 @@ class Testimony:
         self.state = TimeState.NONE
         self.expressed: Contents | None = None
         """That time with its calendar, in the segment's constants; None where it cannot be, or is yet to be made."""
-        self.expressed_from: tuple[object, ...] = ()
-        """What ``expressed`` was made from: ``contents``, the calendar, the segment's timescale."""
+        self.expressed_of: Contents | None = None
+        """The ``contents`` that ``expressed`` was made of."""
+        self.expressed_with: tuple[object, ...] = ()
+        """The calendar and the segment's timescale with which it was."""
+        self.expressed_at: object = None
+        """For which look at the world it was last asked for."""
         self._void_measured: tuple[int, ...] = ()
         self._is_heard = False
         """Whether it has told anything before."""
@@ -73,48 +81,52 @@ class Testimony:
     @property
     def has_measured(self) -> bool:
         """Whether it has a measurement of this epoch."""
-        return self.state is TimeState.FRESH or self.state is TimeState.PUBLISHED
+        return self.state in _COUNTS
 
     @property
     def is_usable(self) -> bool:
         """Whether it has a time that holds, of whatever age."""
-        return self.has_measured and self.contents.body.clock_status in TELLS_TIME
+        return self.state in _COUNTS and self.contents.body.clock_status in TELLS_TIME
 
     def hear(self, update: BodyUpdate, header: Contents) -> bool:
         """Take *update*; constants that this source never spoke of are those of *header*. Whether it measured."""
-        spoken = update.model_fields_set
-        if self.contents.counter_id == CounterId.INVALID:
+        contents, spoken, measures = self.contents, update.__pydantic_fields_set__, update.measures
+        if contents.counter_id == _INVALID:
             counter_id = header.counter_id
-            if counter_id == CounterId.INVALID and update.measures:
+            if counter_id == _INVALID and measures:
                 counter_id = COUNTER_ID  # to measure is to say that the counter is fit
-            time_type = self.contents.time_type if self._is_heard else header.time_type
-            self.contents = Contents(self.contents.body, counter_id, time_type)
-        self.contents = _with_honest_bound(self.contents.updated(update))
+            contents = Contents(
+                contents.body, counter_id, contents.time_type if self._is_heard else header.time_type
+            )
+        contents = _with_honest_bound(contents.updated(update))
+        if contents != self.contents:  # else what was made of them still holds
+            self.contents = contents
         measured = False
-        if update.counter_id == CounterId.INVALID:
+        if update.counter_id == _INVALID:
             self.has_time = False
-            self.state = TimeState.VOID if self.state is TimeState.VOID else TimeState.NONE
+            if self.state is not TimeState.VOID:
+                self.state = TimeState.NONE
         elif not _TIME_GROUP.isdisjoint(spoken):
             self.has_time = True
             if update.verbatim and self._is_said_again(header):
                 self._become_void()
-            elif measured := update.measures:
+            elif measures:
+                measured = True
                 self.state = TimeState.FRESH
-        self._note_groups(update)
+        self._note_groups(update, spoken)
         self._is_heard = True
         return measured
 
-    def _note_groups(self, update: BodyUpdate) -> None:
+    def _note_groups(self, update: BodyUpdate, spoken: set[str]) -> None:
         body = self.contents.body
         if update.verbatim:
             self.has_marker = self.has_notices = True
             self.has_generation = body.vm_generation_counter is not None
             self.has_calendar = _tells_calendar(body)
         else:
-            spoken = update.model_fields_set
             self.has_marker |= "disruption_marker" in spoken
             self.has_generation |= "vm_generation_counter" in spoken
-            self.has_notices |= bool(int(body.flags) & NOTICES)
+            self.has_notices |= int(body.flags) & NOTICES != 0
             self.has_calendar |= not CALENDAR.isdisjoint(spoken)
 
     def _is_said_again(self, published: Contents) -> bool:
@@ -145,11 +157,11 @@ def _tells_calendar(body: VMClockBody) -> bool:
 
 def _with_honest_bound(contents: Contents) -> Contents:
     """*contents*, whose bounds are at least their estimated errors."""
-    body = contents.body
-    flags = int(body.flags)
+    values = contents.body.__dict__
+    flags = int(values["flags"])
     for most, estimated, needed in _BOUNDS:
-        if flags & needed == needed and getattr(body, most) < getattr(body, estimated):
+        if flags & needed == needed and values[most] < values[estimated]:
             draft = Draft(contents)
-            draft.values[most] = getattr(body, estimated)
+            draft.values[most] = values[estimated]
             contents = draft.freeze()
     return contents
