@@ -30,8 +30,8 @@ __all__ = ("TOLERANCE_PPM", "CounterRate", "Objection", "Plausibility", "without
 TOLERANCE_PPM: Final = 1000
 """The kernel lets nobody correct its clock by more than 500 ppm, so that RAW is as good as that."""
 
-_NEEDED_IN_ORDER: Final = ("counter_value", "counter_period_frac_sec", "time_sec", "clock_status")
-_NEEDED: Final = frozenset(_NEEDED_IN_ORDER)
+_INVALID: Final = CounterId.INVALID
+_NEEDED: Final = ("counter_value", "counter_period_frac_sec", "time_sec", "clock_status")
 _MEASURED: Final = frozenset({"counter_value", "counter_period_frac_sec", "time_sec"})
 _CLAIMS: Final = frozenset({"counter_period_frac_sec", "clock_status"})
 _WATCHED: Final = frozenset(
@@ -78,7 +78,7 @@ class Plausibility:
 
     def __init__(self, counter_rate: "CounterRate | None" = None) -> None:
         self._told: dict[str, int | None] = {"counter_id": COUNTER_ID}
-        self._unit_is_shown = False
+        self._is_complete = self._unit_is_shown = False
         self._judged: tuple[int, ...] = ()
         """The period that was judged last: fraction, shift, stated error, and by which measurement."""
         self._period_objection: Objection | None = None
@@ -96,18 +96,25 @@ class Plausibility:
         spoken = _WATCHED & update.__pydantic_fields_set__
         if not spoken:
             return None
-        if told["counter_id"] == CounterId.INVALID and not spoken.isdisjoint(_MEASURED):
+        if told["counter_id"] == _INVALID and not spoken.isdisjoint(_MEASURED):
             told["counter_id"] = COUNTER_ID  # to measure is to say that the counter is fit
         told.update(zip(spoken, map(values.__getitem__, spoken), strict=True))
-        if told["counter_id"] == CounterId.INVALID or told.get("clock_status", TELLS_TIME[0]) not in TELLS_TIME:
+        if told["counter_id"] == _INVALID or told.get("clock_status", TELLS_TIME[0]) not in TELLS_TIME:
             return None
-        return self._incompleteness() or self._wrong_fraction() or self._wrong_period() or self._wrong_second()
+        if not self._is_complete and (lack := self._incompleteness()):
+            return lack
+        if not self._unit_is_shown and (wrong := self._wrong_fraction()):
+            return wrong
+        return self._wrong_period() or self._wrong_second()
 
     def _incompleteness(self) -> Objection | None:
         told = self._told
-        if told.keys() >= _NEEDED or ("time_sec" not in told and "counter_period_frac_sec" not in told):
+        if "time_sec" not in told and "counter_period_frac_sec" not in told:
             return None
-        missing = [name for name in _NEEDED_IN_ORDER if name not in told]
+        missing = [name for name in _NEEDED if name not in told]
+        if not missing:
+            self._is_complete = True  # and stays so: what was said before need not be said again
+            return None
         return Objection(
             lambda: (
                 f"sent a time without {' and '.join(missing)}, which no reader can use; expected counter_value, "
@@ -119,7 +126,7 @@ class Plausibility:
 
     def _wrong_fraction(self) -> Objection | None:
         fraction = self._told.get("time_frac_sec")
-        if self._unit_is_shown or not fraction:
+        if not fraction:
             return None
         if fraction >= _SMALLEST_FRACTION:
             self._unit_is_shown = True
