@@ -8,14 +8,14 @@ Field names and ranges are the ABI's (``include/uapi/linux/vmclock-abi.h``).
 """
 
 import struct
-from collections.abc import Callable, Mapping
-from enum import IntEnum
-from functools import cache, lru_cache
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, TypeVar, final
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, Field
 
+from vmclock_async import _fields as fields
+from vmclock_async._fields import I16, U8, U64, U64_MAX, Clearable, Range, Spoken
 from vmclock_async.abi import (
     BODY_FIELDS,
     BODY_OFFSET,
@@ -40,60 +40,12 @@ if TYPE_CHECKING:
 __all__ = ("VALIDITY_FLAGS", "BodyUpdate", "Contents", "Snapshot", "VMClockBody")
 
 
-class _Range:
-    """Integers from `low` to `high`, shown as `convert` makes them; None only where `nullable`."""
-
-    def __init__(
-        self, low: int, high: int, convert: Callable[[int], int] | None = None, *, nullable: bool = False
-    ) -> None:
-        self.low, self.high, self.convert, self.nullable = low, high, convert, nullable
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: CoreSchema = core_schema.int_schema(ge=self.low, le=self.high, strict=True)
-        if self.convert is not None:
-            schema = core_schema.no_info_after_validator_function(self.convert, schema)
-        if self.nullable:
-            schema = core_schema.nullable_schema(schema)
-        message = f"must be an integer from {self.low} to {self.high}"
-        return core_schema.custom_error_schema(
-            schema,
-            custom_error_type="out_of_range",
-            custom_error_message=message + (", or None" if self.nullable else ""),
-        )
-
-
-def _member_of(enum: type[IntEnum]) -> Callable[[int], int]:
-    """A converter to *enum* that leaves the values it does not name as they are."""
-    members: dict[int, IntEnum] = {member.value: member for member in enum}
-
-    @cache
-    def convert(value: int) -> int:
-        return members.get(value, value)
-
-    return convert
-
-
 _Model = TypeVar("_Model", bound=BaseModel)
 
-_U64_MAX: Final = 2**64 - 1
 _BODY_FIELDS: Final = set(BODY_FIELDS)
 _new: Final = object.__new__
 _set: Final = object.__setattr__
 _flags: Final = lru_cache(maxsize=256)(Flags)
-_clock_status = _member_of(ClockStatus)
-_smearing_hint = _member_of(SmearingHint)
-_leap_indicator = _member_of(LeapIndicator)
-_counter_id = _member_of(CounterId)
-_time_type = _member_of(TimeType)
-
-_U8 = Annotated[int, _Range(0, 0xFF)]
-_I16 = Annotated[int, _Range(-0x8000, 0x7FFF)]
-_U64 = Annotated[int, _Range(0, _U64_MAX)]
-_Spoken = Annotated[int | None, _Range(0, _U64_MAX)]
-"""A 64-bit field of an update, which has a value where the update speaks for it."""
-_Clearable = Annotated[int | None, _Range(0, _U64_MAX, nullable=True)]
-"""The same with a validity flag, which None clears."""
-
 VALIDITY_FLAGS: Final = {
     "tai_offset_sec": Flags.TAI_OFFSET_VALID,
     "counter_period_esterror_rate_frac_sec": Flags.PERIOD_ESTERROR_VALID,
@@ -118,30 +70,32 @@ class VMClockBody(BaseModel):
     # Built at the first validation: who only reads a segment needs none, and imports this 40 ms sooner.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    disruption_marker: _U64 = 0
+    disruption_marker: U64 = 0
     """Changes when the counter is disrupted: migration, restore, suspend."""
-    flags: Annotated[Flags, _Range(0, _U64_MAX, Flags)] = Flags(0)
-    clock_status: Annotated[ClockStatus | int, _Range(0, 0xFF, _clock_status)] = ClockStatus.UNKNOWN
-    leap_second_smearing_hint: Annotated[SmearingHint | int, _Range(0, 0xFF, _smearing_hint)] = SmearingHint.STRICT
-    tai_offset_sec: _I16 = 0
+    flags: Annotated[Flags, Range(0, U64_MAX, Flags)] = Flags(0)
+    clock_status: Annotated[ClockStatus | int, Range(0, 0xFF, fields.clock_status)] = ClockStatus.UNKNOWN
+    leap_second_smearing_hint: Annotated[SmearingHint | int, Range(0, 0xFF, fields.smearing_hint)] = (
+        SmearingHint.STRICT
+    )
+    tai_offset_sec: I16 = 0
     """Seconds to add to TAI for UTC: -37 since 2017."""
-    leap_indicator: Annotated[LeapIndicator | int, _Range(0, 0xFF, _leap_indicator)] = LeapIndicator.NONE
-    counter_period_shift: _U8 = 0
-    counter_value: _U64 = 0
+    leap_indicator: Annotated[LeapIndicator | int, Range(0, 0xFF, fields.leap_indicator)] = LeapIndicator.NONE
+    counter_period_shift: U8 = 0
+    counter_value: U64 = 0
     """The counter at the reference time, ticks."""
-    counter_period_frac_sec: _U64 = 0
+    counter_period_frac_sec: U64 = 0
     """Seconds a tick, in units of 2**-(64 + counter_period_shift) s."""
-    counter_period_esterror_rate_frac_sec: _U64 = 0
+    counter_period_esterror_rate_frac_sec: U64 = 0
     """Estimated error a tick, same unit."""
-    counter_period_maxerror_rate_frac_sec: _U64 = 0
+    counter_period_maxerror_rate_frac_sec: U64 = 0
     """Maximum error a tick, same unit."""
-    time_sec: _U64 = 0
+    time_sec: U64 = 0
     """Reference time: seconds since the epoch of the page's time_type."""
-    time_frac_sec: _U64 = 0
+    time_frac_sec: U64 = 0
     """Fraction of the reference time, in units of 2**-64 s."""
-    time_esterror_nanosec: _U64 = 0
-    time_maxerror_nanosec: _U64 = 0
-    vm_generation_counter: Annotated[int | None, _Range(0, _U64_MAX, nullable=True)] = None
+    time_esterror_nanosec: U64 = 0
+    time_maxerror_nanosec: U64 = 0
+    vm_generation_counter: Annotated[int | None, Range(0, U64_MAX, nullable=True)] = None
 
     def model_post_init(self, context: Any, /) -> None:
         if self.vm_generation_counter is not None:
@@ -189,7 +143,7 @@ class BodyUpdate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     SPOKEN_FLAGS: ClassVar[Flags] = Flags(
-        _U64_MAX
+        U64_MAX
         & ~(
             Flags.TAI_OFFSET_VALID
             | Flags.PERIOD_ESTERROR_VALID
@@ -220,58 +174,58 @@ class BodyUpdate(BaseModel):
     )
     """The fields that a measurement of time consists of."""
 
-    disruption_marker: _Spoken = Field(
+    disruption_marker: Spoken = Field(
         default=None, description="Changes when the counter is disrupted: a migration, a restore, a suspend"
     )
-    flags: Annotated[Flags | None, _Range(0, _U64_MAX, Flags)] = Field(
+    flags: Annotated[Flags | None, Range(0, U64_MAX, Flags)] = Field(
         default=None,
         description="The notices DISRUPTION_SOON and DISRUPTION_IMMINENT, TIME_MONOTONIC, and bits without a name",
     )
-    clock_status: Annotated[ClockStatus | int | None, _Range(0, 0xFF, _clock_status)] = Field(
+    clock_status: Annotated[ClockStatus | int | None, Range(0, 0xFF, fields.clock_status)] = Field(
         default=None, description="How far the time can be trusted: a ClockStatus"
     )
-    leap_second_smearing_hint: Annotated[SmearingHint | int | None, _Range(0, 0xFF, _smearing_hint)] = Field(
+    leap_second_smearing_hint: Annotated[SmearingHint | int | None, Range(0, 0xFF, fields.smearing_hint)] = Field(
         default=None, description="How the reference smears leap seconds: a SmearingHint"
     )
-    tai_offset_sec: Annotated[int | None, _Range(-0x8000, 0x7FFF, nullable=True)] = Field(
+    tai_offset_sec: Annotated[int | None, Range(-0x8000, 0x7FFF, nullable=True)] = Field(
         default=None, description="Seconds to add to TAI for UTC, -37 since 2017. None: unknown"
     )
-    leap_indicator: Annotated[LeapIndicator | int | None, _Range(0, 0xFF, _leap_indicator)] = Field(
+    leap_indicator: Annotated[LeapIndicator | int | None, Range(0, 0xFF, fields.leap_indicator)] = Field(
         default=None, description="The leap second ahead, in progress or over: a LeapIndicator"
     )
-    counter_period_shift: Annotated[int | None, _Range(0, 0xFF)] = Field(
+    counter_period_shift: Annotated[int | None, Range(0, 0xFF)] = Field(
         default=None, description="Binary places, beyond 64, of the periods and their errors"
     )
-    counter_value: _Spoken = Field(default=None, description="The counter at the reference time, ticks")
-    counter_period_frac_sec: _Spoken = Field(
+    counter_value: Spoken = Field(default=None, description="The counter at the reference time, ticks")
+    counter_period_frac_sec: Spoken = Field(
         default=None, description="Seconds a tick, in units of 2**-(64 + counter_period_shift) s"
     )
-    counter_period_esterror_rate_frac_sec: _Clearable = Field(
+    counter_period_esterror_rate_frac_sec: Clearable = Field(
         default=None, description="Estimated error a tick, same unit. None: unknown"
     )
-    counter_period_maxerror_rate_frac_sec: _Clearable = Field(
+    counter_period_maxerror_rate_frac_sec: Clearable = Field(
         default=None, description="Maximum error a tick, same unit. None: no bound"
     )
-    time_sec: _Spoken = Field(
+    time_sec: Spoken = Field(
         default=None,
         description="Reference time: seconds since the epoch of time_type, which is 1970 for UTC and TAI",
     )
-    time_frac_sec: _Spoken = Field(
+    time_frac_sec: Spoken = Field(
         default=None, description="Fraction of the reference time, in units of 2**-64 s"
     )
-    time_esterror_nanosec: _Clearable = Field(
+    time_esterror_nanosec: Clearable = Field(
         default=None, description="Estimated error of the reference time, ns. None: unknown"
     )
-    time_maxerror_nanosec: _Clearable = Field(
+    time_maxerror_nanosec: Clearable = Field(
         default=None, description="Maximum error of the reference time, ns. None: no bound"
     )
-    vm_generation_counter: _Clearable = Field(
+    vm_generation_counter: Clearable = Field(
         default=None, description="Changes when the machine is restored or cloned. None: there is no such counter"
     )
-    counter_id: Annotated[CounterId | int | None, _Range(0, 0xFF, _counter_id)] = Field(
+    counter_id: Annotated[CounterId | int | None, Range(0, 0xFF, fields.counter_id)] = Field(
         default=None, description="The counter that is meant: a CounterId. INVALID: this machine's is not fit"
     )
-    time_type: Annotated[TimeType | int | None, _Range(0, 0xFF, _time_type)] = Field(
+    time_type: Annotated[TimeType | int | None, Range(0, 0xFF, fields.time_type)] = Field(
         default=None, description="Timescale of the reference time: a TimeType"
     )
 
@@ -448,13 +402,13 @@ class Snapshot(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    magic: Annotated[int, _Range(0, 2**32 - 1)]
-    size: Annotated[int, _Range(0, 2**32 - 1)]
+    magic: Annotated[int, Range(0, 2**32 - 1)]
+    size: Annotated[int, Range(0, 2**32 - 1)]
     """Bytes in the region, as the header says."""
-    version: Annotated[int, _Range(0, 0xFFFF)]
-    counter_id: Annotated[CounterId | int, _Range(0, 0xFF, _counter_id)]
-    time_type: Annotated[TimeType | int, _Range(0, 0xFF, _time_type)]
-    seq_count: Annotated[int, _Range(0, 2**32 - 1)]
+    version: Annotated[int, Range(0, 0xFFFF)]
+    counter_id: Annotated[CounterId | int, Range(0, 0xFF, fields.counter_id)]
+    time_type: Annotated[TimeType | int, Range(0, 0xFF, fields.time_type)]
+    seq_count: Annotated[int, Range(0, 2**32 - 1)]
     body: VMClockBody
     inode: int
     """st_ino of the file that was mapped: a replaced segment has another, unless the file system gives it out again."""
@@ -475,8 +429,8 @@ class Snapshot(BaseModel):
             "magic": magic,
             "size": size,
             "version": version,
-            "counter_id": _counter_id(counter_id),
-            "time_type": _time_type(time_type),
+            "counter_id": fields.counter_id(counter_id),
+            "time_type": fields.time_type(time_type),
             "seq_count": seq_count,
             "body": _body_in(page, BODY_OFFSET, size),
             "inode": inode,
@@ -492,9 +446,9 @@ def _body_in(buffer: bytes | bytearray | memoryview, offset: int, end: int) -> V
     """The body in *buffer* from *offset* to *end*."""
     values = unpack_body(buffer, offset, end)
     values["flags"] = _flags(values["flags"])
-    values["clock_status"] = _clock_status(values["clock_status"])
-    values["leap_second_smearing_hint"] = _smearing_hint(values["leap_second_smearing_hint"])
-    values["leap_indicator"] = _leap_indicator(values["leap_indicator"])
+    values["clock_status"] = fields.clock_status(values["clock_status"])
+    values["leap_second_smearing_hint"] = fields.smearing_hint(values["leap_second_smearing_hint"])
+    values["leap_indicator"] = fields.leap_indicator(values["leap_indicator"])
     return _trusted(VMClockBody, values, _BODY_FIELDS)
 
 
