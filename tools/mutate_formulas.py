@@ -225,7 +225,7 @@ DISRUPTION: Final = (
 MERGING: Final = (
     Mutant("        self.contents = voided(self.contents)\n        self._promise = self._time = None\n", "        self._promise = self._time = None\n",
            "drop the void on disruption"),
-    Mutant("        self._void_all_but(None)\n", "", "keep the measurements on disruption"),
+    Mutant("        self._choice.void_all_but(None)\n", "", "keep the measurements on disruption"),
 )  # fmt: skip
 
 TIMEBASE: Final = (

@@ -31,7 +31,8 @@ import logging
 from collections.abc import Iterable
 from typing import Final, NamedTuple, final
 
-from vmclock_async._publishing.ageing import age, is_ahead, is_quiet
+from vmclock_async._publishing.ageing import age, is_ahead
+from vmclock_async._publishing.choice import Choice, holds_time
 from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.disruptions import Disruptions
@@ -39,8 +40,8 @@ from vmclock_async._publishing.draft import BOUND_FLAGS, Draft, as_freerunning, 
 from vmclock_async._publishing.nesting import nest
 from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony, TimeState
 from vmclock_async.abi import TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
-from vmclock_async.models import BodyUpdate, Contents, VMClockBody
-from vmclock_async.reckoning import Bounds, find_bounds, went_back
+from vmclock_async.models import BodyUpdate, Contents
+from vmclock_async.reckoning import went_back
 from vmclock_async.timebase import COUNTER_ID
 
 __all__ = ("Merger", "Observed")
@@ -51,8 +52,6 @@ _TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 _NOTIFICATION_PRESENT: Final = Flags.NOTIFICATION_PRESENT.value
 _BOTH_BOUNDS: Final = (Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID).value
-_HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
-"""Statuses of a source that takes nothing back of what it measured."""
 _TIME_AND_CALENDAR: Final = (*sorted(TIME | CALENDAR),)
 _CALENDAR_WITHOUT_OFFSET: Final = CALENDAR - {"tai_offset_sec"}
 
@@ -106,9 +105,7 @@ class Merger:
             contents.body.disruption_marker, cold=cold, epoch=epoch, device_marker=device_marker
         )
         self._constants: Final = Constants(contents, cold=cold)
-        self._told: Final = {name: Testimony(name) for name in names}
-        self._bounds: tuple[Contents, int, Bounds | None] | None = None
-        """A time, a counter value, and what the time gives readers there; the last that were asked for."""
+        self._choice: Final = Choice(names, self._constants)
         self._time: Testimony | None = None
         """Whose time is published; None: what was there before, or none."""
 
@@ -145,7 +142,7 @@ class Merger:
     @property
     def marker_source(self) -> str | None:
         """The source whose marker is published."""
-        told = self._first_with_marker()
+        told = self._choice.first_with_marker()
         return told.name if told else None
 
     def notice(self, observed: Observed) -> None:
@@ -155,12 +152,12 @@ class Merger:
             self._note_interruption(observed.broken)
         if observed.marker is not None:
             name, marker = observed.marker
-            told = self._told[name]
+            told = self._choice.told[name]
             told.has_marker = True
-            if told is self._first_with_marker():
+            if told is self._choice.first_with_marker():
                 self._note_marker(name, marker)
         if before is None:
-            is_reset = self._holds_time() and is_ahead(self.contents, observed.counter)
+            is_reset = holds_time(self.contents) and is_ahead(self.contents, observed.counter)
         else:
             # In a new epoch that is known already, along with what was the cause.
             is_new_epoch = self._noticed_in_epoch != self._disruptions.epoch
@@ -171,12 +168,15 @@ class Merger:
 
     def hear(self, name: str, update: BodyUpdate) -> None:
         """Take *update* of the source *name*."""
-        told = self._told[name]
+        told = self._choice.told[name]
         measured = told.hear(update, self.contents)
-        if update.counter_id == _INVALID and (told is self._time or not self._holds_time()):
+        if update.counter_id == _INVALID and (told is self._time or not holds_time(self.contents)):
             # A page that tells no time says nothing of this machine's counter.
             self._end_time(counter_id=self.contents.counter_id if update.verbatim else _INVALID)
-        if "disruption_marker" not in update.__pydantic_fields_set__ or told is not self._first_with_marker():
+        if (
+            "disruption_marker" not in update.__pydantic_fields_set__
+            or told is not self._choice.first_with_marker()
+        ):
             return
         marker = told.contents.body.disruption_marker
         asked = self._observed.marker if self._observed else None
@@ -216,7 +216,7 @@ class Merger:
             contents = draft.freeze()
         self.contents = contents
         self._constants.found(contents)
-        (told,) = self._told.values()
+        (told,) = self._choice.told.values()
         told.hear(update, contents)
         if told.state is TimeState.FRESH:
             told.state = TimeState.PUBLISHED
@@ -232,14 +232,14 @@ class Merger:
         if _is_promise(earlier):
             self._promise = earlier
         draft = Draft(earlier)
-        told = self._time = self._choose(counter)
+        told = self._time = self._choice.choose(before, earlier, counter)
         if told is None:
             self._take_calendar(draft)
             age(draft, earlier, counter)
         elif not told.has_measured:
             self._take_calendar(draft)
             self._take_status(draft, told)
-        elif (time := self._expressed(told, counter)) is None:
+        elif (time := self._choice.expressed(told, earlier, counter)) is None:
             draft.void()
             told.state = TimeState.FRESH
             refused = told.contents
@@ -265,89 +265,12 @@ class Merger:
             self.contents = as_freerunning(self.contents)
         return self.contents
 
-    def _first_with_marker(self) -> Testimony | None:
-        for told in self._told.values():
-            if told.has_marker:
-                return told
-        return None
-
-    def _first_with_calendar(self) -> Testimony | None:
-        for told in self._told.values():
-            if told.has_calendar:
-                return told
-        return None
-
     def _calendar_source(self) -> Testimony | None:
-        return self._time if self._time is not None and self._time.has_calendar else self._first_with_calendar()
-
-    def _holds_time(self) -> bool:
-        """Whether a time is published that readers would lose."""
-        body = self.contents.body
-        return body.clock_status in TELLS_TIME and bool(int(body.flags) & BOUND_FLAGS)
-
-    def _choose(self, counter: int) -> Testimony | None:
-        """Whose time to publish; None for what was there before."""
-        quiet: list[Testimony] = []
-        fresh: list[Testimony] = []
-        for told in self._told.values():
-            if told.is_usable:
-                (quiet if is_quiet(told.contents, counter) else fresh).append(told)
-        for told in fresh:
-            if self._is_readable(told, counter):
-                return told
-        if self._is_still_readable(counter):
-            return self._time
-        for told in quiet:
-            if self._is_readable(told, counter):
-                return told
-        if fresh:
-            return next((told for told in fresh if self._counts_here(told, counter)), fresh[0])
-        if self._time is not None or self._holds_time():
-            return self._time
-        return next((told for told in self._told.values() if told.has_time), None)
-
-    def _is_readable(self, told: Testimony, counter: int) -> bool:
-        """Whether readers on this machine would get an interval from what *told* measured."""
-        time = self._expressed(told, counter)
-        return time is not None and self._bounds_of(time, counter) is not None
-
-    def _bounds_of(self, time: Contents, counter: int) -> Bounds | None:
-        """The interval that *time* gives readers on this machine; asked twice for a time that is chosen."""
-        if self._bounds is None or self._bounds[0] is not time or self._bounds[1] != counter:
-            self._bounds = time, counter, find_bounds(time, counter, counter_id=COUNTER_ID)
-        return self._bounds[2]
-
-    def _counts_here(self, told: Testimony, counter: int) -> bool:
-        """Whether what *told* measured is at least a time in this machine's counter, if without a bound."""
-        time = self._expressed(told, counter)
-        return time is not None and time.counter_id == COUNTER_ID and time.body.counter_period_frac_sec > 0
-
-    def _is_still_readable(self, counter: int) -> bool:
-        """Whether readers get an interval from what is published, and its source takes nothing of it back."""
-        told = self._time
-        if told is not None and (told.state is TimeState.FRESH or told.contents.body.clock_status not in _HELD):
-            return False
-        return find_bounds(self.contents, counter, counter_id=COUNTER_ID) is not None
-
-    def _expressed(self, told: Testimony, counter: int) -> Contents | None:
-        """What *told* measured, with the calendar that goes with it, in the segment's constants; None: it cannot be."""
-        if told.expressed_at is self._observed and told.expressed_of is told.contents:
-            return told.expressed
-        source = told if told.has_calendar else self._first_with_calendar()
-        calendar = source.contents.body if source else self.contents.body
-        dated = _dated(calendar)
-        made_with = (dated, self._constants.time_type)
-        if told.expressed is None or told.expressed_of is not told.contents or told.expressed_with != made_with:
-            time = told.contents
-            if source is not told and dated != _dated(time.body):
-                draft = Draft(time)
-                draft.take(CALENDAR, calendar)
-                draft.take_flags(_TAI_OFFSET_VALID, calendar)
-                time = draft.freeze()
-            told.expressed = self._constants.express(time, self.contents, counter)
-            told.expressed_of, told.expressed_with = told.contents, made_with
-        told.expressed_at = self._observed
-        return told.expressed
+        return (
+            self._time
+            if self._time is not None and self._time.has_calendar
+            else self._choice.first_with_calendar()
+        )
 
     def _take_time(self, draft: Draft, told: Testimony, time: Contents, counter: int) -> None:
         """Take *time*, which *told* measured, and nest it into what was promised."""
@@ -355,12 +278,12 @@ class Merger:
         draft.take(_TIME_AND_CALENDAR, time.body)
         draft.take_flags(_TIME_FLAGS | _TAI_OFFSET_VALID, time.body)
         draft.counter_id, draft.time_type = time.counter_id, time.time_type
-        bounds = self._bounds_of(time, counter)
+        bounds = self._choice.bounds_of(time, counter)
         contradiction = nest(draft, time, bounds, self._promise or self.contents, counter) if bounds else None
         if contradiction is not None:
             # Whose fault it was cannot be told: perhaps the counter jumped, and others measured before.
             self._disruptions.note_broken_promise()
-            self._void_all_but(told)
+            self._choice.void_all_but(told)
             self.complaints.add(
                 told.name,
                 "contradiction",
@@ -391,7 +314,7 @@ class Merger:
     def _take_calendar(self, draft: Draft) -> None:
         """Take the calendar as it is now to a time that was measured before."""
         told = self._calendar_source()
-        if told is None or (self._time is None and self._holds_time()):
+        if told is None or (self._time is None and holds_time(self.contents)):
             return
         if draft.time_type == TimeType.TAI and told.contents.time_type != TimeType.TAI:
             draft.take(_CALENDAR_WITHOUT_OFFSET, told.contents.body)  # with another offset it were another time
@@ -402,7 +325,7 @@ class Merger:
     def _take_disruption(self, draft: Draft) -> None:
         draft.values["disruption_marker"] = self._disruptions.marker
         generation = notices = None
-        for told in self._told.values():
+        for told in self._choice.told.values():
             if generation is None and told.has_generation:
                 generation = told.contents.body
             if notices is None and told.has_notices:
@@ -422,7 +345,7 @@ class Merger:
             return True
         if self._disruptions.cold:
             # No event for readers, who know of nothing yet. But what was measured may be from before it.
-            self._void_all_but(self._told[name])
+            self._choice.void_all_but(self._choice.told[name])
         return False
 
     def _note_interruption(self, reason: str) -> None:
@@ -432,24 +355,9 @@ class Merger:
 
     def _end_epoch(self, reason: str) -> None:
         _log.info("%s: the time is void until it is measured again", reason)
-        self._void_all_but(None)
+        self._choice.void_all_but(None)
         self.contents = voided(self.contents)
         self._promise = self._time = None
-
-    def _void_all_but(self, measuring: Testimony | None) -> None:
-        for told in self._told.values():
-            if told is not measuring:
-                told.end_epoch()
-
-
-def _dated(body: VMClockBody) -> tuple[int, ...]:
-    """The calendar of *body*."""
-    return (
-        body.tai_offset_sec,
-        body.leap_indicator,
-        body.leap_second_smearing_hint,
-        int(body.flags) & _TAI_OFFSET_VALID,
-    )
 
 
 def _is_promise(contents: Contents) -> bool:

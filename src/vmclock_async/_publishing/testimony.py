@@ -72,8 +72,6 @@ class Testimony:
         """The ``contents`` that ``expressed`` was made of."""
         self.expressed_with: tuple[object, ...] = ()
         """The calendar and the segment's timescale with which it was."""
-        self.expressed_at: object = None
-        """For which look at the world it was last asked for."""
         self._void_measured: tuple[int, ...] = ()
         self._is_heard = False
         """Whether it has told anything before."""

@@ -1,0 +1,132 @@
+"""Whose time, calendar and marker to publish: each that of the first source, in order of rank, which has it.
+
+A time counts only as far as readers on this machine get an interval from it, in the constants that the segment keeps
+and with the calendar that goes with it. See merger for the rules.
+"""
+
+from collections.abc import Iterable
+from typing import Final, final
+
+from vmclock_async._publishing.ageing import is_quiet
+from vmclock_async._publishing.constants import Constants
+from vmclock_async._publishing.draft import BOUND_FLAGS, Draft
+from vmclock_async._publishing.testimony import CALENDAR, Testimony, TimeState
+from vmclock_async.abi import TELLS_TIME, ClockStatus, Flags
+from vmclock_async.models import Contents, VMClockBody
+from vmclock_async.reckoning import Bounds, find_bounds
+from vmclock_async.timebase import COUNTER_ID
+
+__all__ = ("Choice", "holds_time")
+
+_HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
+"""Statuses of a source that takes nothing back of what it measured."""
+_TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
+
+
+@final
+class Choice:
+    """Chooses among what the sources called *names* say, for a segment that keeps *constants*."""
+
+    def __init__(self, names: Iterable[str], constants: Constants) -> None:
+        self.told: Final = {name: Testimony(name) for name in names}
+        self._constants: Final = constants
+        self._bounds: tuple[Contents, int, Bounds | None] | None = None
+        """A time, a counter value, and what the time gives readers there; the last that were asked for."""
+
+    def first_with_marker(self) -> Testimony | None:
+        """The first source that has a marker."""
+        for told in self.told.values():
+            if told.has_marker:
+                return told
+        return None
+
+    def first_with_calendar(self) -> Testimony | None:
+        """The first source that has a calendar."""
+        for told in self.told.values():
+            if told.has_calendar:
+                return told
+        return None
+
+    def void_all_but(self, measuring: Testimony | None) -> None:
+        """Let what the sources have measured be void, but for that of *measuring*."""
+        for told in self.told.values():
+            if told is not measuring:
+                told.end_epoch()
+
+    def choose(self, current: Testimony | None, published: Contents, counter: int) -> Testimony | None:
+        """Whose time to publish after *published*, which has that of *current*; None for what was there before."""
+        quiet: list[Testimony] = []
+        fresh: list[Testimony] = []
+        for told in self.told.values():
+            if told.is_usable:
+                (quiet if is_quiet(told.contents, counter) else fresh).append(told)
+        for told in fresh:
+            if self._is_readable(told, published, counter):
+                return told
+        if self._is_still_readable(current, published, counter):
+            return current
+        for told in quiet:
+            if self._is_readable(told, published, counter):
+                return told
+        if fresh:
+            return next((told for told in fresh if self._counts_here(told, published, counter)), fresh[0])
+        if current is not None or holds_time(published):
+            return current
+        return next((told for told in self.told.values() if told.has_time), None)
+
+    def _is_readable(self, told: Testimony, published: Contents, counter: int) -> bool:
+        """Whether readers on this machine would get an interval from what *told* measured."""
+        time = self.expressed(told, published, counter)
+        return time is not None and self.bounds_of(time, counter) is not None
+
+    def bounds_of(self, time: Contents, counter: int) -> Bounds | None:
+        """The interval that *time* gives readers on this machine; asked twice for a time that is chosen."""
+        if self._bounds is None or self._bounds[0] is not time or self._bounds[1] != counter:
+            self._bounds = time, counter, find_bounds(time, counter, counter_id=COUNTER_ID)
+        return self._bounds[2]
+
+    def _counts_here(self, told: Testimony, published: Contents, counter: int) -> bool:
+        """Whether what *told* measured is at least a time in this machine's counter, if without a bound."""
+        time = self.expressed(told, published, counter)
+        return time is not None and time.counter_id == COUNTER_ID and time.body.counter_period_frac_sec > 0
+
+    def _is_still_readable(self, current: Testimony | None, published: Contents, counter: int) -> bool:
+        """Whether readers get an interval from what is published, and its source takes nothing of it back."""
+        if current is not None and (
+            current.state is TimeState.FRESH or current.contents.body.clock_status not in _HELD
+        ):
+            return False
+        return find_bounds(published, counter, counter_id=COUNTER_ID) is not None
+
+    def expressed(self, told: Testimony, published: Contents, counter: int) -> Contents | None:
+        """What *told* measured, with the calendar that goes with it, in the segment's constants; None: it cannot be."""
+        source = told if told.has_calendar else self.first_with_calendar()
+        calendar = source.contents.body if source else published.body
+        dated = _dated(calendar)
+        made_with = (dated, self._constants.time_type)
+        if told.expressed is None or told.expressed_of is not told.contents or told.expressed_with != made_with:
+            time = told.contents
+            if source is not told and dated != _dated(time.body):
+                draft = Draft(time)
+                draft.take(CALENDAR, calendar)
+                draft.take_flags(_TAI_OFFSET_VALID, calendar)
+                time = draft.freeze()
+            told.expressed = self._constants.express(time, published, counter)
+            told.expressed_of, told.expressed_with = told.contents, made_with
+        return told.expressed
+
+
+def holds_time(contents: Contents) -> bool:
+    """Whether *contents* have a time that readers would lose."""
+    body = contents.body
+    return body.clock_status in TELLS_TIME and bool(int(body.flags) & BOUND_FLAGS)
+
+
+def _dated(body: VMClockBody) -> tuple[int, ...]:
+    """The calendar of *body*."""
+    return (
+        body.tai_offset_sec,
+        body.leap_indicator,
+        body.leap_second_smearing_hint,
+        int(body.flags) & _TAI_OFFSET_VALID,
+    )
