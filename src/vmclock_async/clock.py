@@ -19,9 +19,9 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core
-from vmclock_async._background import beside
 from vmclock_async._belonging import OfThisProcess
 from vmclock_async._paths import default_path
+from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Feed
 from vmclock_async._reading.readings import Readings, require_limit
 from vmclock_async._reading.segment_feed import Fence, PathLike, SegmentFeed

@@ -21,8 +21,8 @@ from typing import Final, NamedTuple, final
 import anyio
 
 from vmclock_async import _core
-from vmclock_async._background import beside
 from vmclock_async._belonging import OfThisProcess, this_process
+from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Witness
 from vmclock_async._reading.waiting import Waiting
 from vmclock_async._segment.reader import UNSTABLE_S

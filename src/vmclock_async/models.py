@@ -210,9 +210,7 @@ class BodyUpdate(BaseModel):
         default=None,
         description="Reference time: seconds since the epoch of time_type, which is 1970 for UTC and TAI",
     )
-    time_frac_sec: Spoken = Field(
-        default=None, description="Fraction of the reference time, in units of 2**-64 s"
-    )
+    time_frac_sec: Spoken = Field(default=None, description="Fraction of the reference time, in units of 2**-64 s")
     time_esterror_nanosec: Clearable = Field(
         default=None, description="Estimated error of the reference time, ns. None: unknown"
     )
