@@ -32,6 +32,8 @@ test-adverse: .venv/installed-test
 lint: .venv/installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror csrc/*
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
@@ -41,6 +43,7 @@ check: lint test
 format: .venv/installed-lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/clang-format -i csrc/*
 
 # The manual, as a site: site/index.html. Every link and every name in it has to be there.
 docs: .venv/installed-docs

@@ -1,4 +1,4 @@
-"""Test of a program that must step down on a migration: pytest examples/test_step_down.py"""
+"""Test of a program that must step down on a migration: ``pytest examples/test_step_down.py``."""
 
 import anyio
 import trio.testing

@@ -19,6 +19,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Self, TypeVar, final
 
@@ -110,10 +111,8 @@ class Connection:
         if self._socket is not None and self._descriptor is not None:
             with open(os.devnull, "rb") as no_socket:
                 os.dup2(no_socket.fileno(), self._descriptor, inheritable=False)
-            try:
+            with suppress(OSError):  # a connectionless socket: shutdown() wakes it all the same
                 self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # a connectionless socket: shutdown() wakes it all the same
 
     def close(self) -> None:
         """Close it, and remove this end's socket."""

@@ -17,7 +17,7 @@ os.register_at_fork(after_in_child=_note_fork)
 
 
 def this_process() -> object:
-    """A mark of this process; the child of a fork has another one. (os.getpid() would be a system call.)"""
+    """A mark of this process; the child of a fork has another one. os.getpid() would be a system call."""
     return _process
 
 

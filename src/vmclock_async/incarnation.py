@@ -128,9 +128,13 @@ class Incarnation:
     def now(self, readings: Readings) -> uuid.UUID:
         """The incarnation at this moment; see ``Clock.incarnation``."""
         known = self._known
-        if known is not None and self._next is None and known.process is this_process():
-            if _core.unchanged(*known.witness, known.counter, known.until) is not None:
-                return known.drawn
+        if (
+            known is not None
+            and self._next is None
+            and known.process is this_process()
+            and _core.unchanged(*known.witness, known.counter, known.until) is not None
+        ):
+            return known.drawn
         witness = readings.feed.witness()
         snapshot, counter = readings.sample()
         readings.require_fence(snapshot)

@@ -124,6 +124,7 @@ class Directory:
         """Raise if a writer must not take what is at *name*; see ``open``.
 
         Args:
+            name: file name in this directory.
             what: start of the message: empty for the segment, else with a space at its end.
             remedy: end of the message.
 
