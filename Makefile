@@ -10,7 +10,7 @@ CORE := setup.py pyproject.toml $(wildcard csrc/*)
 # Tests start some hundred processes, each of which would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick test-adverse lint check format docs bench stress mutants guest-test clean
+.PHONY: demo test quick test-adverse lint check format docs coverage bench stress mutants guest-test clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -49,6 +49,12 @@ format: .venv/installed-lint
 docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# A report, not a gate: a line that ran is not yet a promise kept. The formulas have "make mutants".
+coverage: .venv/installed-coverage
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=
+	$(BIN)/coverage report
+
 # Longer proofs: the seqlock under four readers at full speed for 10 seconds, 100,000 random histories of a machine.
 stress: .venv/installed-test
 	VMCLOCK_ASYNC_STRESS_SECONDS=10 VMCLOCK_ASYNC_HISTORIES=100000 \
@@ -84,4 +90,4 @@ bench: .venv/installed-bench
 	touch $@
 
 clean:
-	rm -rf .venv .headers build dist site src/*.egg-info src/vmclock_async/*.so
+	rm -rf .venv .headers .coverage* build dist site src/*.egg-info src/vmclock_async/*.so
