@@ -1,8 +1,5 @@
-# Two commands do all the set-up on a machine with python3, its venv, make and a C compiler:
-#   make demo    publish a recorded machine and watch it, for about 15 seconds
-#   make test    run the tests, for less than three minutes on two processors
-# For the loop of daily work there is "make quick": the tests that take milliseconds, in less than 30 seconds.
-# "make test-adverse ROUNDS=5" runs all on busy processors, in random order, as root and as an ordinary user.
+# On a machine with python3, its venv, make and a C compiler each command does all the set-up that it needs.
+# "make help" lists them: the text after ## of each target.
 PYTHON ?= python3
 BIN := .venv/bin
 CORE := setup.py pyproject.toml $(wildcard csrc/*)
@@ -10,26 +7,26 @@ CORE := setup.py pyproject.toml $(wildcard csrc/*)
 # Tests start some hundred processes, each of which would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick test-adverse lint check format docs coverage bench stress mutants guest-test clean
+.PHONY: demo test quick test-adverse lint check format docs coverage bench stress mutants guest-test clean help
 .DELETE_ON_ERROR:
 
-demo: .venv/installed
+demo: .venv/installed ## publish a recorded machine and watch it, for about 15 seconds
 	$(BIN)/vmclock-async demo
 
-test: .venv/installed-test
+test: .venv/installed-test ## run all tests, for less than three minutes on two processors
 	@echo "Less than three minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Without the tests that start processes or chronyds or take seconds, and on two kinds of event loop: uvloop follows
 # asyncio in most. The rest are 2,500 in two workers, because a worker takes 3 s to collect them.
-quick: .venv/installed-test
+quick: .venv/installed-test ## run the tests that take milliseconds, in less than 30 seconds
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not rig and not process and not long" -k "not uvloop"
 
 ROUNDS ?= 5
-test-adverse: .venv/installed-test
+test-adverse: .venv/installed-test ## run all tests on busy processors, in random order, as root and as a user; ROUNDS=5
 	$(BIN)/python tools/adverse.py $(ROUNDS)
 
-lint: .venv/installed-lint
+lint: .venv/installed-lint ## check style, spelling, types and imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/clang-format --dry-run -Werror csrc/*
@@ -38,38 +35,38 @@ lint: .venv/installed-lint
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-check: lint test
+check: lint test ## lint and test
 
-format: .venv/installed-lint
+format: .venv/installed-lint ## format Python and C, and fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i csrc/*
 
 # The manual, as a site: site/index.html. Every link and every name in it has to be there.
-docs: .venv/installed-docs
+docs: .venv/installed-docs ## build the manual in site/; a broken link or name fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # A report, not a gate: a line that ran is not yet a promise kept. The formulas have "make mutants".
-coverage: .venv/installed-coverage
+coverage: .venv/installed-coverage ## run all tests, and report the branches that none of them took
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report
 
 # Longer proofs: the seqlock under four readers at full speed for 10 seconds, 100,000 random histories of a machine.
-stress: .venv/installed-test
+stress: .venv/installed-test ## run the longer proofs of the seqlock and of random histories
 	VMCLOCK_ASYNC_STRESS_SECONDS=10 VMCLOCK_ASYNC_HISTORIES=100000 \
 	    $(BIN)/python -m pytest tests/test_seqlock_stress.py tests/test_histories.py --timeout 1800
 
 # A virtual machine with a real /dev/vmclock0, migrated: see tests/guest/README.md. KERNEL=6.16 for an older driver.
 KERNEL ?= 7
-guest-test: .venv/installed-test
+guest-test: .venv/installed-test ## test in a virtual machine with a real /dev/vmclock0; KERNEL=6.16 for an older driver
 	PYTHONPATH=tests $(BIN)/python -m guest.run --kernel $(KERNEL)
 
 # Each sign and each term of the formulas once otherwise: a test is to notice.
-mutants: .venv/installed-test
+mutants: .venv/installed-test ## change each sign and term of the formulas, and see a test fail
 	$(BIN)/python tools/mutate_formulas.py
 
-bench: .venv/installed-bench
+bench: .venv/installed-bench ## run the benchmarks
 	$(BIN)/python benchmarks/bench_core.py --fast --quiet
 	$(BIN)/python benchmarks/bench_clock.py --fast --quiet
 	$(BIN)/python benchmarks/bench_events.py
@@ -89,5 +86,8 @@ bench: .venv/installed-bench
 	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
 
-clean:
-	rm -rf .venv .headers .coverage* build dist site src/*.egg-info src/vmclock_async/*.so
+clean: ## remove everything that was built or installed here
+	rm -rf .venv .headers .coverage* build dist src/*.egg-info src/vmclock_async/*.so
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
