@@ -260,7 +260,8 @@ static PyMemberDef interval_members[] = {
 static PyGetSetDef interval_getset[] = {
     {"midpoint_ns", (getter)interval_midpoint_ns, NULL, "The middle, rounded down; ns of UTC since 1970.", NULL},
     {"error_ns", (getter)interval_error, NULL, "Half the width, rounded up; ns.", NULL},
-    {"earliest", interval_get, NULL, "earliest_ns as an aware datetime, rounded down to microseconds.", (void *)EARLIEST},
+    {"earliest", interval_get, NULL, "earliest_ns as an aware datetime, rounded down to microseconds.",
+     (void *)EARLIEST},
     {"latest", interval_get, NULL, "latest_ns as an aware datetime, rounded up to microseconds.", (void *)LATEST},
     {"midpoint", interval_get, NULL, "midpoint_ns as an aware datetime, rounded down to microseconds.", (void *)MIDPOINT},
     {"status", interval_get, NULL, "The segment's clock_status when it was read: a ClockStatus.", (void *)STATUS},
