@@ -341,7 +341,7 @@ class TooFast(Good):
 
 
 class WithoutStatus(Good):
-    """Tells a time, and not whether it is synchronised."""
+    """Tells a time, and not whether it is synchronized."""
 
     async def run(self, emit: Emit) -> None:
         epoch = emit.epoch

@@ -77,7 +77,7 @@ def test_counter_that_became_unfit_is_told(played: PlayedChronyd) -> None:
 
 
 def test_status_goes_with_chronyds(played: PlayedChronyd) -> None:
-    """INITIALIZING until it was synchronised, FREERUNNING when it is not any more or is stale: each told once."""
+    """INITIALIZING until it was synchronized, FREERUNNING when it is not any more or is stale: each told once."""
     notes = Notes()
 
     async def script() -> None:
@@ -99,7 +99,7 @@ def test_status_goes_with_chronyds(played: PlayedChronyd) -> None:
     assert notes.statuses == [ClockStatus.INITIALIZING, *[ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING] * 4]
     for update in notes.updates:
         if update.clock_status != ClockStatus.SYNCHRONIZED:
-            assert update.model_fields_set == {"clock_status"}, "a measurement without synchronisation"
+            assert update.model_fields_set == {"clock_status"}, "a measurement without synchronization"
     assert [update.clock_status for update in notes.updates].count(ClockStatus.FREERUNNING) == 4
     assert [update.clock_status for update in notes.updates].count(ClockStatus.INITIALIZING) == 1
 
@@ -339,7 +339,7 @@ def test_clock_that_is_stepped_each_time_is_not_measured(
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # they hold on every loop alike, and take seconds
 async def test_promises_are_kept(played: PlayedChronyd) -> None:
-    """Every promise of ``Source``, with a chronyd that is synchronised, and with none."""
+    """Every promise of ``Source``, with a chronyd that is synchronized, and with none."""
     updates = await check_source(lambda: ChronySource(settings(played.address)))
     assert len(updates) > 1
     assert all(update.measures for update in updates)

@@ -343,7 +343,7 @@ def test_now_prints_a_bounded_reading(run: Run, segment_path: Path) -> None:
 
 
 def test_now_says_why_there_is_no_bound(run: Run, segment_path: Path) -> None:
-    """Not synchronised, and of an earlier boot: each has its own line."""
+    """Not synchronized, and of an earlier boot: each has its own line."""
     with SegmentWriter(segment_path) as writer:
         writer.write(body(1).model_copy(update={"clock_status": ClockStatus.INITIALIZING}))
     assert_one_line(run("now", segment_path), "clock_status is INITIALIZING")

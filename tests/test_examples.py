@@ -230,7 +230,7 @@ def test_time_source_lost() -> None:
 
 
 def test_demo() -> None:
-    """In 13 s: synchronised ever better, announced, migrated at about 5 s, restored at about 9 s, synchronised."""
+    """In 13 s: synchronized ever better, announced, migrated at about 5 s, restored at about 9 s, synchronized."""
     _, records = read("demo.jsonl")
     lost_and_found = [SYNCHRONIZED, UNKNOWN, INITIALIZING]
     assert statuses(records) == [*lost_and_found, *lost_and_found, SYNCHRONIZED]

@@ -481,7 +481,7 @@ async def test_live_keeps_a_step(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_live_time_begins_anew_with_the_first_reliable_time(tmp_path: Path) -> None:
-    """At the start and after a disruption, what an unsynchronised clock said decides nothing."""
+    """At the start and after a disruption, what an unsynchronized clock said decides nothing."""
     wrong = {"time_sec": 86_400, "clock_status": ClockStatus.INITIALIZING}
     records = [
         timed(0, **wrong),

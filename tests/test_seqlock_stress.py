@@ -163,7 +163,7 @@ def look(reader):
     try:
         judge(reader.snapshot())
     except SegmentError:
-        seen["refused"] = seen.get("refused", 0) + 1  # not initialised, or left odd: for now
+        seen["refused"] = seen.get("refused", 0) + 1  # not initialized, or left odd: for now
 
 def open_again_and_again():
     while not told_to_end():

@@ -223,7 +223,7 @@ def test_slope_of_too_little(samples: list[Pairing]) -> None:
 
 
 def timex(**changes: int) -> Timex:
-    """A synchronised kernel that knows TAI."""
+    """A synchronized kernel that knows TAI."""
     values: dict[str, Any] = {
         "state": 0,
         "offset_ns": 0,

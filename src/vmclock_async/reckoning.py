@@ -243,7 +243,7 @@ def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: Cou
     if body.clock_status not in TELLS_TIME:
         raise ClockNotSynchronizedError(
             f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING. If it stays "
-            "so, does a daemon synchronise the clock? The publisher's log says what its sources lack"
+            "so, does a daemon synchronize the clock? The publisher's log says what its sources lack"
         )
     if page.counter_id != counter_id:
         raise CounterNotSupportedError(

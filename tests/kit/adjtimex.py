@@ -44,7 +44,7 @@ def compiled(directory: Path) -> Path:
 
 
 class AdjtimexStandIn:
-    """A played clock: at first synchronised by the kernel's own loop to about 2 ms, and with a TAI offset."""
+    """A played clock: at first synchronized by the kernel's own loop to about 2 ms, and with a TAI offset."""
 
     def __init__(self, library: Path, file: Path) -> None:
         self._values = dict.fromkeys(_FIELDS, 0)

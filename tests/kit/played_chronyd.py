@@ -39,7 +39,7 @@ class PlayedSource(NamedTuple):
 
 
 class PlayedChronyd:
-    """Says that it is synchronised, a moment ago, to within a millisecond, or what else it is told to say."""
+    """Says that it is synchronized, a moment ago, to within a millisecond, or what else it is told to say."""
 
     def __init__(self) -> None:
         self.sources: list[PlayedSource] = []
