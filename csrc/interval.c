@@ -263,14 +263,16 @@ static PyGetSetDef interval_getset[] = {
     {"earliest", interval_get, NULL, "earliest_ns as an aware datetime, rounded down to microseconds.",
      (void *)EARLIEST},
     {"latest", interval_get, NULL, "latest_ns as an aware datetime, rounded up to microseconds.", (void *)LATEST},
-    {"midpoint", interval_get, NULL, "midpoint_ns as an aware datetime, rounded down to microseconds.", (void *)MIDPOINT},
+    {"midpoint", interval_get, NULL, "midpoint_ns as an aware datetime, rounded down to microseconds.",
+     (void *)MIDPOINT},
     {"status", interval_get, NULL, "The segment's clock_status when it was read: a ClockStatus.", (void *)STATUS},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef interval_methods[] = {
     {"before", (PyCFunction)interval_before, METH_O,
-     "before($self, other, /)\n--\n\nWhether it is certain to be earlier than an interval, ns since 1970 or a datetime."},
+     "before($self, other, /)\n--\n\nWhether it is certain to be earlier than an interval, ns since 1970 or a "
+     "datetime."},
     {"after", (PyCFunction)interval_after, METH_O,
      "after($self, other, /)\n--\n\nWhether it is certain to be later than an interval, ns since 1970 or a datetime."},
     {"compare", interval_compare, METH_O,

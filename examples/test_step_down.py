@@ -21,7 +21,6 @@ async def lead(clock: Clock, acts: list[float]) -> None:
 
 def test_leader_steps_down_on_a_migration() -> None:
     """The leader acts for ten minutes, in no time. Then the machine is migrated while the publisher is stopped."""
-
     acts: list[float] = []
 
     async def main() -> None:
