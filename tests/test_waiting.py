@@ -206,8 +206,8 @@ async def test_waits_for_nothing_are_refused(clock: Clock) -> None:
     for statuses in ((), (2.0,)):
         with pytest.raises(TypeError):
             await clock.wait_status(*statuses)
-    with pytest.raises(ValueError, match="'SYNCHRONISED'; take one of UNKNOWN, INITIALIZING, SYNCHRONIZED"):
-        await clock.wait_status("SYNCHRONISED")
+    with pytest.raises(ValueError, match="'SYNCED'; take one of UNKNOWN, INITIALIZING, SYNCHRONIZED"):
+        await clock.wait_status("SYNCED")
     for moment in (1.5, True, "2026-01-01", datetime.datetime(2026, 1, 1)):
         with pytest.raises(TypeError):
             await clock.wait_past(moment)  # type: ignore[arg-type]
