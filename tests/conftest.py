@@ -1,6 +1,6 @@
 """Fixtures that tests share: places for segments, pages to put there, and other processes.
 
-Other processes are scripts under the interpreter that runs the tests, killed and reaped when the test ends.
+Other processes are programs under the interpreter that runs the tests, killed and reaped when the test ends.
 """
 
 import gc
@@ -8,7 +8,6 @@ import os
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -17,8 +16,12 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
-from kit import adjtimex, markers
+from kit import markers
 from kit.adjtimex import AdjtimexStandIn
+from kit.chronyd import Chronyd, free_port
+from kit.played_chronyd import PlayedChronyd
+from kit.programs import path_of, started
+from kit.stand_ins import compiled
 from kit.told_world import World
 from vmclock_async import Clock
 
@@ -36,22 +39,6 @@ _BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
     pytest.param(("trio", {}), id="trio"),
 ]
-
-# Permissions mean nothing to root. A script calls this once it has imported what it needs: as somebody else it
-# may not be able to read the interpreter's own files.
-_UNPRIVILEGED = """
-import json, os, sys
-import vmclock_async
-from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
-
-loaded = [getattr(vmclock_async, name) for name in vmclock_async.__all__]  # while it may be read
-
-def become_nobody():
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
-"""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -158,47 +145,27 @@ def make_page() -> Callable[..., bytes]:
 
 @pytest.fixture
 def start_script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a script with arguments, pipes to its stdin and from its stdout; killed when the test ends.
+    """Starts a program of tests/programs, by name, with arguments; killed when the test ends.
 
-    With ``unprivileged`` the script has ``become_nobody()`` and the names it needs to use a segment;
-    *environment* is added to that of the tests.
+    It has pipes to its stdin and from its stdout; *environment* is added to that of the tests.
     """
-    started: list[subprocess.Popen[str]] = []
+    with started() as start:
 
-    def start(
-        script: str, *args: object, unprivileged: bool = False, environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-W",
-                "error",
-                "-c",
-                (_UNPRIVILEGED if unprivileged else "") + script,
-                *map(str, args),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        started.append(process)
-        return process
+        def start_program(
+            program: str, *args: object, environment: Mapping[str, str] | None = None
+        ) -> subprocess.Popen[str]:
+            env = {**os.environ, **(environment or {})}
+            return start(path_of(program), *args, stdin=subprocess.PIPE, env=env)
 
-    try:
-        yield start
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
+        yield start_program
 
 
 @pytest.fixture
 def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[..., str]:
-    """Runs a script to its end, which must be a success, and returns what it printed."""
+    """Runs a program to its end, which must be a success, and returns what it printed."""
 
-    def run(script: str, *args: object, **how: Any) -> str:
-        process = start_script(script, *args, **how)
+    def run(program: str, *args: object, **how: Any) -> str:
+        process = start_script(program, *args, **how)
         output, _ = process.communicate(timeout=30)
         assert process.returncode == 0, f"exit code {process.returncode}; it printed {output!r}"
         return output
@@ -209,7 +176,7 @@ def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[.
 @pytest.fixture(scope="session")
 def adjtimex_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled stand-in for the kernel's clock."""
-    return adjtimex.compiled(tmp_path_factory.mktemp("adjtimex"))
+    return compiled("adjtimex", tmp_path_factory.mktemp("adjtimex"))
 
 
 @pytest.fixture
@@ -220,3 +187,18 @@ def played_clock(adjtimex_library: Path, tmp_path: Path) -> Iterator[AdjtimexSta
         yield clock
     finally:
         clock.close()
+
+
+@pytest.fixture
+def played() -> Iterator[PlayedChronyd]:
+    """A chronyd whose reports are the test's."""
+    with PlayedChronyd() as chronyd:
+        yield chronyd
+
+
+@pytest.fixture(scope="module")
+def followed() -> Iterator[tuple[Chronyd, int]]:
+    """A real chronyd that follows another, and its command port."""
+    port, command_port = free_port(), free_port()
+    with Chronyd.server(port), Chronyd.client(port, command_port=command_port) as client:
+        yield client, command_port

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.programs import path_of
 from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async._cli.auto import pick
 from vmclock_async.timebase import counter_unfit_because
@@ -39,7 +40,10 @@ class Published:
         try:
             with open(os.devnull, "w") as nowhere:
                 subprocess.run(
-                    [sys.executable, "-c", _WAIT, str(segment)], timeout=START_S, check=True, stdout=nowhere
+                    [sys.executable, path_of("wait_for_segment"), str(segment)],
+                    timeout=START_S,
+                    check=True,
+                    stdout=nowhere,
                 )
         finally:
             process.terminate()
@@ -47,18 +51,6 @@ class Published:
         self.status = process.returncode
         statistics = json.loads(out)
         self.groups, self.sources = statistics["groups"], list(statistics["sources"])
-
-
-_WAIT = """
-import sys, time
-from vmclock_async import SegmentError, SegmentReader
-while True:
-    try:
-        SegmentReader(sys.argv[1]).snapshot()
-        break
-    except SegmentError:
-        time.sleep(0.02)
-"""
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kit.earlier_boot import ANOTHER_BOOT, BOOT_ATTRIBUTE, forget_boot, require_attributes
+from kit.programs import path_of
 from vmclock_async import Clock, ClockDisruptedError, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.testing import make_body
 from vmclock_async.timebase import COUNTER_ID
@@ -129,23 +130,13 @@ def test_a_clock_reads_what_is_of_this_boot(segment_path: Path) -> None:
             clock.now()
 
 
-IN_NAMESPACE = """
-import os, sys
-from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
-with SegmentReader(sys.argv[1]) as reader:
-    print(reader.of_this_boot)
-with SegmentWriter(sys.argv[1], size=112) as writer:
-    print(writer.cold)
-    writer.write(VMClockBody(disruption_marker=6))
-print(os.listxattr(sys.argv[1]))
-"""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def in_namespace(setup: str, path: Path, *flags: str) -> list[str]:
     """What the script prints in namespaces of its own, where *setup* was run first."""
     command = ["unshare", "--user", "--map-root-user", "--mount", *flags, "sh", "-ec"]
-    command += [f'{setup}\nexec "$1" -c "$2" "$3"', "sh", sys.executable, IN_NAMESPACE, str(path)]
+    command += [f'{setup}\nexec "$1" "$2" "$3"', "sh", sys.executable, path_of("boots"), str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if result.stderr.startswith(("unshare:", "mount:")):
         pytest.skip(f"no such namespaces here: {result.stderr}")

@@ -5,7 +5,7 @@ Where the kernel's own clock is played as well, the source runs in a process of 
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from kit.adjtimex import AdjtimexStandIn
 from kit.chrony_source import running, settings, under
-from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.chronyd import Chronyd, needs_chronyd
 from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd, PlayedSource
 from kit.waits import BOUND_S, until
@@ -35,20 +35,6 @@ pychrony = pytest.importorskip("pychrony")
 pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
 
 NS = 10**9
-
-
-@pytest.fixture
-def played() -> Iterator[PlayedChronyd]:
-    with PlayedChronyd() as chronyd:
-        yield chronyd
-
-
-@pytest.fixture(scope="module")
-def followed() -> Iterator[tuple[Chronyd, int]]:
-    """A real chronyd that follows another, and its command port."""
-    port, command_port = free_port(), free_port()
-    with Chronyd.server(port), Chronyd.client(port, command_port=command_port) as client:
-        yield client, command_port
 
 
 # What is told

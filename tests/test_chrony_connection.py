@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from kit.chrony_source import running, settings
-from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.chronyd import Chronyd, needs_chronyd
 from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd, PlayedSource
 from kit.waits import until
@@ -32,20 +32,6 @@ pychrony = pytest.importorskip("pychrony")
 pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
 
 NS = 10**9
-
-
-@pytest.fixture
-def played() -> Iterator[PlayedChronyd]:
-    with PlayedChronyd() as chronyd:
-        yield chronyd
-
-
-@pytest.fixture(scope="module")
-def followed() -> Iterator[tuple[Chronyd, int]]:
-    """A real chronyd that follows another, and its command port."""
-    port, command_port = free_port(), free_port()
-    with Chronyd.server(port), Chronyd.client(port, command_port=command_port) as client:
-        yield client, command_port
 
 
 # The connection
@@ -129,20 +115,6 @@ async def test_cancelling_leaves_nothing_behind(segment_path: Path, kind: str) -
     assert [path.name for path in place.parent.iterdir()] in ([], ["silent"])
 
 
-REFUSED = """
-import time
-import pychrony
-from vmclock_async import SourceUnavailableError
-from vmclock_chrony import ChronySettings, ChronySource
-source = ChronySource(ChronySettings(address=sys.argv[1]))
-become_nobody()
-try:
-    source.probe()
-except SourceUnavailableError as error:
-    print(error)
-"""
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 @pytest.mark.parametrize("directory_mode", [0o750, 0o755])
 def test_refused_socket_names_the_remedies(
@@ -154,7 +126,7 @@ def test_refused_socket_names_the_remedies(
         directory.mkdir()
         chronyd.bind(str(directory / "chronyd.sock"))
         directory.chmod(directory_mode)
-        said = run_script(REFUSED, directory / "chronyd.sock", unprivileged=True)
+        said = run_script("probe_chronyd", directory / "chronyd.sock")
     assert said.startswith(f"chrony: this user may not use chronyd's socket {directory}/chronyd.sock")
     assert "run as root or the chrony user, or use the command port (address=127.0.0.1:323)" in said
 
@@ -259,21 +231,9 @@ def test_another_program_behind_the_port_is_named() -> None:
         answering.join()
 
 
-MISSING = """
-import sys
-sys.modules["pychrony"] = None
-from vmclock_async import SourceError
-from vmclock_chrony import ChronySettings, ChronySource
-try:
-    ChronySource(ChronySettings()).probe()
-except SourceError as error:
-    print(type(error).__name__, error)
-"""
-
-
 def test_missing_pychrony_is_named(run_script: Callable[..., str]) -> None:
     """With what to install; trying again is of no use."""
-    said = run_script(MISSING)
+    said = run_script("probe_without_pychrony")
     assert said.startswith("SourceError chrony: needs pychrony (")
     assert "pip install 'vmclock-async[chrony]'" in said
 

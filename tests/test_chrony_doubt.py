@@ -5,7 +5,7 @@ Real chronyds that cannot step their clock are in ``test_chrony_rig.py``.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -153,12 +153,6 @@ def test_reference_error_is_added() -> None:
     assert without.time_maxerror_nanosec is not None
     assert with_it == without.model_copy(update={"time_maxerror_nanosec": without.time_maxerror_nanosec + 2 * MS})
     assert with_it.leap_indicator == LeapIndicator.PRE_POS
-
-
-@pytest.fixture
-def played() -> Iterator[PlayedChronyd]:
-    with PlayedChronyd() as chronyd:
-        yield chronyd
 
 
 @fit

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit.commands import command, environment, failure, run_command, run_new_interpreter
+from kit.programs import path_of
 from kit.told_world import World
 from vmclock_async import SegmentWriter, VMClockBody
 
@@ -172,14 +173,9 @@ def test_reading_within_its_limits_is_given(world: World) -> None:
 
 def test_publisher_that_was_killed_is_found_by_the_age(tmp_path: Path, segment_path: Path) -> None:
     """A few seconds after SIGKILL ``now`` still gives a time, and with --max-age it fails."""
-    script = (
-        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from kit.told_world import World\n"
-        "world = World(Path(sys.argv[1])); print('there', flush=True)\n"
-        "while True: world.tell(); time.sleep(0.01)\n"
-    )
-    arguments = [command()[0], "-c", script, str(segment_path), str(Path(__file__).parent)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as publisher:
+    arguments = [command()[0], path_of("tell_for_ever"), str(segment_path)]
+    here = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=here) as publisher:
         try:
             assert publisher.stdout is not None
             assert publisher.stdout.readline() == "there\n"
@@ -261,12 +257,7 @@ def test_odd_surroundings_give_no_traceback(world: World, kind: str) -> None:
 
 def test_segment_takes_no_number_of_a_standard_stream(world: World) -> None:
     """With stdout and stderr closed, what the system and children write there is not written into the segment."""
-    script = (
-        "import os, sys\nfrom vmclock_async._cli import main\n"
-        "status = main(['now', sys.argv[1]])\n"
-        "open(sys.argv[2], 'w').write(' '.join(os.readlink(f'/proc/self/fd/{number}') for number in range(3)))\n"
-    )
     told = world.path.with_name("told")
-    words = shlex.join([command()[0], "-c", script, str(world.path), str(told)])
+    words = shlex.join([command()[0], path_of("now_without_streams"), str(world.path), str(told)])
     subprocess.run(["sh", "-c", f"{words} <&- >&- 2>&-"], timeout=60, check=True)
     assert told.read_text() == " ".join([os.devnull] * 3)

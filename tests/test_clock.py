@@ -23,6 +23,7 @@ from kit import exact_time
 from kit.calls import builtin_calls
 from kit.earlier_boot import age_by_a_boot, forget_boot
 from kit.mounts import in_own_mounts
+from kit.programs import path_of
 from kit.told_world import (
     BOUNDED,
     World,
@@ -155,22 +156,6 @@ def test_the_path_may_come_from_the_environment(world: World, monkeypatch: pytes
         assert clock.path == str(world.path)
 
 
-HIDDEN_SCRIPT = """
-import sys
-from vmclock_async import Clock, SegmentError, SegmentWriter, VMClockBody
-from vmclock_async._paths import user_path
-
-try:
-    Clock(fence=None)
-except SegmentError as exc:
-    print(exc)
-with SegmentWriter(user_path()) as writer:
-    writer.write(VMClockBody())
-    with Clock(fence=None) as clock:
-        print(clock.path == str(user_path()))
-"""
-
-
 def test_a_system_segment_that_may_not_be_seen_is_a_typed_error(tmp_path: Path) -> None:
     """Where /run/vmclock-async may not be searched, the error is SegmentError; but a user's own segment is found."""
     (tmp_path / "runtime").mkdir(mode=0o700)
@@ -180,7 +165,7 @@ def test_a_system_segment_that_may_not_be_seen_is_a_typed_error(tmp_path: Path) 
         "mkdir -m 0 /run/vmclock-async",
         'exec setpriv --bounding-set=-all --inh-caps=-all -- "$@"',
     )
-    refused, found = subprocess.check_output([*command, HIDDEN_SCRIPT], text=True).splitlines()
+    refused, found = subprocess.check_output([*command, path_of("clock_of_user")], text=True).splitlines()
     assert refused.startswith("/run/vmclock-async/shm0: may not be read by this user")
     assert found == "True"
 
@@ -341,42 +326,11 @@ def test_now_takes_nothing_else(clock: Clock) -> None:
         clock.now(max_error=1000)  # type: ignore[call-arg]
 
 
-ELSEWHERE_SCRIPT = """
-import os, anyio
-from vmclock_async import LeaseLostError, SegmentWriter, open_clock
-from vmclock_async.testing import make_body
-from vmclock_async.timebase import COUNTER_ID
-
-async def main():
-    inodes = set()
-    for marker in (1, 2):
-        with SegmentWriter(f"/mnt/{marker}/shm0", size=112) as writer:
-            writer.write(make_body(disruption_marker=marker), counter_id=COUNTER_ID)
-        inodes.add(os.stat(f"/mnt/{marker}/shm0").st_ino)
-    assert len(inodes) == 1, "the file systems give out other numbers"
-    os.symlink("/mnt/1", "/mnt/now")
-    async with open_clock("/mnt/now/shm0", fence=None) as clock, clock.events() as events:
-        try:
-            async with clock.lease(60) as lease:
-                os.symlink("/mnt/2", "/mnt/next")
-                os.rename("/mnt/next", "/mnt/now")
-                clock.status  # looks, and goes over to it
-                lease.check()
-        except LeaseLostError as exc:
-            print(str(exc).split("; ")[0])
-        with anyio.fail_after(5):
-            print(type(await events.receive()).__name__)
-            print(type(await events.receive()).__name__)
-
-anyio.run(main)
-"""
-
-
 def test_a_segment_in_anothers_place_with_its_inode_number() -> None:
     """Numbers are a file system's own, and given out again: a replacement is seen by its being another file."""
     mounted = (f"mkdir /mnt/{number}; mount -t tmpfs none /mnt/{number}" for number in (1, 2))
     command = in_own_mounts("mount -t tmpfs none /mnt", *mounted)
-    lost, *events = subprocess.check_output([*command, ELSEWHERE_SCRIPT], text=True).splitlines()
+    lost, *events = subprocess.check_output([*command, path_of("clock_elsewhere")], text=True).splitlines()
     assert lost.startswith("the lease is over: the segment was replaced")
     assert events == ["SegmentReplaced", "Disrupted"]
 
@@ -396,17 +350,6 @@ def test_a_fence_is_what_one_asks_for(world: World) -> None:
             assert not clock.fenced
 
 
-AUTO_SCRIPT = """
-import logging, sys
-from vmclock_async import Clock, ClockDisruptedError
-logging.basicConfig(stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
-with Clock(sys.argv[1]) as clock:
-    try:
-        clock.now()
-        print(clock.fenced, "told")
-    except ClockDisruptedError:
-        print(clock.fenced, "refused")
-"""
 PASSED_OVER = (
     "vmclock_async.clock WARNING /dev/vmclock0: {}; passed over: the clock of {} has no fence\nFalse told"
 )
@@ -441,7 +384,7 @@ def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, dev
     else:
         segment = world.path
     try:
-        output = subprocess.check_output([*command, AUTO_SCRIPT, str(segment)], text=True)
+        output = subprocess.check_output([*command, path_of("clock_with_device"), str(segment)], text=True)
     finally:
         if moved:
             segment.unlink()
@@ -496,19 +439,6 @@ def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) ->
                 fenced.now()
 
 
-PUBLISHER_SCRIPT = """
-import os, sys, time
-from kit.told_world import body_at
-from vmclock_async import SegmentReader, SegmentWriter, _core
-segment, device = sys.argv[1:]
-with SegmentReader(device) as device, SegmentWriter(segment, size=112) as writer:
-    print("ready", flush=True)
-    while os.getppid() != 1:
-        writer.write(body_at(_core.counter(), disruption_marker=device.disruption_marker), counter_id=_core.COUNTER_ID)
-        time.sleep(0.0005)
-"""
-
-
 def test_a_stopped_publisher_cannot_make_a_reading_pass_the_fence(
     segment_path: Path, start_script: StartScript
 ) -> None:
@@ -516,7 +446,7 @@ def test_a_stopped_publisher_cannot_make_a_reading_pass_the_fence(
     device = segment_path.with_name("vmclock0")
     device.write_bytes(device_page(1))
     here = {"PYTHONPATH": str(Path(__file__).parent)}
-    publisher = start_script(PUBLISHER_SCRIPT, segment_path, device, environment=here)
+    publisher = start_script("follow_device", segment_path, device, environment=here)
     assert publisher.stdout is not None
     assert publisher.stdout.readline() == "ready\n"
     for marker in range(2, 6):
@@ -552,23 +482,6 @@ def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
             assert time.monotonic() < give_up
 
 
-DISRUPTER_SCRIPT = """
-import os, sys, time
-from kit.told_world import body_at
-from vmclock_async import SegmentWriter, _core
-segment, device = sys.argv[1:]
-fd, parent = os.open(device, os.O_RDWR), os.getppid()
-body = body_at(_core.counter())
-with SegmentWriter(segment, size=112) as writer:
-    marker = 1
-    while os.getppid() == parent:
-        marker += 1
-        os.pwrite(fd, marker.to_bytes(8, "little"), 0x10)
-        packed = body.model_copy(update={"disruption_marker": marker}).pack().ljust(96, b"\\0")
-        writer._page.commit(packed, None, None)
-"""
-
-
 def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
     world: World, start_script: StartScript
 ) -> None:
@@ -581,7 +494,7 @@ def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
         SegmentReader(world.path) as page,
     ):
         here = {"PYTHONPATH": str(Path(__file__).parent)}
-        process = start_script(DISRUPTER_SCRIPT, world.path, world.device, environment=here)
+        process = start_script("disrupt", world.path, world.device, environment=here)
         while told < 10_000 or refused < 100:
             seen = device.disruption_marker
             try:
@@ -865,26 +778,8 @@ def test_a_clock_that_is_forgotten_leaves_nothing_open(world: World) -> None:
 
 def test_a_clock_goes_on_in_the_child_of_a_fork(world: World, run_script: RunScript) -> None:
     """Parent and child read on, each for itself, and closing one does not close the other."""
-    output = run_script(FORK_SCRIPT, world.path)
+    output = run_script("fork_clock", world.path)
     assert output.split() == ["child", "True", "parent", "True"]
-
-
-FORK_SCRIPT = """
-import os, sys
-from vmclock_async import Clock
-clock = Clock(sys.argv[1], fence=None)
-clock.now()
-mine = clock.incarnation
-pid = os.fork()
-if pid == 0:
-    clock.now()
-    print("child", clock.incarnation != mine, flush=True)
-    clock.close()
-    os._exit(0)
-os.waitpid(pid, 0)
-clock.now()
-print("parent", clock.incarnation == mine)
-"""
 
 
 @pytest.mark.long

@@ -483,164 +483,6 @@ def test_the_core_built_by_a_later_python_runs_on_an_earlier_one() -> None:
     assert [text for text in formats if "#" in text] == []
 
 
-LEAK_SCRIPT = """
-import importlib.util, os, sys, tempfile, time
-
-# The core by itself: that is there in a tenth of the time.
-spec = importlib.util.spec_from_file_location("vmclock_async._core", sys.argv[2])
-_core = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(_core)
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-def new_file():
-    fd = os.memfd_create("page", os.MFD_CLOEXEC)
-    os.ftruncate(fd, 4096)
-    return fd
-
-writable = _core.Page(new_file(), writable=True)
-reader = _core.Page(os.open(f"/proc/self/fd/{writable.fileno()}", os.O_RDONLY))
-shut = _core.Page(new_file())
-shut.close()
-spare = new_file()
-body = bytes(range(96))
-
-class Clock(_core.Clock):
-    def _now_slowly(self, max_error_ns):
-        return None
-
-    def _at_slowly(self, stamp, max_error_ns):
-        return None
-
-    _at_monotonic_slowly = _at_slowly
-
-# SYNCHRONIZED, bounds valid, 2020, 2**-32 s a tick.
-told = bytearray(112)
-told[8:10] = 1, 0
-told[10] = _core.COUNTER_ID
-told[24] = 1 << 4 | 1 << 6
-told[34] = 2
-told[0x28:0x30] = _core.counter().to_bytes(8, "little")
-told[0x30:0x38] = (2**32).to_bytes(8, "little")
-told[0x48:0x50] = (1_577_836_800).to_bytes(8, "little")
-with tempfile.NamedTemporaryFile(delete=False) as named:  # that has a name, as segments have
-    os.ftruncate(named.fileno(), 4096)
-    timed = _core.Page(os.dup(named.fileno()))
-with open(named.name, "r+b") as file:
-    file.write(told)
-told = bytes(told)
-clock, detached = Clock(), Clock()
-attachment = timed, timed, 0, 0, 0, 0, (_core.counter() + 2**62) % 2**64
-clock._limit(_core.COUNTER_ID, 1000, 0, 0)
-clock._attach(*attachment)
-assert clock.now() is not None
-stamp, moment = _core.counter(), time.monotonic_ns()
-assert clock.at(stamp) is not None and clock.at_monotonic(moment) is not None
-interval, other = _core.TimeInterval(1, 2), _core.TimeInterval(1, 3)
-many = []
-
-def keep():
-    many.append(clock.now())
-    many[40:] = []
-
-def refused(error, call):
-    def refuse():
-        try:
-            call()
-        except error:
-            return
-        sys.exit("it is not refused")
-    return refuse
-
-calls = {
-    "now": lambda: clock.now(max_error_ns=10**9),
-    "now-kept": keep,
-    "now-slowly": lambda: detached.now(),
-    "now-refused": refused(TypeError, lambda: clock.now(1)),
-    "now-refused-number": refused(TypeError, lambda: clock.now(max_error_ns="x")),
-    "now-beyond": lambda: clock.now(max_error_ns=-1),
-    "Clock": lambda: Clock()._attach(*attachment),
-    "Clock-subclass": lambda: type("Another", (_core.Clock,), {}),
-    "attach": lambda: clock._attach(*attachment),
-    "attach-refused": refused(TypeError, lambda: clock._attach(timed, 3, 0, 0, 0, 0, 0)),
-    "attach-refused-number": refused(OverflowError, lambda: clock._attach(timed, None, 0, 0, 0, 0, 2**70)),
-    "at": lambda: clock.at(stamp, max_error_ns=10**9),
-    "at-refused": refused(TypeError, lambda: clock.at()),
-    "at-slowly": lambda: detached.at(stamp),
-    "at_monotonic": lambda: clock.at_monotonic(moment, max_error_ns=10**9),
-    "at_monotonic-slowly": lambda: detached.at_monotonic(2**70),
-    "limit": lambda: clock._limit(_core.COUNTER_ID, 1000, 0, 0),
-    "limit-refused": refused(ValueError, lambda: clock._limit(_core.COUNTER_ID, 2**40, 0, 0)),
-    "leave": lambda: shut.leave(),
-    "unchanged": lambda: _core.unchanged(timed, 0, timed, 0, 0, 0, 2**63),
-    "unchanged-refused": refused(TypeError, lambda: _core.unchanged(timed, 0, 3, 0, 0, 0, 2**63)),
-    "set_counter_error": lambda: _core.set_counter_error(ValueError),
-    "set_interval_functions": lambda: _core.set_interval_functions(*[repr] * 11),
-    "set_interval_functions-refused": refused(TypeError, lambda: _core.set_interval_functions(repr)),
-    "reckon": lambda: _core.reckon(told, 5, _core.COUNTER_ID, (2**33, 0), (2**33, 0), 0),
-    "reckon-refused": refused(ValueError, lambda: _core.reckon(b"", 5, 1, (1, 0), (1000, 0), 0)),
-    "TimeInterval": lambda: _core.TimeInterval(1, 2),
-    "TimeInterval-refused": refused(ValueError, lambda: _core.TimeInterval(2, 1)),
-    "TimeInterval-refused-type": refused(TypeError, lambda: _core.TimeInterval(2, True)),
-    "as_dict": lambda: interval.as_dict(strings=True),
-    "as_dict-refused": refused(TypeError, lambda: interval.as_dict(strings=1)),
-    "before-datetime": lambda: interval.before(epoch),
-    "contains": lambda: (2 in interval, interval.contains(other)),
-    "contains-refused": refused(TypeError, lambda: "x" in interval),
-    "json_schema": lambda: _core.TimeInterval.__get_pydantic_json_schema__({}, dict),
-    "before": lambda: (interval.before(other), interval.after(2**70)),
-    "before-refused": refused(TypeError, lambda: interval.before("x")),
-    "compare": lambda: interval.compare(5),
-    "numbers": lambda: (interval.midpoint_ns, interval.error_ns, interval.earliest_ns, interval._status),
-    "datetimes": lambda: (interval.earliest, interval.latest, interval.midpoint, interval.status),
-    "repr": lambda: (repr(interval), str(interval)),
-    "equality": lambda: (interval == other, interval != 3, hash(interval)),
-    "order-refused": refused(TypeError, lambda: interval < other),
-    "reduce": lambda: interval.__reduce__(),
-    "schema": lambda: _core.TimeInterval.__get_pydantic_core_schema__(None, None),
-    "checked_counter": lambda: _core.checked_counter(),
-    "counter": lambda: _core.counter(),
-    "open_private": lambda: _core.close_private(_core.open_private(-1, "/dev/null", os.O_RDONLY, 0)),
-    "open_private-refused": refused(OSError, lambda: _core.open_private(-1, "/no/such/file", os.O_RDONLY, 0)),
-    "close_private": lambda: _core.close_private(spare),
-    "tsc_is_invariant": lambda: _core.tsc_is_invariant(),
-    "Page": lambda: _core.Page(os.dup(spare), writable=True),
-    "Page-refused": refused(OSError, lambda: _core.Page(-1)),
-    "close": lambda: shut.close(),
-    "closed": lambda: writable.closed,
-    "control_word": lambda: reader.control_word,
-    "fileno": lambda: reader.fileno(),
-    "read": lambda: reader.read(),
-    "read-refused": refused(ValueError, lambda: shut.read()),
-    "read_with_counter": lambda: reader.read_with_counter(),
-    "commit": lambda: writable.commit(body, 300 - 299, None),
-    "commit-refused": refused(ValueError, lambda: writable.commit(body, 300, None)),
-    "reset": lambda: writable.reset(1000),
-    "reset-refused": refused(ValueError, lambda: writable.reset(2**70)),
-}
-
-in_python = {"as_dict": 4, "as_dict-refused": 4, "before-datetime": 4, "before-refused": 4, "compare": 4,
-             "contains-refused": 4, "datetimes": 4, "json_schema": 4, "repr": 4, "schema": 50}
-if sys.argv[1] in in_python:
-    import datetime
-    import vmclock_async.intervals  # which completes TimeInterval
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-slow = {"Clock-subclass": 100, **in_python}
-number = 200_000 // slow.get(sys.argv[1], 1)
-call = calls[sys.argv[1]]
-for _ in range(number // 10):
-    call()
-before = resident()
-for _ in range(number):
-    call()
-print(resident() - before)
-os.unlink(named.name)
-"""
-
-
 @pytest.mark.parametrize(
     "function",
     [
@@ -712,87 +554,7 @@ os.unlink(named.name)
 )
 def test_calls_leak_nothing(run_script: RunScript, function: str) -> None:
     """Many calls, successful or refused, leave the process as large as it was (200,000 times 16 bytes are 3 MB)."""
-    assert int(run_script(LEAK_SCRIPT, function, _core.__file__)) < 512 * 1024
-
-
-FORK_SCRIPT = """
-import ctypes, fcntl, json, os, sys
-from vmclock_async import _core
-
-path, how = sys.argv[1:]
-fork = os.fork if how == "os.fork" else ctypes.CDLL(None).fork
-
-def lock_is_free():
-    fd = os.open(path + ".lock", os.O_RDWR)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-def mapped_writable():
-    with open("/proc/self/maps") as maps:
-        return any(line.rstrip().endswith(path) and "rw-s" in line for line in maps)
-
-def in_child(act):
-    "The child's findings, and the pid of the child, which lives on until it is told to end."
-    results, answer = os.pipe()
-    wait, go = os.pipe()
-    pid = fork()
-    if pid == 0:
-        try:
-            os.write(answer, json.dumps(act()).encode())
-            os.close(answer)
-            os.close(go)
-            os.read(wait, 1)
-        finally:
-            os._exit(0)
-    os.close(answer)
-    found = json.loads(os.read(results, 4096))
-    def end():
-        os.close(go)
-        os.waitpid(pid, 0)
-    return found, end
-
-lock_fd = os.open(path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(lock_fd, fcntl.LOCK_EX)
-fd = os.open(path, os.O_RDWR)
-page = _core.Page(fd, writable=True, lock_fd=lock_fd)
-second_fd = os.open(path, os.O_RDWR)
-second = _core.Page(second_fd, writable=True)
-reader = _core.Page(os.open(path, os.O_RDONLY))
-
-def refused(use):
-    try:
-        use()
-    except ValueError:
-        return True
-    return False
-
-def look():
-    targets = [os.readlink(entry) for entry in os.scandir("/proc/self/fd") if os.path.islink(entry)]
-    found = {
-        "closed": [page.closed, second.closed],
-        "descriptors": [target for target in targets if target.startswith(path)],
-        "mapped_writable": mapped_writable(),
-        "refused": [refused(page.read), refused(lambda: page.commit(bytes(88), None, None))],
-        "reader": reader.read() is not None,
-    }
-    page.close()
-    return found
-
-found, end = in_child(look)
-end()
-report = {"child": found, "held_after_child": not lock_is_free()}
-report["parent_writes"] = page.commit(bytes(88), None, None)
-_, end = in_child(lambda: None)
-page.close()
-report["free_beside_child"] = lock_is_free()
-end()
-print(json.dumps(report))
-"""
+    assert int(run_script("leak", function, _core.__file__)) < 512 * 1024
 
 
 @pytest.mark.parametrize("how", ["os.fork", "fork-from-C"])
@@ -801,7 +563,7 @@ def test_a_fork_closes_writable_pages_in_the_child(
 ) -> None:
     """The child has no writable page and none of their descriptors, only its readers; the lock is the parent's."""
     segment_path.write_bytes(make_page(seq_count=2))
-    report = json.loads(run_script(FORK_SCRIPT, segment_path, how))
+    report = json.loads(run_script("fork_core", segment_path, how))
     assert report == {
         "child": {
             "closed": [True, True],
@@ -816,35 +578,9 @@ def test_a_fork_closes_writable_pages_in_the_child(
     }
 
 
-CLOSE_RACE_SCRIPT = """
-import os, sys, threading
-from vmclock_async import _core
-
-sys.setswitchinterval(1e-6)
-for _ in range(100):
-    fd = os.memfd_create("page", os.MFD_CLOEXEC)
-    os.ftruncate(fd, 4096)
-    page = _core.Page(fd, writable=True)
-    def use():
-        try:
-            while True:
-                page.read()
-                page.commit(bytes(88), None, None)
-        except ValueError:
-            pass
-    threads = [threading.Thread(target=use) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    page.close()
-    for thread in threads:
-        thread.join()
-print("survived")
-"""
-
-
 def test_close_waits_for_the_calls_of_other_threads(run_script: RunScript) -> None:
     """Closing under threads that read and commit gives them ValueError, never a signal.
 
     Under the GIL that cannot go wrong; on free-threaded builds it can.
     """
-    assert run_script(CLOSE_RACE_SCRIPT) == "survived\n"
+    assert run_script("close_race") == "survived\n"

@@ -252,24 +252,7 @@ def test_forbidden_page_names_who_may_read_it(tmp_path: Path, run_script: Callab
     for directory in (tmp_path, *tmp_path.parents):
         if directory.stat().st_uid == os.getuid() and directory != Path("/"):
             directory.chmod(directory.stat().st_mode | 0o711)
-    script = """
-import anyio
-from vmclock_async import SourceUnavailableError
-from vmclock_device import DeviceSettings, DeviceSource
-
-class Nobody:
-    epoch = 0
-    async def __call__(self, update, *, epoch=None): ...
-
-async def main():
-    become_nobody()
-    try:
-        await DeviceSource(DeviceSettings(path=sys.argv[1])).run(Nobody())
-    except SourceUnavailableError as exc:
-        print(exc)
-anyio.run(main)
-"""
-    said = run_script(script, page, unprivileged=True)
+    said = run_script("denied_device", page)
     assert f"may be read by user {os.getuid()} (mode 0000) alone" in said
     assert 'KERNEL=="vmclock[0-9]*", MODE="0444"' in said
 

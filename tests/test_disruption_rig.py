@@ -24,23 +24,6 @@ pytestmark = [
 
 BOUNDS = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
 
-# Reads as fast as it can, and prints each body that differs from the one before, until its stdin is closed.
-READER = """
-import json, os, select, sys
-from vmclock_async import SegmentReader
-seen, last = [], None
-with SegmentReader(sys.argv[1]) as reader:
-    while not select.select([sys.stdin], [], [], 0)[0]:
-        snapshot = reader.snapshot()
-        if snapshot.seq_count != last:
-            body = snapshot.body
-            seen.append([body.disruption_marker, int(body.clock_status), int(body.flags), body.counter_value])
-            if last is None:
-                print("ready", flush=True)
-            last = snapshot.seq_count
-print(json.dumps(seen))
-"""
-
 
 async def wait_for(reader: SegmentReader, marker: int, status: ClockStatus) -> None:
     """Wait for a commit of *marker* and *status*."""
@@ -71,7 +54,7 @@ def test_new_marker_comes_with_the_void_and_time_returns(
                 await anyio.sleep(0.01)
             with SegmentReader(segment_path) as reader:
                 await wait_for(reader, 1, ClockStatus.SYNCHRONIZED)
-                readers.append(start_script(READER, segment_path))
+                readers.append(start_script("disruptions_seen", segment_path))
                 assert readers[0].stdout is not None
                 await anyio.to_thread.run_sync(readers[0].stdout.readline)
                 moved_at = pair(time.CLOCK_REALTIME).counter_ticks

@@ -15,12 +15,12 @@ import anyio
 import pytest
 
 from kit.told_world import open_descriptors
+from kit.waits import BOUND_S, eventually
 from vmclock_async import Clock, ClockStatus, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.errors import SegmentError
 from vmclock_async.events import StatusChanged
 
 NEVER_S = 3600.0
-BOUND_S = 20.0
 LOOPS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},
     "debug": {"backend": "asyncio", "backend_options": {"debug": True}},
@@ -59,16 +59,6 @@ class Side:
         return self.result
 
 
-def until(reached: Callable[[], bool]) -> None:
-    """Return once *reached*."""
-    give_up = threading.Event()
-    timer = threading.Timer(BOUND_S, give_up.set)
-    timer.start()
-    while not reached():
-        assert not give_up.wait(0.001), "it did not come"
-    timer.cancel()
-
-
 @pytest.mark.parametrize("second", LOOPS)
 @pytest.mark.parametrize("first", LOOPS)
 def test_each_loop_is_woken_by_a_watch_of_its_own(writer: SegmentWriter, first: str, second: str) -> None:
@@ -83,7 +73,7 @@ def test_each_loop_is_woken_by_a_watch_of_its_own(writer: SegmentWriter, first: 
     with SegmentReader(writer.path) as reader:
         sides = [Side(how, partial(follow, reader)) for how in (first, second)]
         for turn in (1, 2, 3):
-            until(lambda waits=2 * turn: reader.statistics().waits >= waits)  # type: ignore[misc]
+            eventually(lambda waits=2 * turn: reader.statistics().waits >= waits)  # type: ignore[misc]
             assert reader.statistics().watching
             writer.write(VMClockBody(counter_value=turn))
         assert [side.ended() for side in sides] == [[2, 4, 6, 8]] * 2
@@ -103,7 +93,7 @@ def test_each_loop_waits_for_a_clock(writer: SegmentWriter, first: str, second: 
             Side(first, partial(events, clock)),
             Side(second, partial(clock.wait_status, ClockStatus.UNRELIABLE)),
         ]
-        until(lambda: clock.statistics().waits >= 2)
+        eventually(lambda: clock.statistics().waits >= 2)
         writer.write(VMClockBody(disruption_marker=1, clock_status=ClockStatus.UNRELIABLE))
         event, snapshot = (side.ended() for side in sides)
     assert isinstance(event, StatusChanged)
@@ -123,7 +113,7 @@ def test_a_replacement_that_one_loop_finds_wakes_the_other(segment_path: Path, f
     with SegmentReader(link / "shm0") as reader:
         seen = reader.snapshot()
         patient = Side(first, partial(reader.wait_changed, seen, poll_interval=NEVER_S))
-        until(lambda: reader.statistics().waits >= 1)
+        eventually(lambda: reader.statistics().waits >= 1)
         (segment_path.parent / "new").symlink_to("after")
         (segment_path.parent / "new").rename(link)
         hasty = Side(second, partial(reader.wait_changed, seen, poll_interval=0.01))
@@ -138,7 +128,7 @@ def test_closing_in_one_thread_while_another_loop_waits_is_refused(writer: Segme
     reader = SegmentReader(writer.path)
     before = open_descriptors()
     side = Side("debug", partial(reader.wait_changed, 2, poll_interval=NEVER_S))
-    until(lambda: reader.statistics().waits >= 1)
+    eventually(lambda: reader.statistics().waits >= 1)
     with pytest.raises(RuntimeError, match="tasks are waiting in another thread"):
         reader.close()
     writer.write(VMClockBody(disruption_marker=2))
@@ -168,75 +158,10 @@ def test_a_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
         assert watches.count("anon_inode:inotify") <= 1
 
 
-FORK_SCRIPT = """
-import asyncio, os, sys, warnings
-import anyio
-from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
-
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from 3.12 on
-reader, writer = SegmentReader(sys.argv[1]), SegmentWriter(sys.argv[1])
-how = sys.argv[2]
-loop = asyncio.new_event_loop() if how == "same" else None
-
-def run(call, *args):
-    if loop:
-        return loop.run_until_complete(call(*args))
-    return anyio.run(call, *args, backend="trio" if how == "trio" else "asyncio")
-
-async def follow(number, tell):
-    with anyio.fail_after(20):
-        waits = reader.statistics().waits
-        async def told():
-            while reader.statistics().waits == waits:
-                await anyio.sleep(0.001)
-            os.write(tell, b".")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(told)
-            snapshot = await reader.wait_changed(number, poll_interval=3600)
-        assert reader.statistics().watching, reader.statistics()
-        return snapshot.seq_count
-
-async def give_up():
-    with anyio.move_on_after(0.01):
-        await reader.wait_changed(2, poll_interval=3600)
-
-run(give_up)
-assert reader.statistics().watching or not loop  # a loop that is gone has no watch
-told, tell = os.pipe()
-children = []
-for _ in range(2):
-    child = os.fork()
-    if not child:
-        assert not reader.statistics().watching  # nobody has waited in this process
-        os._exit(0 if run(follow, 2, tell) == 4 else 1)
-    children.append(child)
-    os.read(told, 1)
-writer.write(VMClockBody(counter_value=1))  # the children wait, and the parent has waited
-assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-child = os.fork()
-if not child:
-    reader.close()
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-
-async def both():  # what the child closed was its own
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(reader.wait_changed, 4)
-            await anyio.sleep(0.01)
-            writer.write(VMClockBody(counter_value=2))
-    return (await reader.wait_changed(4)).seq_count
-
-assert run(both) == 6
-if loop:
-    loop.close()
-"""
-
-
 @pytest.mark.parametrize("how", ["same", "asyncio", "trio"])
 def test_the_child_of_a_fork_has_a_watch_of_its_own(
     writer: SegmentWriter, run_script: Callable[..., str], how: str
 ) -> None:
     """Though the parent had waited: the child is woken by inotify, and takes nothing that the parent waits for."""
     writer.close()
-    run_script(FORK_SCRIPT, writer.path, how)
+    run_script("fork_reader", writer.path, how)

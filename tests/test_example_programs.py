@@ -9,7 +9,6 @@ import json
 import random
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -21,6 +20,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from kit.programs import started
+from kit.waits import eventually
 from vmclock_async import TimeInterval
 from vmclock_async.testing import PlayedSegment
 
@@ -31,19 +32,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts the example of a name with arguments, its output in pipes; killed when the test ends."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(name: str, *arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return started[-1]
-
-    try:
-        yield start
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
+    with started() as start:
+        yield lambda name, *arguments: start(EXAMPLES / name, *arguments, stderr=subprocess.PIPE)
 
 
 @pytest.fixture
@@ -86,15 +76,6 @@ def read(path: Path) -> list[str]:
     )
 
 
-def until(found: Callable[[], Any]) -> Any:
-    """What *found* returns once that is true: another process's doing, of which no event tells."""
-    end = time.monotonic() + 20
-    while not (result := found()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-    return result
-
-
 def is_asleep(process: "subprocess.Popen[str]") -> bool:
     """Whether *process* waits for something."""
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
@@ -115,11 +96,11 @@ def test_lease_holder_steps_down_on_migration(start: Start, segment: PlayedSegme
     work goes on under a newer token once time is bounded again."""
     ledger = tmp_path / "ledger"
     holder = start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
-    until(lambda: len(tokens(ledger)) >= 3)
+    eventually(lambda: len(tokens(ledger)) >= 3)
 
     with ledger.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        until(lambda: is_locked_out(holder))  # as if it were paused right before it acts
+        eventually(lambda: is_locked_out(holder))  # as if it were paused right before it acts
         before = tokens(ledger)
         segment.freeze()
         segment.migrate()
@@ -131,13 +112,13 @@ def test_lease_holder_steps_down_on_migration(start: Start, segment: PlayedSegme
     assert len(set(stopped)) == 1
 
     segment.thaw()
-    until(lambda: len(tokens(ledger)) >= len(stopped) + 3)
+    eventually(lambda: len(tokens(ledger)) >= len(stopped) + 3)
     resumed = tokens(ledger)[len(stopped) :]
     assert min(resumed) > stopped[0]
 
     segment.migrate()  # and with a publisher that tells at once
     assert line_of(holder.stderr).startswith("stepped down: the lease is over: ")
-    until(lambda: len(set(tokens(ledger))) == 3)
+    eventually(lambda: len(set(tokens(ledger))) == 3)
     assert tokens(ledger) == sorted(tokens(ledger))
 
 
@@ -145,12 +126,12 @@ def test_lease_holder_outlasts_a_publisher(start: Start, segment: PlayedSegment,
     """While a commit is left half done it does not act; it takes another lease once a publisher has repaired that."""
     ledger = tmp_path / "ledger"
     holder = start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
-    until(lambda: len(tokens(ledger)) >= 3)
+    eventually(lambda: len(tokens(ledger)) >= 3)
     segment.die_mid_commit()
     assert "seq_count stayed odd" in line_of(holder.stderr)
     stopped = tokens(ledger)
     segment.regain_sync()
-    until(lambda: len(tokens(ledger)) >= len(stopped) + 3)
+    eventually(lambda: len(tokens(ledger)) >= len(stopped) + 3)
     assert min(tokens(ledger)[len(stopped) :]) > stopped[-1]
 
 
@@ -167,7 +148,7 @@ def test_ledger_refuses_the_older_lease(start: Start, segment: PlayedSegment, tm
     """Where a second worker took a lease, the first is refused and ends: no line of its comes after the second's."""
     ledger = tmp_path / "ledger"
     first = start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
-    until(lambda: tokens(ledger))
+    eventually(lambda: tokens(ledger))
     start("lease_holder.py", ledger, *on(segment), "--every", 0.01, "--lines", 10_000)
     status, _, errors = ended(first)
     older, newer = sorted(set(tokens(ledger)))
@@ -225,8 +206,8 @@ def test_transaction_is_not_acknowledged_over_a_migration(
     log = tmp_path / "log"
     segment.change(time_maxerror_nanosec=60_000_000_000)
     process = start("transaction_log.py", "append", log, *on(segment), "--count", 2)
-    until(lambda: read(log))
-    until(lambda: is_asleep(process))
+    eventually(lambda: read(log))
+    eventually(lambda: is_asleep(process))
     segment.migrate()
     status, _, errors = ended(process)
     assert status == 0
@@ -241,12 +222,12 @@ def test_transactions_outlast_a_publisher(start: Start, segment: PlayedSegment, 
     log = tmp_path / "log"
     process = start("transaction_log.py", "append", log, *on(segment), "--count", 10_000)
     for _ in range(3):
-        until(lambda: len(read(log)) >= 3)
+        eventually(lambda: len(read(log)) >= 3)
         segment.die_mid_commit()
-        until(lambda: is_asleep(process))
+        eventually(lambda: is_asleep(process))
         log.unlink()
         segment.regain_sync()
-    until(lambda: len(read(log)) >= 3)
+    eventually(lambda: len(read(log)) >= 3)
     assert process.poll() is None
 
 
@@ -357,7 +338,7 @@ def test_service_under_uvicorn(start: Start, segment: PlayedSegment) -> None:
     with httpx.Client(base_url=address[1], trust_env=False) as client:
         assert client.post("/notes", json="hello").status_code == 201
         segment.announce_maintenance()
-        until(lambda: client.get("/health").json()["state"] == "draining")
+        eventually(lambda: client.get("/health").json()["state"] == "draining")
         assert client.post("/notes", json="late").status_code == 503
     process.terminate()
     _, _, errors = ended(process)

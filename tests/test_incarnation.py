@@ -230,37 +230,11 @@ async def test_a_publisher_that_begins_afresh_keeps_the_marker(segment_path: Pat
     assert [type(event) for event in seen] == [StatusChanged, StatusChanged]
 
 
-FORK_SCRIPT = """
-import os, signal, sys, threading, warnings
-from vmclock_async import Clock, incarnation
-
-warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, from 3.12 on
-held, forked = threading.Event(), threading.Event()
-
-def hold():
-    with incarnation._lock:
-        held.set()
-        forked.wait()
-
-with Clock(sys.argv[1], fence=None) as clock:
-    before = clock.incarnation
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    if not (child := os.fork()):
-        signal.alarm(10)
-        os._exit(7 if clock.incarnation != before else 1)
-    forked.set()
-    thread.join()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
 def test_a_fork_while_another_thread_asks_leaves_the_child_free(
     segment: PlayedSegment, run_script: Callable[..., str]
 ) -> None:
     """The child has an incarnation of its own, though the thread that was drawing one is not there to finish."""
-    assert run_script(FORK_SCRIPT, segment.path) == "7\n"
+    assert run_script("fork_incarnation", segment.path) == "7\n"
 
 
 @pytest.mark.anyio
@@ -308,16 +282,8 @@ async def test_no_incarnation_while_the_publisher_has_not_told(world: World, fen
     assert fenced.incarnation != first
 
 
-INCARNATION_SCRIPT = """
-import sys
-from vmclock_async import Clock
-with Clock(sys.argv[1], fence=None) as clock:
-    print(clock.incarnation)
-"""
-
-
 @pytest.mark.anyio
 async def test_two_processes_are_two_incarnations(world: World, clock: Clock, run_script: RunScript) -> None:
     """Of one segment, at one time."""
-    found = {str(clock.incarnation)} | {run_script(INCARNATION_SCRIPT, world.path).strip()}
+    found = {str(clock.incarnation)} | {run_script("incarnation", world.path).strip()}
     assert len(found) == 2

@@ -33,18 +33,6 @@ from vmclock_async.timebase import (
 fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
 
 
-PUBLISH = """
-import anyio, anyio.to_thread
-from vmclock_async._cli import main
-main(["publish", "no-such-source"])  # imports what the command needs
-anyio.run(anyio.to_thread.run_sync, json.loads, "0")
-from vmclock_async.sources import build_source
-build_source("kernel", {}).probe()
-become_nobody()
-sys.exit(main(["publish", "kernel", "--segment", *sys.argv[1:]]))
-"""
-
-
 OPTIONS = ("--set", "kernel.poll_interval=0.02", "--set", "kernel.assumed_error=0.001")
 """The latter so that it does not matter whether a chronyd runs on the machine that runs the tests."""
 
@@ -57,9 +45,7 @@ def publishing(
     segment_path.parent.chmod(0o777)
 
     def start() -> subprocess.Popen[str]:
-        return start_script(
-            PUBLISH, segment_path, *OPTIONS, unprivileged=True, environment=played_clock.environment
-        )
+        return start_script("publish_kernel", segment_path, *OPTIONS, environment=played_clock.environment)
 
     return start
 
@@ -133,23 +119,6 @@ def test_command_publishes_utc_with_what_is_being_slewed(
     wait_for(segment_path, lambda snapshot: 3_508_000 < snapshot.body.time_maxerror_nanosec < 4_000_000)
 
 
-UNBOUNDED = """
-import anyio, json, logging, sys
-from pathlib import Path
-from vmclock_async import Publisher
-from vmclock_kernel import KernelSettings, KernelSource
-from vmclock_kernel.machine import Machine
-
-class WithoutChronyd(Machine):
-    def chronyd_runs(self, proc=None):
-        return False
-
-logging.basicConfig(stream=sys.stdout, format="%(name)s %(levelname)s %(message)s", level=logging.WARNING)
-source = KernelSource(KernelSettings(poll_interval=0.02), machine=WithoutChronyd())
-anyio.run(Publisher(sys.argv[1], {"kernel": source}).run)
-"""
-
-
 @fit
 def test_timesyncds_zero_is_published_without_a_bound(
     start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
@@ -157,7 +126,7 @@ def test_timesyncds_zero_is_published_without_a_bound(
     """maxerror 0 and esterror 0: the time with its estimated error alone, which now() refuses, and a warning; with
     what others write, a bound again."""
     played_clock.play(maxerror=0, esterror=0)
-    process = start_script(UNBOUNDED, segment_path, environment=played_clock.environment)
+    process = start_script("publish_without_chronyd", segment_path, environment=played_clock.environment)
     snapshot = wait_for(segment_path, has_status(ClockStatus.SYNCHRONIZED))
     assert snapshot.body.flags & Flags.TIME_ESTERROR_VALID
     assert not snapshot.body.flags & Flags.TIME_MAXERROR_VALID
@@ -181,7 +150,7 @@ def test_nonsense_of_the_kernel_ends_nothing(
 ) -> None:
     """Whatever somebody wrote into the kernel's clock state, the publisher goes on with what is known, and the log
     names the rest."""
-    process = start_script(UNBOUNDED, segment_path, environment=played_clock.environment)
+    process = start_script("publish_without_chronyd", segment_path, environment=played_clock.environment)
     bound, estimate = Flags.TIME_MAXERROR_VALID, Flags.TIME_ESTERROR_VALID
     usual: dict[str, int] = {"maxerror": 2001, "esterror": 300, "offset": 0, "freq": 0, "tick": 10_000}
     has_bound = {"esterror", "freq", "tick"}
@@ -217,25 +186,10 @@ def test_tai_offset_out_of_range_is_none(
 ) -> None:
     """A kernel that was told 40,000 s knows no TAI: the time is in UTC."""
     played_clock.play(tai=40_000)
-    start_script(UNBOUNDED, segment_path, environment=played_clock.environment)
+    start_script("publish_without_chronyd", segment_path, environment=played_clock.environment)
     snapshot = wait_for(segment_path, has_status(ClockStatus.SYNCHRONIZED))
     assert snapshot.time_type == TimeType.UTC
     assert_contains_realtime(snapshot)
-
-
-CONTRADICTED = """
-import anyio
-from vmclock_async import SourceError
-from vmclock_kernel import KernelSettings, KernelSource
-
-class Emit:
-    epoch = 0
-
-try:
-    anyio.run(KernelSource(KernelSettings()).run, Emit())
-except SourceError as error:
-    print(type(error).__name__, error)
-"""
 
 
 @fit
@@ -244,84 +198,20 @@ def test_kernel_that_contradicts_itself_is_unavailable(
 ) -> None:
     """A time that adjtimex cannot mean: an error that shows both clocks, instead of silence for ever."""
     played_clock.play_realtime(-500 * NS)
-    said = run_script(CONTRADICTED, environment=played_clock.environment)
+    said = run_script("run_kernel_source", environment=played_clock.environment)
     assert said.startswith("SourceUnavailableError kernel: adjtimex and CLOCK_REALTIME contradict each other")
     assert "adjtimex says time -49" in said or "adjtimex says time -500" in said
-
-
-REFUSED = """
-import anyio
-from vmclock_async import SourceError
-from vmclock_kernel import KernelSettings, KernelSource
-
-class Emit:
-    epoch = 0
-
-source = KernelSource(KernelSettings())
-for use in (source.probe, lambda: anyio.run(source.run, Emit())):
-    try:
-        use()
-    except SourceError as error:
-        print(type(error).__name__, error)
-"""
 
 
 @fit
 def test_refused_adjtimex_is_named(run_script: Callable[..., str], played_clock: AdjtimexStandIn) -> None:
     """A seccomp filter that forbids the call: unavailable for now, with what to do."""
     played_clock.play(refused=errno.EPERM)
-    lines = run_script(REFUSED, environment=played_clock.environment).splitlines()
+    lines = run_script("try_kernel_source", environment=played_clock.environment).splitlines()
     assert len(lines) == 2
     for line in lines:
         assert line.startswith("SourceUnavailableError kernel: [Errno 1] adjtimex: Operation not permitted")
         assert line.endswith("allow the system call adjtimex there, or use the source chrony")
-
-
-LEAP = """
-import json, sys, anyio
-from vmclock_async import CounterId, LeapIndicator, TimeType, VMClockBody
-from vmclock_async.models import Contents
-from vmclock_async.reckoning import bounds_at
-from vmclock_async.timebase import COUNTER_ID, adjtimex, counter_ticks
-from vmclock_kernel import KernelSettings, KernelSource
-
-class Segment:
-    epoch = 0
-    contents = None
-    async def __call__(self, update, *, epoch=None):
-        await anyio.lowlevel.checkpoint()
-        before = self.contents or Contents(VMClockBody(), CounterId.INVALID, TimeType.UTC)
-        self.contents = before.updated(update)
-
-async def main(until_ns):
-    segment, told, looks, outside, past, back = Segment(), [], 0, [], 0, []
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(KernelSource(KernelSettings(poll_interval=0.15, assumed_error=0)).run, segment)
-        while adjtimex().realtime_ns < until_ns:
-            await anyio.sleep(0.002)
-            if segment.contents is None:
-                continue
-            before, counter, after = adjtimex(), counter_ticks(), adjtimex()
-            if before.state != after.state:
-                continue
-            found = bounds_at(segment.contents, counter, counter_id=COUNTER_ID)
-            looks += 1
-            name = LeapIndicator(segment.contents.body.leap_indicator).name
-            if name not in told:
-                told.append(name)
-            if not (found.earliest_ns <= after.realtime_ns and before.realtime_ns <= found.latest_ns):
-                outside.append([name, found.earliest_ns, before.realtime_ns, found.latest_ns])
-            if found.latest_ns < past:
-                back.append([name, found.latest_ns, past])
-            past = max(past, found.earliest_ns)
-        tasks.cancel_scope.cancel()
-    print(json.dumps({"time_type": TimeType(segment.contents.time_type).name, "told": told, "looks": looks,
-        "outside": outside[:3], "back": back[:3], "tai_offset_sec": segment.contents.body.tai_offset_sec}))
-
-print("ready", flush=True)
-sys.stdin.readline()
-anyio.run(main, int(sys.argv[1]))
-"""
 
 
 @fit
@@ -340,7 +230,7 @@ def test_real_readings_contain_true_time_across_a_leap_second(
         clock.play(
             status=STA_PLL | STA_NANO | bit, tai=tai, maxerror=1, late_ns=10 * MS, leap_at_ns=leap_s[bit] * NS
         )
-        processes[bit, tai] = start_script(LEAP, NEW_YEAR_S * NS + NS // 3, environment=clock.environment)
+        processes[bit, tai] = start_script("leap_second", NEW_YEAR_S * NS + NS // 3, environment=clock.environment)
     for (bit, tai), process in processes.items():
         assert process.stdout is not None
         assert process.stdin is not None

@@ -21,6 +21,7 @@ import vmclock_device
 import vmclock_kernel
 import vmclock_pytest
 import vmclock_replay
+from kit.programs import path_of
 from vmclock_async import errors
 
 PLUGINS: tuple[ModuleType, ...] = (vmclock_chrony, vmclock_device, vmclock_kernel, vmclock_pytest, vmclock_replay)
@@ -77,50 +78,13 @@ def test_every_error_pickles(name: str) -> None:
 
 def test_missing_core_says_how_to_build_it() -> None:
     """Without the compiled core nothing is sound, so the import fails, and says what to do."""
-    program = (
-        "import sys\n"
-        "sys.modules['vmclock_async._core'] = None\n"
-        "try:\n"
-        "    import vmclock_async\n"
-        "except ImportError as error:\n"
-        "    print(error)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, path_of("without_core")], capture_output=True, text=True, check=True)
     assert "pip install" in result.stdout
-
-
-OWN_GIL_PROGRAM = """
-import sys
-program = "import vmclock_async"
-if sys.version_info < (3, 12):
-    # No interpreter has a GIL of its own here: what a later Python says of the core is played.
-    class Refusing:
-        @staticmethod
-        def find_spec(name, path=None, target=None):
-            if name == "vmclock_async._core":
-                raise ImportError(f"module {name} does not support loading in subinterpreters")
-    sys.meta_path.insert(0, Refusing)
-    try:
-        exec(program)
-    except ImportError as error:
-        print(error)
-else:
-    program = f"import sys; sys.path[:] = {sys.path!r}" + chr(10) + program
-    try:
-        import _interpreters as interpreters
-    except ImportError:
-        import _xxsubinterpreters as interpreters
-    try:
-        failure = interpreters.run_string(interpreters.create(), program)
-    except interpreters.RunFailedError as error:
-        failure = error
-    print(failure)
-"""
 
 
 def test_an_interpreter_with_its_own_gil_is_told_what_to_do_instead() -> None:
     """The core is there, so building it again is no advice: it says what cannot be, and what can."""
-    result = subprocess.run([sys.executable, "-c", OWN_GIL_PROGRAM], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, path_of("own_gil")], capture_output=True, text=True, check=True)
     assert "does not support loading in subinterpreters" in result.stdout
     assert "in processes of their own" in result.stdout
     assert "pip install" not in result.stdout

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.programs import path_of
 from vmclock_async import SegmentError, SegmentReader, VMClockBody
 from vmclock_async._cli.publish import totals
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
@@ -25,24 +26,6 @@ HEADER = {
     "segment_size": 112,
     "created": "2026-01-01T00:00:00Z",
 }
-
-# Leads a session of its own on the terminal, as a shell does, and starts a job there.
-SHELL = """
-import fcntl, subprocess, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-job = subprocess.Popen(sys.argv[2:], process_group=0 if sys.argv[1] == "behind" else None)
-sys.exit(job.wait())
-"""
-
-WITHOUT_PROC = """
-import sys
-def refuse(event, args):
-    if event == "open" and str(args[0]).startswith("/proc/"):
-        raise FileNotFoundError(2, "No such file or directory", args[0])
-sys.addaudithook(refuse)
-from vmclock_async._cli.app import run
-sys.exit(run(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -68,7 +51,7 @@ def drawn(segment_path: Path) -> Callable[..., str]:
         command += [word for option in sets for word in ("--set", option)]
         parent, child = pty.openpty()
         shell = subprocess.Popen(
-            [sys.executable, "-c", SHELL, where, *command],
+            [sys.executable, path_of("shell"), where, *command],
             stdin=child,
             stdout=child,
             stderr=child,
@@ -182,7 +165,7 @@ def test_configuration_that_cannot_be_read_is_wrong_usage(tmp_path: Path, text: 
 def test_publish_needs_no_proc(recording: Path, segment_path: Path) -> None:
     """Where nothing tells whether the segment is in memory, there is no warning, and the work is done."""
     sets = ("--set", f"replay.path={recording}", "--set", "replay.speed=0")
-    command = [sys.executable, "-c", WITHOUT_PROC, "publish", "replay", "--segment", str(segment_path), *sets]
+    command = [sys.executable, path_of("without_proc"), "publish", "replay", "--segment", str(segment_path), *sets]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "100 commits" in ended.stderr

@@ -16,6 +16,7 @@ import trio
 import trio.testing
 import uvloop
 
+from kit.waits import until
 from vmclock_async._segment.descriptor import Readable
 
 LONG_S = 30.0
@@ -53,13 +54,6 @@ def waited() -> Iterator[Waited]:
 def has_reader(fd: int) -> bool:
     """Whether asyncio's loop had *fd*; now it has it no more."""
     return asyncio.get_running_loop().remove_reader(fd)
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    """Give others their turns until *reached*."""
-    with anyio.fail_after(5):
-        while not reached():
-            await anyio.sleep(0.001)
 
 
 @pytest.mark.anyio

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from kit.programs import path_of
 from vmclock_async import RecordingError, VMClockBody
 from vmclock_async.abi import BODY_FIELDS
 from vmclock_async.recording import Record, RecordingHeader, RecordingReader, RecordingWriter
@@ -183,13 +184,12 @@ def test_unreadable_file(segment_path: Path) -> None:
     """A file that may not be read: the error gives the system's reason."""
     path = write(segment_path.with_name("secret.jsonl"), some_records(1))
     path.chmod(stat.S_IWUSR)
-    script = (
-        "import os, sys\nfrom vmclock_async.recording import RecordingReader\n"
-        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "try: RecordingReader(sys.argv[1])\nexcept Exception as exc: print(type(exc).__name__, exc)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, path_of("denied_recording"), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     assert done.stdout == f"RecordingError {path}: cannot be read (Permission denied); check the path\n"
 
@@ -342,18 +342,10 @@ def grown(path: Path, records: list[Record]) -> list[int]:
 @pytest.mark.parametrize("name", ["killed.jsonl", "killed.jsonl.gz"])
 def test_what_was_written_outlives_the_writer(tmp_path: Path, name: str) -> None:
     """Each record is in the file when write() returns: a process that is killed then loses none."""
-    script = (
-        "import os, signal, sys\n"
-        "from vmclock_async.recording import Record, RecordingHeader, RecordingWriter\n"
-        "header, *lines = sys.stdin\n"
-        "writer = RecordingWriter(sys.argv[1], RecordingHeader.model_validate_json(header))\n"
-        "for line in lines: writer.write(Record.model_validate_json(line))\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
     path, records = tmp_path / name, some_records(50)
     given = "".join(f"{model.model_dump_json()}\n" for model in (HEADER, *records))
     killed = subprocess.run(
-        [sys.executable, "-c", script, str(path)], input=given, text=True, timeout=30, check=False
+        [sys.executable, path_of("record_and_die"), str(path)], input=given, text=True, timeout=30, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     assert read(path) == records

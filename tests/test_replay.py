@@ -19,6 +19,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
+from kit.waits import BOUND_S
 from vmclock_async import (
     BodyUpdate,
     ClockNotSynchronizedError,
@@ -50,8 +51,6 @@ SHIPPED = [
     *(ROOT / "examples/recordings" / name for name in ("leap-second.jsonl", "time-source-lost.jsonl")),
     ROOT / "src/vmclock_async/_cli/demo.jsonl",
 ]
-BOUND_S = 20.0
-"""Longest time that a test may wait, on a machine that is busy with others."""
 NS = 10**9
 RELIABLE = (ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING)
 BOUNDED = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID

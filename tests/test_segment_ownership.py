@@ -16,6 +16,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from kit.programs import path_of
+from kit.stand_ins import compiled, preloaded
 from vmclock_async import Clock, SegmentReader, SegmentWriter, VMClockBody, open_clock
 from vmclock_async.errors import SegmentError, SegmentInUseError, SegmentMalformedError
 from vmclock_async.testing import make_body
@@ -63,16 +65,6 @@ def refused(path: Path, match: str) -> None:
     assert state(path.parent) == before
 
 
-FAILS_SCRIPT = """
-import sys
-from vmclock_async import SegmentError, SegmentWriter
-try:
-    SegmentWriter(sys.argv[1])
-except SegmentError as exc:
-    print(exc)
-"""
-
-
 # The segment.
 
 
@@ -109,13 +101,6 @@ def test_an_access_list_that_lets_others_write_is_seen(segment: Path) -> None:
     refused(segment, r"others may write it too \(mode 0664\)")
 
 
-TAKES_SCRIPT = """
-become_nobody()
-with SegmentWriter(sys.argv[1]) as writer:
-    print(writer.write(VMClockBody(disruption_marker=1)))
-"""
-
-
 @only_root
 def test_a_segment_of_this_users_in_a_directory_for_all_is_taken(
     segment_path: Path, make_page: Callable[..., bytes], run_script: RunScript
@@ -125,25 +110,7 @@ def test_a_segment_of_this_users_in_a_directory_for_all_is_taken(
     segment_path.write_bytes(make_page(body=BODY.pack()))
     segment_path.chmod(0o644)
     os.chown(segment_path, 65534, 65534)
-    assert run_script(TAKES_SCRIPT, segment_path, unprivileged=True) == "4\n"
-
-
-SWAPPED_SCRIPT = """
-import os, sys
-from vmclock_async import SegmentError, SegmentWriter
-path, theirs = sys.argv[1:]
-
-def step(frame, event, argument):
-    "A stranger puts his file there once the writer has looked."
-    if frame.f_code.co_name == "_open" and os.path.exists(theirs):
-        os.rename(theirs, path)
-
-sys.settrace(step)
-try:
-    SegmentWriter(path.removesuffix(".lock"))
-except SegmentError as exc:
-    print(exc)
-"""
+    assert run_script("write_as_nobody", segment_path) == "4\n"
 
 
 @only_root
@@ -154,22 +121,12 @@ def test_what_is_checked_is_what_was_opened(segment: Path, run_script: RunScript
     theirs.write_bytes(segment.read_bytes())
     os.chown(theirs, STRANGER, -1)
     content = theirs.read_bytes()
-    printed = run_script(SWAPPED_SCRIPT, segment.with_name(which), theirs)
+    printed = run_script("swapped_file", segment.with_name(which), theirs)
     assert f"is owned by a user without a name (uid {STRANGER})" in printed
     assert segment.with_name(which).read_bytes() == content
 
 
 # The lock.
-
-HOLDS_SCRIPT = """
-import fcntl, os, sys
-fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o666)
-os.write(fd, b"1\\n")
-become_nobody()
-fcntl.flock(fd, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
 
 
 @only_root
@@ -177,7 +134,7 @@ def test_a_strangers_lock_is_named_and_not_believed(
     segment: Path, start_script: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     """Though he holds it, no process is named that he chose: his file is not how writers here shut each other out."""
-    holder = start_script(HOLDS_SCRIPT, lock_of(segment), unprivileged=True)
+    holder = start_script("hold_lock", lock_of(segment))
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     lock_of(segment).chmod(0o600)
@@ -194,7 +151,7 @@ def test_a_strangers_lock_is_named_to_who_may_not_open_it(segment: Path, run_scr
     os.chown(segment, 65534, -1)
     lock_of(segment).touch(mode=0o600)
     os.chown(lock_of(segment), STRANGER, -1)
-    printed = run_script("become_nobody()" + FAILS_SCRIPT, segment, unprivileged=True)
+    printed = run_script("try_writer_as_nobody", segment)
     assert f"(uid {STRANGER})" in printed
 
 
@@ -264,7 +221,7 @@ def test_roots_symbolic_link_is_followed_by_others(segment_path: Path, run_scrip
     (segment_path.parent / "real").mkdir()
     (segment_path.parent / "real").chmod(0o1777)
     (segment_path.parent / "link").symlink_to("real")
-    assert run_script(TAKES_SCRIPT, segment_path.parent / "link" / "shm0", unprivileged=True) == "2\n"
+    assert run_script("write_as_nobody", segment_path.parent / "link" / "shm0") == "2\n"
 
 
 def test_links_that_lead_in_a_circle_are_an_error(segment_path: Path) -> None:
@@ -282,7 +239,7 @@ def test_links_that_lead_in_a_circle_are_an_error(segment_path: Path) -> None:
 def test_an_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> None:
     """A container's root sees the files of the host's root, and of everybody else there, as those of one user."""
     os.chown(segment, STRANGER, -1)
-    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", FAILS_SCRIPT, str(segment)]
+    command = ["unshare", "--user", "--map-root-user", sys.executable, path_of("try_writer"), str(segment)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if "unshare:" in result.stderr:
         pytest.skip(f"no user namespaces here: {result.stderr}")
@@ -296,11 +253,7 @@ def test_an_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> Non
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes flock(2) and fsync(2) fail, made by the machine's C compiler."""
-    library = tmp_path_factory.mktemp("refusing") / "refusals.so"
-    source = Path(__file__).parent / "kit/refusals.c"
-    command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", library, source], check=True)
-    return library
+    return compiled("refusals", tmp_path_factory.mktemp("refusing"))
 
 
 @pytest.mark.parametrize(
@@ -323,10 +276,9 @@ def test_what_the_system_refuses_is_an_error_that_leaves_nothing(
     segment_path: Path, run_script: RunScript, refusing: Path, variable: str, number: int, said: str, below: str
 ) -> None:
     """flock and fsync: a SegmentError with the remedy; no lock, no segment and no directory stays behind."""
-    preloaded = [str(refusing), *filter(None, [os.environ.get("LD_PRELOAD")])]
-    environment = {"LD_PRELOAD": ":".join(preloaded), variable: str(number)}
+    environment = {**preloaded(refusing), variable: str(number)}
     path = segment_path.parent / below
-    printed = run_script(FAILS_SCRIPT, path, environment=environment)
+    printed = run_script("try_writer", path, environment=environment)
     assert printed.startswith(f"{path}: cannot ")
     assert f"({os.strerror(number)})" in printed
     assert said in printed
@@ -338,31 +290,14 @@ def test_a_failed_opening_leaves_a_segment_that_was_there(
 ) -> None:
     """Only what this opening has created goes away with it."""
     os.truncate(segment, 0)
-    environment = {"LD_PRELOAD": str(refusing), "FSYNC_ERRNO": str(errno.EIO)}
-    assert "cannot open it for writing" in run_script(FAILS_SCRIPT, segment, environment=environment)
+    environment = {**preloaded(refusing), "FSYNC_ERRNO": str(errno.EIO)}
+    assert "cannot open it for writing" in run_script("try_writer", segment, environment=environment)
     assert list(segment.parent.iterdir()) == [segment]
-
-
-MANY_FILES_SCRIPT = """
-import os, resource, sys
-from vmclock_async import SegmentError, SegmentWriter
-
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-first = os.open("/dev/null", os.O_RDONLY)
-for spare in range(1, 4):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (first + spare, hard))
-    try:
-        SegmentWriter(sys.argv[1]).close()
-    except SegmentError as exc:
-        print(exc)
-    else:
-        print("opened with", spare)
-"""
 
 
 def test_too_many_open_files_are_no_matter_of_write_access(segment_path: Path, run_script: RunScript) -> None:
     """Wherever in the opening the limit is met, the message is of the limit, and nothing is left."""
-    *lines, last = run_script(MANY_FILES_SCRIPT, segment_path).splitlines()
+    *lines, last = run_script("few_descriptors", segment_path).splitlines()
     for line in [*lines, last]:
         assert "(Too many open files); this process has as many files open as it may: raise its limit" in line
         assert "write access" not in line
@@ -380,9 +315,9 @@ def test_a_file_system_that_takes_no_file_is_no_matter_of_write_access(
     segment_path: Path, options: str, said: str
 ) -> None:
     """The message is of what the file system is: read-only, or full."""
-    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3" -c "$4" "$2/shm0"'
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3" "$4" "$2/shm0"'
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-    command += [options, str(segment_path.parent), sys.executable, FAILS_SCRIPT]
+    command += [options, str(segment_path.parent), sys.executable, path_of("try_writer")]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if "unshare:" in result.stderr or "mount:" in result.stderr:
         pytest.skip(f"no user namespaces here: {result.stderr}")

@@ -26,6 +26,7 @@ import pytest
 
 from kit.calls import builtin_calls
 from kit.told_world import open_descriptors
+from kit.waits import BOUND_S
 from vmclock_async import (
     ClockStatus,
     CounterId,
@@ -46,8 +47,6 @@ from vmclock_async.errors import (
 
 NEVER_S = 3600.0
 """A poll interval that ends no test's wait."""
-BOUND_S = 10.0
-"""Longest time that a test may wait, on a machine that is busy with others."""
 BODY = VMClockBody(disruption_marker=5, clock_status=ClockStatus.SYNCHRONIZED, time_sec=1_700_000_000)
 PACKED = BODY.pack()
 
@@ -146,22 +145,13 @@ def test_other_devices_are_refused(device: str, error: type[SegmentError]) -> No
     assert type(caught.value) is error
 
 
-DENIED_SCRIPT = """
-become_nobody()
-try:
-    SegmentReader(sys.argv[1])
-except vmclock_async.SegmentError as exc:
-    print(json.dumps([type(exc).__name__, str(exc)]))
-"""
-
-
 def test_a_segment_that_may_not_be_read_is_refused(
     run_script: RunScript, segment_path: Path, make_page: MakePage
 ) -> None:
     """No permission: a SegmentError, not one that speaks of the content, with the remedy."""
     segment_path.write_bytes(make_page())
     segment_path.chmod(0)
-    name, message = json.loads(run_script(DENIED_SCRIPT, segment_path, unprivileged=True))
+    name, message = json.loads(run_script("denied_reader", segment_path))
     assert name == "SegmentError"
     assert message.startswith(f"{segment_path}: may not be read by this user; ")
     assert "udev" in message
@@ -464,23 +454,13 @@ async def test_a_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
             assert seen[0].seq_count == writer.seq_count
 
 
-OTHER_WRITER_SCRIPT = """
-import sys
-from vmclock_async import SegmentWriter, VMClockBody
-with SegmentWriter(sys.argv[1]) as writer:
-    print("open", flush=True)
-    for line in sys.stdin:
-        print(writer.write(VMClockBody(disruption_marker=int(line))), flush=True)
-"""
-
-
 @pytest.mark.anyio
 async def test_a_commit_of_another_process_wakes(
     start_script: Callable[..., "subprocess.Popen[str]"], segment_path: Path, make_page: MakePage
 ) -> None:
     """The watch hears of commits through another process's mapping."""
     segment_path.write_bytes(make_page(seq_count=2))
-    other = start_script(OTHER_WRITER_SCRIPT, segment_path)
+    other = start_script("write_markers", segment_path)
     assert other.stdout is not None
     assert other.stdin is not None
     assert other.stdout.readline() == "open\n"
@@ -517,28 +497,9 @@ async def test_what_is_there_already_needs_no_watch(writer: SegmentWriter) -> No
         assert not reader.statistics().watching
 
 
-NO_PROGRAM_SCRIPT = """
-import sys
-import anyio
-from vmclock_async import SegmentReader
-
-def audit(event, args):
-    assert event not in ("subprocess.Popen", "os.exec", "os.posix_spawn", "tempfile.mkstemp"), event
-
-async def main(path):
-    with SegmentReader(path) as reader:
-        sys.addaudithook(audit)
-        with anyio.move_on_after(0.01):
-            await reader.wait_changed(reader.seq_count)
-        print(reader.statistics().watching)
-
-anyio.run(main, sys.argv[1])
-"""
-
-
 def test_no_program_is_run_to_watch(run_script: RunScript, writer: SegmentWriter) -> None:
     """inotify is the loaded C library's: a root that is read-only, without ldconfig, compiler and /tmp, is enough."""
-    assert run_script(NO_PROGRAM_SCRIPT, writer.path) == "True\n"
+    assert run_script("audited_wait", writer.path) == "True\n"
 
 
 @pytest.mark.anyio
@@ -945,47 +906,6 @@ async def test_closing_while_the_watch_is_set_up_ends_the_wait(writer: SegmentWr
             assert open_descriptors() == before
 
 
-NO_WATCH_SCRIPT = """
-import anyio, anyio.to_thread, inotify_simple, logging
-
-logged = []
-handler = logging.Handler()
-handler.emit = lambda record: logged.append([record.levelname, record.getMessage()])
-logging.getLogger("vmclock_async").addHandler(handler)
-
-async def main(path):
-    with SegmentWriter(path) as writer, SegmentReader(path) as reader, anyio.fail_after(10):
-        seen = []
-        async def follow():
-            seen.append((await reader.wait_changed(2, poll_interval=0.01)).seq_count)
-        async with anyio.create_task_group() as tasks:
-            for _ in range(2):
-                tasks.start_soon(follow)
-            while reader.statistics().waits < 4:
-                await anyio.sleep(0.001)
-            assert seen == []
-            writer.write(VMClockBody(disruption_marker=1))
-        statistics = reader.statistics()
-        print(json.dumps([seen, statistics.watching, statistics.polling_because, logged]))
-
-backend, options = json.loads(sys.argv[2])
-async def load():  # what is imported late, while it may be read
-    await anyio.to_thread.run_sync(int)
-    await anyio.wait_all_tasks_blocked()
-anyio.run(load, backend=backend, backend_options=options)
-become_nobody()
-taken = []
-try:
-    while True:
-        taken.append(inotify_simple.INotify())
-except OSError:
-    pass
-anyio.run(main, sys.argv[1], backend=backend, backend_options=options)
-for instance in taken:
-    instance.close()
-"""
-
-
 def test_without_an_inotify_instance_readers_poll(
     run_script: RunScript, segment_path: Path, make_page: MakePage, anyio_backend: tuple[str, dict[str, object]]
 ) -> None:
@@ -994,7 +914,7 @@ def test_without_an_inotify_instance_readers_poll(
     segment_path.parent.chmod(0o777)
     if os.geteuid() == 0:
         os.chown(segment_path, 65534, 65534)
-    printed = run_script(NO_WATCH_SCRIPT, segment_path, json.dumps(anyio_backend), unprivileged=True)
+    printed = run_script("wait_without_inotify", segment_path, json.dumps(anyio_backend))
     reason = "no inotify watch: Too many open files"
     logged = ["WARNING", f"{segment_path}: a waiting reader looks for changes at intervals ({reason})"]
     assert json.loads(printed) == [[4, 4], False, reason, [logged]]

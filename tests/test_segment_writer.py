@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
+from kit.programs import path_of
 from vmclock_async import (
     ClockStatus,
     Flags,
@@ -373,15 +374,6 @@ def test_a_size_that_no_segment_has_is_refused(segment_path: Path, size: int) ->
     assert list(segment_path.parent.iterdir()) == []
 
 
-REFUSED_SCRIPT = """
-become_nobody()
-try:
-    SegmentWriter(sys.argv[1])
-except vmclock_async.SegmentError as exc:
-    print(json.dumps([type(exc).__name__, str(exc)]))
-"""
-
-
 def test_a_segment_that_may_not_be_written_is_refused(
     run_script: RunScript, segment_path: Path, make_page: MakePage
 ) -> None:
@@ -390,7 +382,7 @@ def test_a_segment_that_may_not_be_written_is_refused(
     segment_path.chmod(0o444)
     segment_path.parent.chmod(0o777)
     before = look(segment_path)
-    name, message = json.loads(run_script(REFUSED_SCRIPT, segment_path, unprivileged=True))
+    name, message = json.loads(run_script("denied_writer", segment_path))
     assert name == "SegmentError"
     assert message.startswith(f"{segment_path}: ")
     assert "Permission denied" in message
@@ -406,23 +398,13 @@ def test_a_directory_that_may_not_be_written_is_refused(
     segment_path.parent.chmod(0o555)
     try:
         path = segment_path.parent / below
-        name, message = json.loads(run_script(REFUSED_SCRIPT, path, unprivileged=True))
+        name, message = json.loads(run_script("denied_writer", path))
         assert name == "SegmentError"
         assert message.startswith(f"{path}: ")
         assert "Permission denied" in message
         assert list(segment_path.parent.iterdir()) == []
     finally:
         segment_path.parent.chmod(0o755)
-
-
-PREPARED_FILES_SCRIPT = """
-become_nobody()
-path = sys.argv[1]
-with SegmentWriter(path) as writer:
-    writer.write(VMClockBody(disruption_marker=1))
-with SegmentWriter(path) as writer:
-    print(writer.write(VMClockBody(disruption_marker=2)))
-"""
 
 
 def test_files_prepared_in_a_directory_that_may_not_be_written_will_do(
@@ -436,7 +418,7 @@ def test_files_prepared_in_a_directory_that_may_not_be_written_will_do(
             os.chown(path, 65534, 65534)
     segment_path.parent.chmod(0o555)
     try:
-        assert run_script(PREPARED_FILES_SCRIPT, segment_path, unprivileged=True) == "10\n"
+        assert run_script("write_twice_as_nobody", segment_path) == "10\n"
         assert lock_of(segment_path).exists()
     finally:
         segment_path.parent.chmod(0o755)
@@ -445,18 +427,9 @@ def test_files_prepared_in_a_directory_that_may_not_be_written_will_do(
 # The lock.
 
 
-HOLDER_SCRIPT = """
-import sys
-from vmclock_async import SegmentWriter, VMClockBody
-writer = SegmentWriter(sys.argv[1])
-print(writer.write(VMClockBody(disruption_marker=77)), flush=True)
-sys.stdin.read()
-"""
-
-
 def start_holder(start_script: StartScript, path: Path) -> "subprocess.Popen[str]":
     """Another process that has committed to the segment at *path*, and holds it."""
-    holder = start_script(HOLDER_SCRIPT, path)
+    holder = start_script("hold_segment", path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "2\n"
     return holder
@@ -525,28 +498,9 @@ def test_a_lock_that_is_no_regular_file_is_refused(segment_path: Path, make: Cal
     assert not segment_path.exists()
 
 
-CONTENDER_SCRIPT = """
-import sys
-from vmclock_async import SegmentWriter, VMClockBody
-from vmclock_async.errors import SegmentInUseError
-print("ready", flush=True)
-sys.stdin.readline()
-held = 0
-while held < 200:
-    try:
-        writer = SegmentWriter(sys.argv[1])
-    except SegmentInUseError:
-        continue
-    with writer:
-        writer.write(VMClockBody(counter_value=writer.body.counter_value + 1))
-    held += 1
-print(held, flush=True)
-"""
-
-
 def test_no_two_writers_hold_a_segment_at_once(start_script: StartScript, segment_path: Path) -> None:
     """Processes that open, add one and close as fast as they can lose no addition: each was alone."""
-    contenders = [start_script(CONTENDER_SCRIPT, segment_path) for _ in range(3)]
+    contenders = [start_script("contend", segment_path) for _ in range(3)]
     for contender in contenders:
         assert contender.stdout is not None
         assert contender.stdout.readline() == "ready\n"
@@ -630,36 +584,7 @@ def test_a_writer_that_two_threads_close_keeps_its_lock_until_its_file_is_gone(
     segment_path: Path, run_script: RunScript
 ) -> None:
     """The second returns at once: did it release the lock, the first would remove the file of the next writer's."""
-    run_script(CLOSED_TWICE, segment_path)
-
-
-CLOSED_TWICE = """
-import os, sys, threading
-from vmclock_async import SegmentInUseError, SegmentWriter
-
-writer = SegmentWriter(sys.argv[1])
-removing, go_on = threading.Event(), threading.Event()
-
-def hold(event, arguments):
-    if event == "os.remove" and threading.current_thread() is first:
-        removing.set()
-        go_on.wait()
-
-first = threading.Thread(target=writer.close)
-sys.addaudithook(hold)
-first.start()
-removing.wait()
-writer.close()
-try:
-    SegmentWriter(sys.argv[1])
-except SegmentInUseError:
-    pass
-else:
-    raise AssertionError("two writers")
-go_on.set()
-first.join()
-SegmentWriter(sys.argv[1]).close()
-"""
+    run_script("close_twice", segment_path)
 
 
 def test_closing_leaves_the_last_body(segment_path: Path) -> None:
@@ -697,41 +622,9 @@ def test_leaving_the_block_by_an_error_closes(segment_path: Path) -> None:
     assert not lock_of(segment_path).exists()
 
 
-FORK_SCRIPT = """
-import json, os, sys
-from vmclock_async import SegmentWriter, VMClockBody
-from vmclock_async.errors import SegmentError, SegmentInUseError
-
-path = sys.argv[1]
-writer = SegmentWriter(path)
-writer.write(VMClockBody(disruption_marker=1))
-results, answer = os.pipe()
-pid = os.fork()
-if pid == 0:
-    found = {}
-    for name, use in (
-        ("write", lambda: writer.write(VMClockBody())),
-        ("seq_count", lambda: writer.seq_count),
-        ("open", lambda: SegmentWriter(path)),
-    ):
-        try:
-            use()
-        except SegmentError as exc:
-            found[name] = [type(exc).__name__, str(exc)]
-    writer.close()
-    os.write(answer, json.dumps(found).encode())
-    os._exit(0)
-os.close(answer)
-found = json.loads(os.read(results, 4096))
-os.waitpid(pid, 0)
-lock_is_there = os.path.exists(path + ".lock")
-print(json.dumps([os.getpid(), found, lock_is_there, writer.write(VMClockBody(disruption_marker=2))]))
-"""
-
-
 def test_a_writer_does_not_follow_into_a_forked_child(run_script: RunScript, segment_path: Path) -> None:
     """In the child it is closed, with an error that says why; closing it there leaves the parent its lock."""
-    pid, found, lock_is_there, seq_count = json.loads(run_script(FORK_SCRIPT, segment_path))
+    pid, found, lock_is_there, seq_count = json.loads(run_script("fork_writer", segment_path))
     for use in ("write", "seq_count"):
         name, message = found[use]
         assert name == "SegmentError"
@@ -796,15 +689,6 @@ def test_commits_end_before_the_lock_does(segment_path: Path) -> None:
 
 def test_sparse_file_on_a_full_filesystem_is_an_error_not_a_signal(segment_path: Path) -> None:
     """A hole that cannot be filled is found before the first store, which would raise SIGBUS."""
-    script = (
-        "import os, resource, sys\n"
-        "from vmclock_async import SegmentError, SegmentWriter, VMClockBody\n"
-        "try:\n"
-        "    with SegmentWriter(sys.argv[1]) as writer:\n"
-        "        writer.write(VMClockBody())\n"
-        "except SegmentError as error:\n"
-        "    print(error)\n"
-    )
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system of one page")
     folder = segment_path.parent / "small"
@@ -816,7 +700,11 @@ def test_sparse_file_on_a_full_filesystem_is_an_error_not_a_signal(segment_path:
         segment.touch()
         os.truncate(segment, 4096)
         result = subprocess.run(
-            [sys.executable, "-c", script, segment], capture_output=True, text=True, check=False, timeout=20
+            [sys.executable, path_of("try_commit"), segment],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
         )
         assert (result.returncode, result.stderr) == (0, "")
         assert "No space left on device" in result.stdout

@@ -277,14 +277,6 @@ def test_leap_indicator(state: int, status: int, expected: LeapIndicator) -> Non
     assert leap_indicator(timex(state=state, status=status)) == expected
 
 
-ADJTIMEX = """
-import json
-from vmclock_async.timebase import adjtimex
-timex = adjtimex()
-print(json.dumps(timex._asdict() | {"unsynchronized": timex.unsynchronized}))
-"""
-
-
 def test_adjtimex_reads_what_the_kernel_wrote(
     run_script: Callable[..., str], played_clock: AdjtimexStandIn
 ) -> None:
@@ -295,7 +287,7 @@ def test_adjtimex_reads_what_the_kernel_wrote(
 
     def seen(status: int, freq: int) -> object:
         played_clock.play(status=status, freq=freq, **values)
-        return json.loads(run_script(ADJTIMEX, environment=played_clock.environment))
+        return json.loads(run_script("adjtimex_once", environment=played_clock.environment))
 
     expected = {
         "state": ClockState.INS,
@@ -320,13 +312,6 @@ def test_adjtimex_reads_what_the_kernel_wrote(
         "unsynchronized": True,
     }
 
-
-READINGS = """
-import json, sys
-from vmclock_async.timebase import adjtimex
-for _ in sys.stdin:
-    print(json.dumps(adjtimex()._asdict()), flush=True)
-"""
 
 IN_RANGE: list[tuple[dict[str, int], dict[str, object]]] = [
     ({"maxerror": 16_000_000}, {"maxerror_ns": 16 * NS}),
@@ -371,7 +356,7 @@ def test_adjtimex_believes_only_what_a_kernel_can_say(
         name: played_clock.played(name) for name in ("status", "offset", "freq", "maxerror", "esterror", "tick")
     }
     usual |= {"tai": 37, "base_ns": 10**9 * NS}
-    process = start_script(READINGS, environment=played_clock.environment)
+    process = start_script("adjtimex_on_demand", environment=played_clock.environment)
     assert process.stdin is not None
     assert process.stdout is not None
 
@@ -405,8 +390,7 @@ def test_counter_that_stands_still_has_no_rate() -> None:
 def test_adjtimex_needs_no_privilege(run_script: Callable[..., str]) -> None:
     """Nobody may read the kernel's own; its clock is CLOCK_REALTIME."""
     before_ns = time.time_ns() // 1000 * 1000
-    script = f"import vmclock_async.timebase\nbecome_nobody(){ADJTIMEX}"
-    timex = json.loads(run_script(script, unprivileged=True))
+    timex = json.loads(run_script("adjtimex_as_nobody"))
     assert before_ns <= timex["realtime_ns"] <= time.time_ns()
     assert (timex["tai_offset_s"], timex["status"]) == (adjtimex().tai_offset_s, adjtimex().status)
 
@@ -479,20 +463,10 @@ def test_the_processor_says_what_the_kernel_makes_of_it() -> None:
     assert _core.tsc_is_invariant() is ("nonstop_tsc" in flags)
 
 
-FORBIDDEN_CPUID_SCRIPT = """
-import ctypes
-from vmclock_async import _core
-if ctypes.CDLL(None).syscall(158, 0x1012, 0):  # arch_prctl(ARCH_SET_CPUID, 0)
-    print("the processor has no such thing")
-else:
-    print(_core.tsc_is_invariant())
-"""
-
-
 @pytest.mark.skipif(COUNTER_ID != 1, reason="it is about x86")
 def test_a_processor_that_may_not_be_asked_says_nothing(run_script: Callable[..., str]) -> None:
     """Where CPUID is forbidden it is not executed, which would be a SIGSEGV: nothing is known."""
-    assert run_script(FORBIDDEN_CPUID_SCRIPT) in ("None\n", "the processor has no such thing\n")
+    assert run_script("forbidden_cpuid") in ("None\n", "the processor has no such thing\n")
 
 
 class PlayedWorld:

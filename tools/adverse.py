@@ -24,16 +24,10 @@ from vmclock_async import _core
 CHECKOUT: Final = Path(__file__).parent.parent
 ORDINARY: Final = 65534
 """The user nobody, who owns nothing else."""
+_BUSY: Final = CHECKOUT / "tests/programs/busy.py"
 _NOT_HANDED_DOWN: Final = ("CI", "PYTHONPATH", "LOGNAME", "USER", "LNAME", "USERNAME")
 LONGEST_S: Final = 1800
 """A round that takes longer is none: whatever was started for it ends by itself."""
-
-_BUSY = """
-import os, sys, time
-parent, end = os.getppid(), time.monotonic() + float(sys.argv[1])
-while os.getppid() == parent and time.monotonic() < end:
-    sum(range(100_000))
-"""
 
 
 @contextmanager
@@ -41,7 +35,7 @@ def busy_processors() -> Iterator[None]:
     """Keeps each processor busy for the length of the block, and no longer than a round."""
     with ExitStack() as stack:
         for processor in os.sched_getaffinity(0):
-            process = subprocess.Popen([sys.executable, "-c", _BUSY, str(LONGEST_S)])
+            process = subprocess.Popen([sys.executable, _BUSY, str(LONGEST_S)])
             os.sched_setaffinity(process.pid, {processor})
             stack.callback(process.wait)
             stack.callback(process.kill)

@@ -1,12 +1,12 @@
 """The test's side of ``adjtimex.c``: what another process is to see of the kernel's clock."""
 
 import mmap
-import os
 import struct
-import subprocess
 import time
 from pathlib import Path
 from typing import Final
+
+from kit.stand_ins import preloaded
 
 STA_PLL: Final = 0x0001
 STA_INS: Final = 0x0010
@@ -34,15 +34,6 @@ _FIELDS: Final = (
 """Of ``struct played``, each 64 bits; units as in ``struct timex``."""
 
 
-def compiled(directory: Path) -> Path:
-    """The stand-in as a shared library in *directory*, made by the machine's C compiler."""
-    library = directory / "adjtimex.so"
-    source = Path(__file__).with_suffix(".c")
-    command = ["cc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", library, source, "-ldl"], check=True)
-    return library
-
-
 class AdjtimexStandIn:
     """A played clock: at first synchronized by the kernel's own loop to about 2 ms, and with a TAI offset."""
 
@@ -51,8 +42,7 @@ class AdjtimexStandIn:
         file.write_bytes(bytes(8 * len(_FIELDS)))
         with file.open("r+b") as opened:
             self._mapped = mmap.mmap(opened.fileno(), 0)
-        preloaded = [str(library), *filter(None, [os.environ.get("LD_PRELOAD")])]
-        self.environment: Final = {"LD_PRELOAD": ":".join(preloaded), "ADJTIMEX_STAND_IN": str(file)}
+        self.environment: Final = {**preloaded(library), "ADJTIMEX_STAND_IN": str(file)}
         """What a process needs to see it."""
         self.play(status=STA_PLL | STA_NANO, maxerror=2001, esterror=300, tick=10_000, tai=37)
 

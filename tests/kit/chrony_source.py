@@ -28,29 +28,6 @@ async def running(source: ChronySource, notes: Notes) -> AsyncIterator[None]:
             tasks.cancel_scope.cancel()
 
 
-UPDATES = """
-import anyio, sys
-from vmclock_chrony import ChronySettings, ChronySource
-
-class Emit:
-    epoch = 0
-    left = int(sys.argv[2])
-    async def __call__(self, update, *, epoch=None):
-        print(update.model_dump_json(exclude_unset=True), flush=True)
-        self.left -= 1
-        if not self.left:
-            tasks.cancel_scope.cancel()
-        await anyio.lowlevel.checkpoint()
-
-async def main():
-    global tasks
-    async with anyio.create_task_group() as tasks:
-        await ChronySource(ChronySettings(address=sys.argv[1], poll_interval=float(sys.argv[3]))).run(Emit())
-
-anyio.run(main)
-"""
-
-
 def under(
     clock: AdjtimexStandIn,
     run_script: Callable[..., str],
@@ -60,5 +37,5 @@ def under(
     interval: float = 1,
 ) -> list[dict[str, Any]]:
     """The first *count* updates of a source in a process whose kernel has that *clock*."""
-    output = run_script(UPDATES, chronyd.address, count, interval, environment=clock.environment)
+    output = run_script("chrony_updates", chronyd.address, count, interval, environment=clock.environment)
     return [json.loads(line) for line in output.splitlines()]

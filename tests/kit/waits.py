@@ -1,8 +1,9 @@
 """Waiting in tests, for a bounded time: for other tasks, for what they or other processes do, for a clock."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -28,6 +29,15 @@ async def until(holds: Callable[[], object]) -> None:
     with anyio.fail_after(BOUND_S):
         while not holds():
             await anyio.sleep(0.001)
+
+
+def eventually(found: Callable[[], Any]) -> Any:
+    """What *found* returns once that is true: another thread or process makes it so."""
+    end = time.monotonic() + BOUND_S
+    while not (result := found()):
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.001)
+    return result
 
 
 async def until_waiting(clock: Clock, tasks: int = 1) -> None:
