@@ -1,13 +1,8 @@
-"""Clock, synchronous: what now() promises of a segment, and each way in which it says that it cannot.
-
-True time is known here (``told_world``), the segments and the device are files, and other writers are processes.
-"""
+"""What a clock gives a bound of, and why there is none."""
 
 import itertools
 import os
-import re
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -24,15 +19,13 @@ from kit.calls import builtin_calls
 from kit.earlier_boot import age_by_a_boot, forget_boot
 from kit.mounts import in_own_mounts
 from kit.programs import path_of
+from kit.readings import readings
 from kit.told_world import (
     BOUNDED,
     World,
     body_now,
-    contains,
-    device_page,
     grow_old,
     open_descriptors,
-    ticks,
     true_ns,
 )
 from vmclock_async import (
@@ -45,35 +38,21 @@ from vmclock_async import (
     ClockUnboundedError,
     CounterNotSupportedError,
     Flags,
-    LeapIndicator,
     SegmentError,
     SegmentMalformedError,
     SegmentNotInitializedError,
-    SegmentReader,
     SegmentUnstableError,
     SegmentVersionNotSupportedError,
     SegmentWriter,
-    TimeInterval,
     _core,
 )
 from vmclock_async.testing import ManualClock
 from vmclock_async.timebase import COUNTER_ID
 
 RunScript = Callable[..., str]
+
+
 StartScript = Callable[..., "subprocess.Popen[str]"]
-
-
-def readings(clock: Clock) -> list[TimeInterval]:
-    """Some readings, the first the slow way and the next by the core; each contains the truth."""
-    taken = []
-    for _ in range(3):
-        before = _core.counter()
-        reading = clock.now()
-        after = _core.counter()
-        assert reading.earliest_ns <= true_ns(after)
-        assert reading.latest_ns >= true_ns(before)
-        taken.append(reading)
-    return taken
 
 
 # What there is a bound of.
@@ -333,294 +312,6 @@ def test_a_segment_in_anothers_place_with_its_inode_number() -> None:
     lost, *events = subprocess.check_output([*command, path_of("clock_elsewhere")], text=True).splitlines()
     assert lost.startswith("the lease is over: the segment was replaced")
     assert events == ["SegmentReplaced", "Disrupted"]
-
-
-# The fence.
-
-
-def test_a_fence_is_what_one_asks_for(world: World) -> None:
-    """A path: that; None: none; "auto": none where there is no device. `fenced` says whether there is one."""
-    with Clock(world.path, fence=world.device) as clock:
-        assert clock.fenced
-        readings(clock)
-    with Clock(world.path, fence=None) as clock:
-        assert not clock.fenced
-    if not os.path.exists("/dev/vmclock0"):
-        with Clock(world.path) as clock:
-            assert not clock.fenced
-
-
-PASSED_OVER = (
-    "vmclock_async.clock WARNING /dev/vmclock0: {}; passed over: the clock of {} has no fence\nFalse told"
-)
-
-
-@pytest.mark.parametrize(
-    ("device", "verdict"),
-    [
-        (device_page(1), "True told"),
-        (device_page(2), "True refused"),
-        (b"garbage", "7 bytes are too few for a header of 16"),
-        (bytes(4096), "magic is 0x00000000, not 0x4B4C4356"),
-        (device_page(1)[:8] + bytes(4088), "version is 0"),
-        (device_page(1)[:64], "size is 4096, but the file ends after 64 bytes"),
-        # No time in it, and no counter, as with QEMU and Firecracker: a marker is all that a fence needs.
-        (device_page(1)[:104].ljust(4096, b"\0"), "True told"),
-    ],
-)
-def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, device: bytes, verdict: str) -> None:
-    """fence="auto" finds /dev/vmclock0; what is no page there costs the fence alone, and the log says why."""
-    world.device.write_bytes(device)
-    command = in_own_mounts(
-        f"exec 3<{world.device}",
-        "mount -t tmpfs none /dev",
-        "cat <&3 >/dev/vmclock0",
-        "exec 3<&-",
-    )
-    moved = world.path.parent.name if world.path.is_relative_to("/dev") else None
-    if moved:  # /dev is another one there
-        segment = Path("/tmp") / moved
-        shutil.copyfile(world.path, segment)
-    else:
-        segment = world.path
-    try:
-        output = subprocess.check_output([*command, path_of("clock_with_device"), str(segment)], text=True)
-    finally:
-        if moved:
-            segment.unlink()
-    if verdict.startswith("True"):
-        assert output == verdict + "\n"
-    else:
-        assert re.fullmatch(PASSED_OVER.format(f"{verdict}.*", re.escape(str(segment))), output.rstrip("\n"))
-
-
-def test_a_fence_that_cannot_be_read_is_an_error(world: World, tmp_path: Path) -> None:
-    """A path that was asked for is not left out quietly; nothing stays open."""
-    before = open_descriptors()
-    with pytest.raises(SegmentNotInitializedError, match=r"nothing is there that could be the fence; .* or None"):
-        Clock(world.path, fence=tmp_path / "none")
-    (tmp_path / "garbage").write_bytes(b"x" * 4096)
-    with pytest.raises(SegmentMalformedError, match="garbage"):
-        Clock(world.path, fence=tmp_path / "garbage")
-    assert open_descriptors() == before
-
-
-def test_no_reading_once_the_device_tells_of_a_disruption(world: World, fenced: Clock) -> None:
-    """With the publisher stopped, now() gives no interval again until the segment has the device's marker."""
-    for marker in (2, 3, 2**32 - 1):
-        readings(fenced)
-        stamp = _core.counter()
-        fenced.at(stamp)
-        world.device_says(marker)
-        for _ in range(20):
-            with pytest.raises(ClockDisruptedError, match=f"marker is {marker}, .* its publisher has not told"):
-                fenced.now()
-            with pytest.raises(ClockDisruptedError, match=f"marker is {marker}, .* its publisher has not told"):
-                fenced.at(stamp)
-            with pytest.raises(ClockDisruptedError, match=f"marker is {marker}, .* its publisher has not told"):
-                fenced.now(max_error_ns=10**9)
-            world.tell()  # a commit that has not seen it yet
-        with pytest.raises(ClockDisruptedError):
-            _ = fenced.incarnation
-        world.marker = marker
-        world.tell()
-        readings(fenced)
-
-
-def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) -> None:
-    """Any difference of the low 32 bits will do; the publisher's own disruptions are above those."""
-    for marker, told in ((2, False), (1 + 2**32, True), (1 + 7 * 2**32, True), (2 + 2**32, False), (1, True)):
-        world.marker = marker
-        world.tell()
-        if told:
-            readings(fenced)
-        else:
-            with pytest.raises(ClockDisruptedError, match="the device's disruption marker is 1"):
-                fenced.now()
-
-
-def test_a_stopped_publisher_cannot_make_a_reading_pass_the_fence(
-    segment_path: Path, start_script: StartScript
-) -> None:
-    """A process that publishes is stopped (SIGSTOP) and the machine migrated: no reading until it goes on."""
-    device = segment_path.with_name("vmclock0")
-    device.write_bytes(device_page(1))
-    here = {"PYTHONPATH": str(Path(__file__).parent)}
-    publisher = start_script("follow_device", segment_path, device, environment=here)
-    assert publisher.stdout is not None
-    assert publisher.stdout.readline() == "ready\n"
-    for marker in range(2, 6):
-        with until_told(Clock, segment_path, device) as clock:
-            publisher.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, publisher.pid, os.WSTOPPED)
-            with device.open("r+b", buffering=0) as file:
-                os.pwrite(file.fileno(), marker.to_bytes(8, "little"), 0x10)
-            for _ in range(200):
-                # Stopped wherever it was, between two commits or in one.
-                with pytest.raises((ClockDisruptedError, SegmentUnstableError)):
-                    clock.now()
-            publisher.send_signal(signal.SIGCONT)
-            give_up = time.monotonic() + 10
-            while time.monotonic() < give_up:
-                try:
-                    clock.now()
-                    break
-                except (ClockDisruptedError, SegmentUnstableError):
-                    continue
-            assert clock.snapshot().body.disruption_marker == marker
-
-
-def until_told(clock_type: type[Clock], segment: Path, device: Path) -> Clock:
-    """A clock of *segment*, once it has given a reading."""
-    give_up = time.monotonic() + 10
-    while True:
-        try:
-            clock = clock_type(segment, fence=device)
-            clock.now()
-            return clock
-        except (ClockError, SegmentError):
-            assert time.monotonic() < give_up
-
-
-def test_no_reading_is_older_than_a_disruption_that_was_seen_before_it(
-    world: World, start_script: StartScript
-) -> None:
-    """Beside a publisher at full speed: whoever has seen the device's new marker gets no reading of the old body."""
-    world.writer.close()
-    told = refused = 0
-    with (
-        Clock(world.path, fence=world.device) as clock,
-        SegmentReader(world.device) as device,
-        SegmentReader(world.path) as page,
-    ):
-        here = {"PYTHONPATH": str(Path(__file__).parent)}
-        process = start_script("disrupt", world.path, world.device, environment=here)
-        while told < 10_000 or refused < 100:
-            seen = device.disruption_marker
-            try:
-                clock.now()
-            except (ClockDisruptedError, SegmentUnstableError):
-                refused += 1
-                continue
-            # The segment had caught up with what was seen before the reading, or there would have been none.
-            assert page.disruption_marker >= seen
-            told += 1
-        assert process.poll() is None
-
-
-# Moments in the past.
-
-
-def test_a_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) -> None:
-    """at() contains the truth of each stamp, before and after later commits, and is as narrow as now()."""
-    stamps: list[int] = []
-    for _ in range(5):
-        clock.now()
-        stamps.append(_core.counter())
-        time.sleep(0.002)
-        world.tell()
-        for stamp in stamps:
-            interval = clock.at(stamp)
-            assert contains(interval, true_ns(stamp))
-            # 50 ppm of no more than the time since the first, and the reference's microsecond.
-            passed_ns = true_ns(_core.counter()) - true_ns(stamps[0])
-            assert interval.error_ns < 1100 + passed_ns / 20_000
-
-
-def test_a_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock) -> None:
-    """at_monotonic() contains it, and is wider by a tenth of the stamp's age on either side."""
-    clock.now()
-    before = _core.counter()
-    ns = time.monotonic_ns()
-    after = _core.counter()
-    for sleep_s in (0.0, 0.02, 0.05):
-        time.sleep(sleep_s)
-        world.tell()
-        interval = clock.at_monotonic(ns)
-        age_ns = time.monotonic_ns() - ns
-        assert interval.earliest_ns <= true_ns(before)
-        assert true_ns(after) <= interval.latest_ns
-        assert interval.error_ns < age_ns * 0.12 + 20_000
-
-
-@pytest.mark.parametrize(
-    "leap", [LeapIndicator.PRE_POS, LeapIndicator.PRE_NEG, LeapIndicator.POST_POS, LeapIndicator.POST_NEG]
-)
-def test_a_stamp_of_clock_monotonic_may_be_from_before_a_leap(leap: LeapIndicator) -> None:
-    """With one announced or just over, at_monotonic() is a second wider on either side: it cannot tell which."""
-    with ManualClock(follow_loop=False) as clock:
-        clock.now()
-        stamp = clock.counter_ticks()
-        clock.advance(5)
-        steady = clock.at_monotonic(stamp)
-        clock.change(leap_indicator=leap)
-        told = clock.at_monotonic(stamp)
-    assert (told.earliest_ns, told.latest_ns) == (steady.earliest_ns - 10**9, steady.latest_ns + 10**9)
-
-
-def test_a_stamp_that_lies_ahead_is_a_mistake(clock: Clock) -> None:
-    """A ValueError that says so: nothing is known of the future."""
-    with pytest.raises(ValueError, match="lies ahead"):
-        clock.at(_core.counter() + ticks(1))
-    with pytest.raises(ValueError, match="lies ahead"):
-        clock.at_monotonic(time.monotonic_ns() + 10**9)
-
-
-def test_a_stamp_from_before_the_clock_is_refused(world: World) -> None:
-    """Nobody watched the counter then: ClockDisruptedError."""
-    stamp, ns = _core.counter(), time.monotonic_ns()
-    with Clock(world.path, fence=None) as clock:
-        for _ in range(2):
-            with pytest.raises(ClockDisruptedError, match="before this clock first saw the disruption marker 1"):
-                clock.at(stamp)
-            with pytest.raises(ClockDisruptedError, match="before this clock first saw"):
-                clock.at_monotonic(ns)
-
-
-def test_a_stamp_from_since_the_clock_was_opened_will_do(world: World) -> None:
-    """The marker is watched from the opening on, whether or not a reading was taken."""
-    with Clock(world.path, fence=None) as clock:
-        stamp = _core.counter()
-        ns = time.monotonic_ns()
-        assert contains(clock.at(stamp), true_ns(stamp))
-        clock.at_monotonic(ns)
-
-
-def test_a_stamp_from_before_a_disruption_is_refused(world: World, clock: Clock) -> None:
-    """The counter may have jumped in between; a stamp from after the new marker was seen is as good as ever."""
-    clock.now()
-    stamp, ns = _core.counter(), time.monotonic_ns()
-    clock.at(stamp)
-    world.marker = 2
-    world.tell()
-    for _ in range(2):
-        with pytest.raises(ClockDisruptedError, match="disruption marker 2"):
-            clock.at(stamp)
-        with pytest.raises(ClockDisruptedError, match="disruption marker 2"):
-            clock.at_monotonic(ns)
-    later = _core.counter()
-    assert contains(clock.at(later), true_ns(later))
-
-
-def test_a_stamp_from_before_another_segment_is_refused(world: World, clock: Clock) -> None:
-    """Its markers may begin anew: the same number says nothing of what happened in between."""
-    clock.now()
-    stamp = _core.counter()
-    world.replace()
-    with pytest.raises(ClockDisruptedError, match="before this clock first saw"):
-        clock.at(stamp)
-
-
-def test_a_stamp_older_than_max_age_is_stale(world: World) -> None:
-    """As a reference of that age would be."""
-    with Clock(world.path, max_age=0.05, fence=None) as clock:
-        stamp, ns = _core.counter(), time.monotonic_ns()
-        time.sleep(0.06)
-        world.tell()
-        with pytest.raises(ClockStaleError, match="the stamp is"):
-            clock.at(stamp)
-        with pytest.raises(ClockStaleError, match="the stamp is"):
-            clock.at_monotonic(ns)
 
 
 # What becomes of the segment.
