@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from kit.simulated_world import KINDS, Act, World, random_history
 
-pytestmark = pytest.mark.long
+_ASKED = os.environ.get("VMCLOCK_ASYNC_HISTORIES")
+pytestmark = [pytest.mark.long, *([pytest.mark.timeout(3600)] if _ASKED else [])]
 
 ACTS = st.builds(
     Act,
@@ -49,10 +50,9 @@ def test_promises_hold_through_any_history(
     world.run(history)
 
 
-@pytest.mark.timeout(3600)
 def test_promises_hold_through_many_histories() -> None:
     """The same at a pace that allows for 10**5 (``make stress``); here for a few hundred."""
-    count = int(os.environ.get("VMCLOCK_ASYNC_HISTORIES", "500"))
+    count = int(_ASKED or "500")
     given = 0
     for seed in range(count):
         world = World(with_device=seed % 4 > 0, device_tells_time=seed % 4 == 3, utc_knows_offset=seed % 8 < 4)
