@@ -10,21 +10,14 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from kit.segment_files import restart_of_clockbound
+from kit.segment_files import PACKED, restart_of_clockbound
 from kit.waits import BOUND_S
 from vmclock_async import (
-    ClockStatus,
     SegmentReader,
     SegmentWriter,
     Snapshot,
     VMClockBody,
 )
-
-BODY = VMClockBody(disruption_marker=5, clock_status=ClockStatus.SYNCHRONIZED, time_sec=1_700_000_000)
-
-
-PACKED = BODY.pack()
-
 
 MakePage = Callable[..., bytes]
 

@@ -18,7 +18,7 @@ import anyio.to_thread
 import pytest
 
 from kit.calls import builtin_calls
-from kit.segment_files import restart_of_clockbound
+from kit.segment_files import BODY, PACKED, restart_of_clockbound
 from kit.told_world import open_descriptors
 from vmclock_async import (
     ClockStatus,
@@ -36,16 +36,6 @@ from vmclock_async.errors import (
     SegmentUnstableError,
     SegmentVersionNotSupportedError,
 )
-
-NEVER_S = 3600.0
-"""A poll interval that ends no test's wait."""
-
-
-BODY = VMClockBody(disruption_marker=5, clock_status=ClockStatus.SYNCHRONIZED, time_sec=1_700_000_000)
-
-
-PACKED = BODY.pack()
-
 
 MakePage = Callable[..., bytes]
 

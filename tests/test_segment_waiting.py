@@ -18,10 +18,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from kit.segment_files import BODY, PACKED
 from kit.told_world import open_descriptors
 from kit.waits import BOUND_S
 from vmclock_async import (
-    ClockStatus,
     SegmentReader,
     SegmentWriter,
     Snapshot,
@@ -35,12 +35,6 @@ from vmclock_async.errors import (
 
 NEVER_S = 3600.0
 """A poll interval that ends no test's wait."""
-
-
-BODY = VMClockBody(disruption_marker=5, clock_status=ClockStatus.SYNCHRONIZED, time_sec=1_700_000_000)
-
-
-PACKED = BODY.pack()
 
 
 MakePage = Callable[..., bytes]

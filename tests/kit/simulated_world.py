@@ -24,7 +24,6 @@ from vmclock_async.models import Contents
 from vmclock_async.reckoning import Bounds, bounds_at
 from vmclock_async.timebase import COUNTER_ID, fixed_point_period
 
-HZ: Final = 10**9
 START_NS: Final = 1_790_000_000 * 10**9
 TAI_OFFSET_S: Final = -37
 BOUNDS: Final = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
