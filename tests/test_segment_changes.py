@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from kit.segment_files import PACKED, restart_of_clockbound
-from kit.waits import BOUND_S
+from kit.waits import BOUND_S, until_waits
 from vmclock_async import (
     SegmentReader,
     SegmentWriter,
@@ -20,12 +20,6 @@ from vmclock_async import (
 )
 
 MakePage = Callable[..., bytes]
-
-
-async def until_waiting(reader: SegmentReader, waits: int) -> None:
-    """Return once tasks have gone to sleep on *reader* as often as *waits*."""
-    while reader.statistics().waits < waits:  # counted in the step that goes to sleep
-        await anyio.sleep(0.001)
 
 
 def commit_of(body: VMClockBody, **constants: int) -> Callable[[Path, bytes], None]:
@@ -108,7 +102,7 @@ async def test_a_start_of_a_writer_is_a_change_whatever_its_number(
         async with anyio.create_task_group() as tasks:
             if waits:
                 tasks.start_soon(follow, reader, snapshot)
-                await until_waiting(reader, 1)
+                await until_waits(reader, 1)
             ROWS[row](segment_path, page)
             tasks.start_soon(follow, reader, snapshot)
     with SegmentReader(segment_path) as fresh:

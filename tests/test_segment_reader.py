@@ -12,9 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
-import anyio.to_thread
 import pytest
 
 from kit.calls import builtin_calls
@@ -41,12 +38,6 @@ MakePage = Callable[..., bytes]
 
 
 RunScript = Callable[..., str]
-
-
-async def until_waiting(reader: SegmentReader, waits: int) -> None:
-    """Return once tasks have gone to sleep on *reader* as often as *waits*."""
-    while reader.statistics().waits < waits:  # counted in the step that goes to sleep
-        await anyio.sleep(0.001)
 
 
 # Opening.

@@ -20,7 +20,7 @@ import pytest
 
 from kit.segment_files import BODY, PACKED
 from kit.told_world import open_descriptors
-from kit.waits import BOUND_S
+from kit.waits import BOUND_S, until_waits
 from vmclock_async import (
     SegmentReader,
     SegmentWriter,
@@ -41,12 +41,6 @@ MakePage = Callable[..., bytes]
 
 
 RunScript = Callable[..., str]
-
-
-async def until_waiting(reader: SegmentReader, waits: int) -> None:
-    """Return once tasks have gone to sleep on *reader* as often as *waits*."""
-    while reader.statistics().waits < waits:  # counted in the step that goes to sleep
-        await anyio.sleep(0.001)
 
 
 # Waiting.
@@ -75,7 +69,7 @@ async def test_a_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
             async with anyio.create_task_group() as tasks:
                 waits = reader.statistics().waits
                 tasks.start_soon(follow, reader, writer.seq_count)
-                await until_waiting(reader, waits + 1)
+                await until_waits(reader, waits + 1)
                 assert seen == []
                 assert reader.statistics().watching
                 assert reader.statistics().polling_because is None
@@ -102,7 +96,7 @@ async def test_a_commit_of_another_process_wakes(
                 seen.append(await reader.wait_changed(2, poll_interval=NEVER_S))
 
             tasks.start_soon(follow)
-            await until_waiting(reader, 1)
+            await until_waits(reader, 1)
             other.stdin.write("9\n")
             other.stdin.flush()
     assert [(snapshot.seq_count, snapshot.body.disruption_marker) for snapshot in seen] == [(4, 9)]
@@ -160,11 +154,11 @@ async def test_every_waiter_is_woken(writer: SegmentWriter) -> None:
             with anyio.CancelScope() as first:
                 async with anyio.create_task_group() as leaving:
                     leaving.start_soon(follow, reader)
-                    await until_waiting(reader, 1)
+                    await until_waits(reader, 1)
                     before = open_descriptors()
                     for _ in range(3):
                         tasks.start_soon(follow, reader)
-                    await until_waiting(reader, 4)
+                    await until_waits(reader, 4)
                     first.cancel()
             await anyio.wait_all_tasks_blocked()  # one of them has taken its place
             assert seen == []
@@ -213,7 +207,7 @@ async def test_seq_count_0_may_have_been_seen(segment_path: Path, make_page: Mak
 
                     waits = reader.statistics().waits
                     tasks.start_soon(follow, before)
-                    await until_waiting(reader, waits + 1)
+                    await until_waits(reader, waits + 1)
                     assert seen == []
                     writer.write(BODY)
                 assert seen == [after]
@@ -237,12 +231,12 @@ async def test_a_path_made_anew_is_a_change_whatever_its_number(
         async with anyio.create_task_group() as tasks:
             for _ in range(waiters):
                 tasks.start_soon(follow, reader)
-            await until_waiting(reader, waiters)
+            await until_waits(reader, waiters)
             segment_path.unlink()
             # While there is nothing, or nothing committed, it goes on waiting.
-            await until_waiting(reader, reader.statistics().waits + 2 * waiters)
+            await until_waits(reader, reader.statistics().waits + 2 * waiters)
             with SegmentWriter(segment_path) as writer:
-                await until_waiting(reader, reader.statistics().waits + 2 * waiters)
+                await until_waits(reader, reader.statistics().waits + 2 * waiters)
                 assert seen == []
                 assert writer.write(BODY) == 2
         assert reader.statistics().reopened >= 1
@@ -270,7 +264,7 @@ async def test_a_path_renamed_over_is_a_change_at_once(
         async with anyio.create_task_group() as tasks:
             for _ in range(waiters):
                 tasks.start_soon(follow, reader)
-            await until_waiting(reader, waiters)
+            await until_waits(reader, waiters)
             replacement.rename(segment_path)
         assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(2, BODY)] * waiters
         with SegmentWriter(segment_path) as writer:
@@ -278,7 +272,7 @@ async def test_a_path_renamed_over_is_a_change_at_once(
                 seen.clear()
                 waits = reader.statistics().waits
                 tasks.start_soon(follow, reader)
-                await until_waiting(reader, waits + 1)
+                await until_waits(reader, waits + 1)
                 writer.write(VMClockBody())
         assert [snapshot.seq_count for snapshot in seen] == [4]
         assert reader.statistics().watching
@@ -299,9 +293,9 @@ async def test_a_replacement_that_one_waiter_finds_is_a_change_for_all(
         segment_path.unlink()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow, reader, NEVER_S)
-            await until_waiting(reader, 1)
+            await until_waits(reader, 1)
             tasks.start_soon(follow, reader, 0.01)
-            await until_waiting(reader, 3)
+            await until_waits(reader, 3)
             replacement = segment_path.with_name("replacement")
             replacement.write_bytes(make_page(seq_count=2, body=PACKED))
             replacement.rename(segment_path)
@@ -369,7 +363,7 @@ async def test_a_commit_cut_short_is_waited_out(segment_path: Path, make_page: M
     with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow, reader)
-            await until_waiting(reader, 1)
+            await until_waits(reader, 1)
             with SegmentWriter(segment_path) as writer:
                 assert seen == []
                 writer.write(BODY)
@@ -391,7 +385,7 @@ async def test_a_cold_start_in_place_is_waited_out(segment_path: Path, make_page
             with SegmentWriter(segment_path) as writer:
                 assert writer.seq_count == 4
                 tasks.start_soon(follow, reader)
-                await until_waiting(reader, 1)
+                await until_waits(reader, 1)
                 assert seen == []
                 writer.write(BODY)
     assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(6, BODY)]
@@ -412,7 +406,7 @@ async def test_writers_that_wake_nobody_are_polled(segment_path: Path, make_page
         with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(follow, reader)
-                await until_waiting(reader, 3)
+                await until_waits(reader, 3)
                 assert seen == []
                 page.commit(PACKED, None, None)
     finally:
@@ -434,7 +428,7 @@ async def test_a_path_that_leads_away_for_a_moment_is_no_change(
     with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow, reader)
-            await until_waiting(reader, 2)
+            await until_waits(reader, 2)
             writer.write(BODY)
     assert [snapshot.seq_count for snapshot in seen] == [4]
 
@@ -454,7 +448,7 @@ async def test_closing_from_another_threads_loop_is_refused(writer: SegmentWrite
     with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow, reader)
-            await until_waiting(reader, 1)
+            await until_waits(reader, 1)
             await anyio.to_thread.run_sync(anyio.run, close, reader)
             writer.write(BODY)
     assert [snapshot.seq_count for snapshot in seen] == [4]
@@ -475,14 +469,14 @@ async def test_a_cancelled_wait_leaves_nothing_behind(writer: SegmentWriter) -> 
             for cancelled in range(10):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(follow, reader)
-                    await until_waiting(reader, cancelled + 1)
+                    await until_waits(reader, cancelled + 1)
                     watching = watching or open_descriptors()
                     tasks.cancel_scope.cancel()
                 assert open_descriptors() == watching
             assert seen == []
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(follow, reader)
-                await until_waiting(reader, 11)
+                await until_waits(reader, 11)
                 writer.write(BODY)
             assert seen == [4]
         assert open_descriptors() == before
@@ -506,7 +500,7 @@ async def test_closing_ends_every_wait(writer: SegmentWriter, poll_interval: flo
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):
                     tasks.start_soon(follow, reader)
-                await until_waiting(reader, 3)
+                await until_waits(reader, 3)
                 reader.close()
             assert len(reasons) == 3
             with pytest.raises(SegmentError, match="the reader is closed"):
@@ -560,7 +554,7 @@ async def test_a_time_limit_of_asyncio_ends_a_wait(writer: SegmentWriter) -> Non
         waits = reader.statistics().waits  # none, where the time was over before it went to sleep
         task = asyncio.create_task(reader.wait_changed(2, poll_interval=NEVER_S))
         async with asyncio.timeout(BOUND_S):
-            await until_waiting(reader, waits + 1)
+            await until_waits(reader, waits + 1)
             writer.write(BODY)
             assert (await task).seq_count == 4
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from vmclock_async import Clock, VMClockError
+from vmclock_async import Clock, SegmentReader, VMClockError
 
 BOUND_S: Final = 20.0
 """Longest time that a test may wait, on a machine that is busy with others."""
@@ -45,6 +45,11 @@ async def until_waiting(clock: Clock, tasks: int = 1) -> None:
     waits = clock.statistics().waits
     while clock.statistics().waits < waits + tasks:
         await anyio.lowlevel.checkpoint()
+
+
+async def until_waits(reader: SegmentReader, waits: int) -> None:
+    """Return once tasks have gone to sleep on *reader* as often as *waits*."""
+    await until(lambda: reader.statistics().waits >= waits)  # counted in the step that goes to sleep
 
 
 @asynccontextmanager
