@@ -4,13 +4,12 @@ Packets are laid out as in RFC 5905, section 7.3. It answers on loopback, in a t
 closed.
 """
 
-import selectors
-import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final
+
+from kit.udp import UdpServer
 
 _PACKET: Final = struct.Struct("!BBBb II4s QQQQ")
 _NTP_EPOCH_S: Final = 2_208_988_800
@@ -30,7 +29,7 @@ def _short(ns: int) -> int:
     return (ns << 16) // 10**9
 
 
-class NtpResponder:
+class NtpResponder(UdpServer):
     """Serves *truth*, off by *error_ns*, which its stated root delay and dispersion cover.
 
     Args:
@@ -54,49 +53,11 @@ class NtpResponder:
         self._error_ns = error_ns
         self._stated = _short(root_delay_ns), _short(root_dispersion_ns)
         self._reply_delay_s = reply_delay_ns / 1e9
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.setblocking(False)
-        self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        super().__init__()
 
-    @property
-    def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
-        port: int = self._socket.getsockname()[1]
-        return port
-
-    def close(self) -> None:
-        """Answer nobody any more."""
-        if self._thread.is_alive():
-            self._stop.close()
-            self._thread.join()
-            self._socket.close()
-            self._stopped.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
-            selector.register(self._stopped, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select()]
-                if self._stopped in ready:
-                    return
-                try:
-                    request, client = self._socket.recvfrom(1024)
-                except BlockingIOError:
-                    continue
-                if len(request) >= _PACKET.size:
-                    self._answer(request, client)
-
-    def _answer(self, request: bytes, client: tuple[str, int]) -> None:
+    def _answer(self, request: bytes) -> bytes | None:
+        if len(request) < _PACKET.size:
+            return None
         now_ns = self._now_ns()
         answer = _PACKET.pack(
             _SERVER, 1, request[2], _PRECISION, *self._stated, b"TEST",
@@ -105,7 +66,7 @@ class NtpResponder:
         )  # fmt: skip
         if self._reply_delay_s:
             time.sleep(self._reply_delay_s)
-        self._socket.sendto(answer, client)
+        return answer
 
     def _now_ns(self) -> int:
         return self.truth(time.time_ns()) + self._error_ns

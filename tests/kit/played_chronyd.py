@@ -4,13 +4,12 @@ Packets as in chrony's candm.h, protocol version 6.
 """
 
 import math
-import selectors
-import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
+
+from kit.udp import UdpServer
 
 _REQUEST: Final = struct.Struct("!BBBBHHI")
 _REPLY: Final = struct.Struct("!BBBBHHHHHHIII")
@@ -38,7 +37,7 @@ class PlayedSource(NamedTuple):
     """Selected."""
 
 
-class PlayedChronyd:
+class PlayedChronyd(UdpServer):
     """Says that it is synchronized, a moment ago, to within a millisecond, or what else it is told to say."""
 
     def __init__(self) -> None:
@@ -50,16 +49,12 @@ class PlayedChronyd:
         self.before_count: Callable[[], None] = lambda: None
         """Called when it was asked how many sources it has, for either report of them, before it answers."""
         self._said: dict[str, Any] = {}
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._stop, self._stopped = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        super().__init__()
 
     @property
     def address(self) -> str:
         """Its command port."""
-        return f"127.0.0.1:{self._socket.getsockname()[1]}"
+        return f"127.0.0.1:{self.port}"
 
     def say(self, **fields: Any) -> None:
         """Say so from now on, in seconds and ppm; ``age_s`` stands for the reference time.
@@ -100,27 +95,6 @@ class PlayedChronyd:
         return (
             struct.pack("!I", 0x7F000001) + _LOOPBACK + struct.pack("!III", 8, 4, source.span_s) + _float(0.0) * 5
         )
-
-    def close(self) -> None:
-        """Answer nobody any more."""
-        self._stop.close()
-        self._thread.join()
-        self._stopped.close()
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _serve(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
-            selector.register(self._stopped, selectors.EVENT_READ)
-            while self._stopped not in [key.fileobj for key, _ in selector.select()]:
-                request, client = self._socket.recvfrom(1024)
-                self._socket.sendto(self._answer(request), client)
 
     def _answer(self, request: bytes) -> bytes:
         version, _, _, _, command, _, sequence = _REQUEST.unpack_from(request)

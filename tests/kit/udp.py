@@ -1,0 +1,54 @@
+"""A server that answers datagrams."""
+
+import selectors
+import socket
+import threading
+from typing import Self
+
+
+class UdpServer:
+    """Answers on a port of 127.0.0.1, from a thread of its own, from the end of its constructor until it is closed."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        if self._thread.is_alive():
+            self._stop.close()
+            self._thread.join()
+            self._stopped.close()
+            self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(self, request: bytes) -> bytes | None:
+        """What to answer *request* with, if anything."""
+        raise NotImplementedError
+
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            selector.register(self._stopped, selectors.EVENT_READ)
+            while self._stopped not in [key.fileobj for key, _ in selector.select()]:
+                try:
+                    request, client = self._socket.recvfrom(1024)
+                except BlockingIOError:
+                    continue
+                if answer := self._answer(request):
+                    self._socket.sendto(answer, client)
