@@ -109,7 +109,7 @@ def test_unpacking_any_bytes_and_packing_them_is_no_change(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("length", "flags", "found"), [(96, 256, 7), (96, 0, None), (88, 256, None), (95, 256, None)]
 )
-def test_the_generation_counter_needs_its_flag_and_its_bytes(length: int, flags: int, found: int | None) -> None:
+def test_generation_counter_needs_its_flag_and_its_bytes(length: int, flags: int, found: int | None) -> None:
     """It is None where the flag is not set, and where the body ends before it."""
     body = struct.pack("<QQ72xQ", 0, flags, 7)[:length]
     assert abi.unpack_body(body)["vm_generation_counter"] == found

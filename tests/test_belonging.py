@@ -46,7 +46,7 @@ async def test_what_a_clock_gave_stays_with_it(clock: Clock, send: Callable[[Any
         send(clock.now())
 
 
-def test_a_clock_cannot_be_an_argument_of_a_process(clock: Clock) -> None:
+def test_clock_cannot_be_an_argument_of_a_process(clock: Clock) -> None:
     """Where processes are spawned, starting one with a clock among its arguments is what says so."""
     process = multiprocessing.get_context("spawn").Process(target=print, args=(clock,))
     with pytest.raises(TypeError, match="open a clock of it there"):

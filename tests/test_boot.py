@@ -58,7 +58,7 @@ TIMES = [
 
 
 @pytest.mark.parametrize(("ns", "_by_time"), TIMES)
-def test_the_boot_id_of_now_decides_whatever_the_time_says(
+def test_boot_id_of_now_decides_whatever_the_time_says(
     segment: Path, ns: Callable[[], int], _by_time: bool
 ) -> None:
     """A clock that was set since, forward or back, or a time namespace: the segment is continued."""
@@ -86,7 +86,7 @@ def test_without_a_boot_id_the_time_decides(segment_path: Path, ns: Callable[[],
     assert is_of_this_boot(segment_path) is by_time
 
 
-def test_a_clock_set_back_between_two_publishers_is_no_cold_start(segment: Path) -> None:
+def test_clock_set_back_between_two_publishers_is_no_cold_start(segment: Path) -> None:
     """Readers see neither a page without a body nor a marker that goes to 0 and comes back."""
     set_time(segment, time.time_ns() + 3 * 10**9)
     with SegmentWriter(segment, size=112) as writer:
@@ -103,7 +103,7 @@ def test_opening_keeps_nothing_and_the_first_commit_does(segment: Path) -> None:
     assert is_of_this_boot(segment)
 
 
-def test_a_segment_that_is_continued_gets_its_boot_id_with_the_first_commit(segment: Path) -> None:
+def test_segment_that_is_continued_gets_its_boot_id_with_the_first_commit(segment: Path) -> None:
     """One that was begun without: by ClockBound's writer, or by one of ours before."""
     forget_boot(segment)
     with SegmentWriter(segment, size=112) as writer:
@@ -113,7 +113,7 @@ def test_a_segment_that_is_continued_gets_its_boot_id_with_the_first_commit(segm
     assert is_of_this_boot(segment)
 
 
-def test_a_clock_reads_what_is_of_this_boot(segment_path: Path) -> None:
+def test_clock_reads_what_is_of_this_boot(segment_path: Path) -> None:
     """now() goes by the same rule."""
     with SegmentWriter(segment_path, size=112) as writer:
         writer.write(make_body(), counter_id=COUNTER_ID)
@@ -154,14 +154,14 @@ def in_namespace(setup: str, path: Path, *flags: str) -> list[str]:
         pytest.param("mount -t tmpfs tmpfs /proc/sys", id="no-proc-sys"),
     ],
 )
-def test_a_boot_id_that_is_not_the_kernels_is_none(segment: Path, setup: str) -> None:
+def test_boot_id_that_is_not_the_kernels_is_none(segment: Path, setup: str) -> None:
     """In a hardened unit, or with systemd-nspawn's own number, the time decides; a commit leaves no boot_id then."""
     assert in_namespace(setup, segment) == ["True", "False", "[]"]
     set_time(segment, 1)
     assert in_namespace(setup, segment) == ["False", "True", "[]"]
 
 
-def test_a_time_namespace_moves_no_boot(segment: Path) -> None:
+def test_time_namespace_moves_no_boot(segment: Path) -> None:
     """CLOCK_BOOTTIME of its own says that the machine booted later than the segment was written."""
     with SegmentWriter(segment, size=112) as writer:
         writer.write(BODY)
@@ -170,7 +170,7 @@ def test_a_time_namespace_moves_no_boot(segment: Path) -> None:
     assert in_namespace(":", segment, "--time", "--boottime", str(-up_s + 1))[:2] == ["True", "False"]
 
 
-def test_a_file_that_is_mounted_alone_has_its_boot_id(segment: Path) -> None:
+def test_file_that_is_mounted_alone_has_its_boot_id(segment: Path) -> None:
     """As into a container: it is kept with the file, not in its directory."""
     set_time(segment, 1)
     alone = segment.with_name("alone")

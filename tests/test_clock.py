@@ -80,7 +80,7 @@ def test_readings_contain_true_time(segment_path: Path, size: int, status: Clock
     world.close()
 
 
-def test_a_commit_counts_from_the_next_reading_on(world: World, clock: Clock) -> None:
+def test_commit_counts_from_the_next_reading_on(world: World, clock: Clock) -> None:
     """No reading is of a body that was no longer the segment's."""
     for error_s in range(1, 20):  # apart by more than a bound grows in hours
         world.tell(time_maxerror_nanosec=error_s * 10**9)
@@ -102,7 +102,7 @@ def test_tai_becomes_utc(world: World, clock: Clock) -> None:
     assert all(abs(reading.earliest_ns // 10**9 - true_s) <= 5 for reading in readings(clock))
 
 
-def test_a_captured_page_of_a_device_has_no_time(tmp_path: Path, vectors: Path) -> None:
+def test_captured_page_of_a_device_has_no_time(tmp_path: Path, vectors: Path) -> None:
     """What QEMU's device says is read, and is no bound: the error says so."""
     page = tmp_path / "page"
     shutil.copyfile(vectors / "linux-device" / "run-q10-k73-g01-migrate-after.bin", page)
@@ -112,7 +112,7 @@ def test_a_captured_page_of_a_device_has_no_time(tmp_path: Path, vectors: Path) 
             clock.now()
 
 
-def test_a_captured_page_with_time_is_told_like_a_segment(tmp_path: Path) -> None:
+def test_captured_page_with_time_is_told_like_a_segment(tmp_path: Path) -> None:
     """A page of 4096 bytes in a file, as it was saved from a device that has time."""
     body = body_now()
     page = exact_time.Page(size=4096, counter_id=COUNTER_ID, **asdict_of(body))
@@ -128,14 +128,14 @@ def asdict_of(body: object) -> dict[str, int]:
     return {name: int(getattr(body, name) or 0) for name in names}
 
 
-def test_the_path_may_come_from_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_may_come_from_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a path: $VMCLOCK_ASYNC_SEGMENT."""
     monkeypatch.setenv("VMCLOCK_ASYNC_SEGMENT", str(world.path))
     with Clock() as clock:
         assert clock.path == str(world.path)
 
 
-def test_a_system_segment_that_may_not_be_seen_is_a_typed_error(tmp_path: Path) -> None:
+def test_system_segment_that_may_not_be_seen_is_a_typed_error(tmp_path: Path) -> None:
     """Where /run/vmclock-async may not be searched, the error is SegmentError; but a user's own segment is found."""
     (tmp_path / "runtime").mkdir(mode=0o700)
     command = in_own_mounts(
@@ -228,7 +228,7 @@ def test_max_age_is_the_callers(world: World) -> None:
             short.now()
 
 
-def test_a_reading_ends_at_max_age_though_the_core_alone_gave_it(world: World) -> None:
+def test_reading_ends_at_max_age_though_the_core_alone_gave_it(world: World) -> None:
     """now() by the core stops when the reference gets too old between two readings."""
     with Clock(world.path, fence=None) as clock, world.path.open("r+b", buffering=0) as page:
         readings(clock)
@@ -305,7 +305,7 @@ def test_now_takes_nothing_else(clock: Clock) -> None:
         clock.now(max_error=1000)  # type: ignore[call-arg]
 
 
-def test_a_segment_in_anothers_place_with_its_inode_number() -> None:
+def test_segment_in_anothers_place_with_its_inode_number() -> None:
     """Numbers are a file system's own, and given out again: a replacement is seen by its being another file."""
     mounted = (f"mkdir /mnt/{number}; mount -t tmpfs none /mnt/{number}" for number in (1, 2))
     command = in_own_mounts("mount -t tmpfs none /mnt", *mounted)
@@ -317,7 +317,7 @@ def test_a_segment_in_anothers_place_with_its_inode_number() -> None:
 # What becomes of the segment.
 
 
-def test_a_segment_that_was_replaced_is_found(world: World, clock: Clock) -> None:
+def test_segment_that_was_replaced_is_found(world: World, clock: Clock) -> None:
     """Within a second of the last commit to the old file the clock reads the new one, and before any error is given."""
     readings(clock)
     world.replace(clock_status=ClockStatus.FREERUNNING)
@@ -328,7 +328,7 @@ def test_a_segment_that_was_replaced_is_found(world: World, clock: Clock) -> Non
     assert all(reading.status is ClockStatus.FREERUNNING for reading in readings(clock))
 
 
-def test_a_segment_replaced_while_stale_is_found_at_once(world: World, clock: Clock) -> None:
+def test_segment_replaced_while_stale_is_found_at_once(world: World, clock: Clock) -> None:
     """A clock that had no bound any more has one as soon as the path leads to a segment with one."""
     world.tell(age_s=2000)
     with pytest.raises(ClockStaleError):
@@ -340,7 +340,7 @@ def test_a_segment_replaced_while_stale_is_found_at_once(world: World, clock: Cl
     readings(clock)
 
 
-def test_an_unlinked_segment_is_read_until_it_is_too_old(world: World) -> None:
+def test_unlinked_segment_is_read_until_it_is_too_old(world: World) -> None:
     """As one whose publisher has ended; what comes after is found."""
     with Clock(world.path, fence=None) as clock, world.path.open("r+b", buffering=0) as page:
         world.remove()
@@ -355,7 +355,7 @@ def test_an_unlinked_segment_is_read_until_it_is_too_old(world: World) -> None:
         readings(clock)
 
 
-def test_a_cold_start_in_place_is_no_time_until_its_first_commit(world: World, clock: Clock) -> None:
+def test_cold_start_in_place_is_no_time_until_its_first_commit(world: World, clock: Clock) -> None:
     """SegmentNotInitializedError, not the old body and not one of zeros."""
     readings(clock)
     world.writer.close()
@@ -372,7 +372,7 @@ def test_a_cold_start_in_place_is_no_time_until_its_first_commit(world: World, c
     ("header", "error"),
     [({"magic": 7}, SegmentMalformedError), ({"version": 9}, SegmentVersionNotSupportedError)],
 )
-def test_a_page_that_becomes_something_else_has_no_time(
+def test_page_that_becomes_something_else_has_no_time(
     world: World, clock: Clock, header: dict[str, int], error: type[SegmentError]
 ) -> None:
     """The header is looked at in every reading, those of the core too."""
@@ -385,7 +385,7 @@ def test_a_page_that_becomes_something_else_has_no_time(
 
 
 @pytest.mark.parametrize("from_boot_s", [-5, 10**9])
-def test_a_segment_of_an_earlier_boot_has_no_time(world: World, from_boot_s: int) -> None:
+def test_segment_of_an_earlier_boot_has_no_time(world: World, from_boot_s: int) -> None:
     """Its counter began anew since: ClockDisruptedError until a publisher of this boot commits.
 
     An earlier boot may have been at a later time, where the machine has no clock that runs while it is off.
@@ -404,7 +404,7 @@ def test_a_segment_of_an_earlier_boot_has_no_time(world: World, from_boot_s: int
         readings(clock)
 
 
-def test_a_segment_of_an_earlier_boot_in_anothers_place_has_no_time(world: World, clock: Clock) -> None:
+def test_segment_of_an_earlier_boot_in_anothers_place_has_no_time(world: World, clock: Clock) -> None:
     """The question is asked again of every file that the path comes to lead to."""
     readings(clock)
     old = world.path.with_name("old")
@@ -417,7 +417,7 @@ def test_a_segment_of_an_earlier_boot_in_anothers_place_has_no_time(world: World
             clock.now()
 
 
-def test_a_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World, clock: Clock) -> None:
+def test_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World, clock: Clock) -> None:
     """SegmentUnstableError names the number that stayed odd; the next commit ends it."""
     readings(clock)
     world.stop_in_mid_commit()
@@ -434,7 +434,7 @@ def test_a_commit_that_does_not_end_is_given_up_after_a_millisecond(world: World
     readings(clock)
 
 
-def test_a_closed_clock_gives_nothing(world: World) -> None:
+def test_closed_clock_gives_nothing(world: World) -> None:
     """Each use is a SegmentError that says so; closing again is nothing; no descriptor stays."""
     before = open_descriptors()
     with Clock(world.path, fence=world.device) as clock:
@@ -455,7 +455,7 @@ def test_a_closed_clock_gives_nothing(world: World) -> None:
             ask()
 
 
-def test_a_clock_that_is_forgotten_leaves_nothing_open(world: World) -> None:
+def test_clock_that_is_forgotten_leaves_nothing_open(world: World) -> None:
     """Without close(): the last reference is the end of its descriptors, those of the core included."""
     before = open_descriptors()
     clock = Clock(world.path, fence=world.device)
@@ -467,7 +467,7 @@ def test_a_clock_that_is_forgotten_leaves_nothing_open(world: World) -> None:
 # Processes and threads.
 
 
-def test_a_clock_goes_on_in_the_child_of_a_fork(world: World, run_script: RunScript) -> None:
+def test_clock_goes_on_in_the_child_of_a_fork(world: World, run_script: RunScript) -> None:
     """Parent and child read on, each for itself, and closing one does not close the other."""
     output = run_script("fork_clock", world.path)
     assert output.split() == ["child", "True", "parent", "True"]

@@ -151,7 +151,7 @@ def test_every_shift(shift: int, counter: int, counter_value: int, period: int, 
 
 @pytest.mark.parametrize("difference", [-(10**9), -1, 0, 1, 10**9, 10**12])
 @pytest.mark.parametrize("counter_value", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
-def test_a_counter_that_wraps_goes_on(counter_value: int, difference: int) -> None:
+def test_counter_that_wraps_goes_on(counter_value: int, difference: int) -> None:
     """The same interval at the same distance from the reference, wherever in 64 bits that is."""
     page = replace(Page(), counter_value=counter_value)
     counter = (counter_value + difference) % 2**64
@@ -188,14 +188,14 @@ def test_times_before_1970_and_past_2262_are_refused_not_wrapped(edge: Page, fit
 
 
 @pytest.mark.parametrize("offset", [1, 37, 2**15 - 1])
-def test_a_positive_tai_offset_is_refused(offset: int) -> None:
+def test_positive_tai_offset_is_refused(offset: int) -> None:
     """It is the old convention's sign: off by more than a minute."""
     page = Page(time_type=1, flags=BOUNDED | TAI_OFFSET_VALID, tai_offset_sec=offset)
     assert in_core(page, page.counter_value, Limits()) is None
     assert in_core(replace(page, tai_offset_sec=-offset), page.counter_value, Limits()) is not None
 
 
-def test_a_maximum_period_error_of_the_page_comes_before_the_readers() -> None:
+def test_maximum_period_error_of_the_page_comes_before_the_readers() -> None:
     """drift_ppb stands in for what the page does not say, and for nothing else."""
     rate = exact_time.GHZ_PERIOD // 10_000  # a little less than 100 ppm, rounded up to 100,000 ns in a second
     page = Page(counter_period_maxerror_rate_frac_sec=rate)
@@ -257,7 +257,7 @@ def page_of(page: Page) -> _core.Page:
         pytest.param({"clock_status": 4}, False, id="status"),
     ],
 )
-def test_the_core_answers_what_is_plain_and_nothing_else(changes: dict[str, int], quick: bool) -> None:
+def test_core_answers_what_is_plain_and_nothing_else(changes: dict[str, int], quick: bool) -> None:
     """Every change of what it was attached to is left to who knows of it."""
     sound = Page(
         counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, counter_period_frac_sec=2**60
@@ -272,7 +272,7 @@ def test_the_core_answers_what_is_plain_and_nothing_else(changes: dict[str, int]
 @pytest.mark.parametrize(
     ("device", "quick"), [(7, True), (7 + 2**32, True), (8, False), (7 + 2**31, False), (0, False)]
 )
-def test_the_core_compares_the_low_halves_of_the_markers(device: int, quick: bool) -> None:
+def test_core_compares_the_low_halves_of_the_markers(device: int, quick: bool) -> None:
     """The device's is 32 bits of what is published."""
     sound = Page(
         counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, counter_period_frac_sec=2**60
@@ -280,7 +280,7 @@ def test_the_core_compares_the_low_halves_of_the_markers(device: int, quick: boo
     assert (Quick(page_of(sound), page_of(Page(disruption_marker=device))).now() is not None) == quick
 
 
-def test_the_core_answers_until_it_is_to_ask_again() -> None:
+def test_core_answers_until_it_is_to_ask_again() -> None:
     """Up to a counter value that it was given; after that each reading is left to who looks where the path leads."""
     sound = Page(
         counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, counter_period_frac_sec=2**60
@@ -290,7 +290,7 @@ def test_the_core_answers_until_it_is_to_ask_again() -> None:
     assert Quick(page, None, until=(_core.counter() - 1) % 2**64).now() is None
 
 
-def test_the_core_answers_up_to_the_error_that_is_allowed() -> None:
+def test_core_answers_up_to_the_error_that_is_allowed() -> None:
     """Exactly that will do; a nanosecond less is left to who words the error."""
     slow = {"counter_period_frac_sec": 1, "counter_period_shift": 63, "time_maxerror_nanosec": 500}
     sound = Page(counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, **slow)
@@ -344,7 +344,7 @@ def reading_of(clock: Clock) -> TimeInterval | None:
 @pytest.mark.long
 @given(page=pages(), ago_s=st.fractions(-2, 1100, max_denominator=1000), marker=st.integers(0, 2))
 @settings(max_examples=250)
-def test_a_clock_gives_what_fractions_give(told: Told, page: Page, ago_s: Fraction, marker: int) -> None:
+def test_clock_gives_what_fractions_give(told: Told, page: Page, ago_s: Fraction, marker: int) -> None:
     """now() is the exact interval of a counter value from while it ran: the first and, by the core alone, the next."""
     counter_id = COUNTER_ID if page.counter_id == 1 else 1 - COUNTER_ID
     counter_value = (_core.counter() - ticks_in(page, ago_s)) % 2**64
@@ -374,7 +374,7 @@ def test_a_clock_gives_what_fractions_give(told: Told, page: Page, ago_s: Fracti
 
 
 @pytest.mark.parametrize(("indicator", "earlier_s", "later_s"), [(1, 1, 1), (2, 0, 1), (3, 1, 1), (4, 0, 0)])
-def test_a_leap_second_is_left_to_python_and_makes_the_hull(
+def test_leap_second_is_left_to_python_and_makes_the_hull(
     told: Told, indicator: int, earlier_s: int, later_s: int
 ) -> None:
     """The core gives none while one is announced or in progress; the clock gives both of what UTC may be."""

@@ -28,7 +28,7 @@ def output_of(command: list[str], program: str, *arguments: object) -> list[str]
 
 
 @x86
-def test_a_counter_that_the_kernel_does_not_trust_gives_no_time(world: World, tmp_path: Path) -> None:
+def test_counter_that_the_kernel_does_not_trust_gives_no_time(world: World, tmp_path: Path) -> None:
     """With another clocksource than the counter's, each reading is CounterNotSupportedError and says where to look.
 
     So is waiting for one, which would have no end. A device that has no time to give changes nothing of it.
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_not_held_against_the_counter(world: World, tmp_p
 
 
 @x86
-def test_a_processor_that_hides_what_it_promises_is_the_publishers_affair(world: World, tmp_path: Path) -> None:
+def test_processor_that_hides_what_it_promises_is_the_publishers_affair(world: World, tmp_path: Path) -> None:
     """What the processor promises was tested by who published, or is known to a hypervisor: no reader asks again."""
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu tsc msr\n")
     command = played(tmp_path, f"mount --bind {tmp_path}/cpuinfo /proc/cpuinfo")
@@ -56,7 +56,7 @@ def test_a_processor_that_hides_what_it_promises_is_the_publishers_affair(world:
 
 
 @x86
-def test_a_device_that_gives_the_time_vouches_for_the_counter(world: World, tmp_path: Path) -> None:
+def test_device_that_gives_the_time_vouches_for_the_counter(world: World, tmp_path: Path) -> None:
     """Where the device's page counts with this counter, the hypervisor knows more of it than the guest's kernel."""
     with SegmentWriter(tmp_path / "vmclock0", size=112) as device:
         device.write(body_now(changes={"disruption_marker": 1}), counter_id=COUNTER_ID)
@@ -64,14 +64,14 @@ def test_a_device_that_gives_the_time_vouches_for_the_counter(world: World, tmp_
 
 
 @x86
-def test_a_clock_of_early_boot_is_not_refused_for_ever(world: World, tmp_path: Path) -> None:
+def test_clock_of_early_boot_is_not_refused_for_ever(world: World, tmp_path: Path) -> None:
     """The kernel may take the counter for its clocksource later; a clock that was opened before that sees it."""
     command = played(tmp_path, HPET)
     assert output_of(command, "clocksource_back", world.path, tmp_path / "clocksource") == ["refused", "told"]
 
 
 @x86
-def test_a_source_asks_the_processor_where_the_kernel_says_nothing(tmp_path: Path) -> None:
+def test_source_asks_the_processor_where_the_kernel_says_nothing(tmp_path: Path) -> None:
     """Without /proc and /sys whoever measures goes by CPUID: a promise will do, and its lack is named."""
     command = played(tmp_path, "mount -t tmpfs none /proc", "mount -t tmpfs none /sys")
     (said,) = output_of(command, "counter_unfit")
@@ -80,7 +80,7 @@ def test_a_source_asks_the_processor_where_the_kernel_says_nothing(tmp_path: Pat
 
 @x86
 @pytest.mark.parametrize("others", [(), ("kernel",)], ids=["alone", "beside-a-source-that-measures"])
-def test_a_devices_time_is_published_whatever_the_guest_makes_of_the_counter(
+def test_devices_time_is_published_whatever_the_guest_makes_of_the_counter(
     segment_path: Path, tmp_path: Path, others: tuple[str, ...]
 ) -> None:
     """The kernel's distrust keeps sources from measuring, and not a publisher from passing on the hypervisor's time."""
@@ -92,7 +92,7 @@ def test_a_devices_time_is_published_whatever_the_guest_makes_of_the_counter(
 
 @x86
 @pytest.mark.parametrize("when", ["from-the-beginning", "later"])
-def test_a_counter_that_may_not_be_read_is_an_error_and_no_signal(
+def test_counter_that_may_not_be_read_is_an_error_and_no_signal(
     world: World, run_script: Callable[..., str], when: str
 ) -> None:
     """Where the counter is forbidden (PR_SET_TSC) a clock is refused, and a snapshot, which needs none, is given."""

@@ -43,7 +43,7 @@ def replaced_by_void(path: Path) -> None:
     other.replace(path)
 
 
-async def test_a_file_that_the_clock_has_left_gives_no_more_time(segment: PlayedSegment, clock: Clock) -> None:
+async def test_file_that_the_clock_has_left_gives_no_more_time(segment: PlayedSegment, clock: Clock) -> None:
     """Once any look has gone on to the new file, now() has too, though that has no time to give."""
     assert clock.now().status == ClockStatus.SYNCHRONIZED
     replaced_by_void(segment.path)
@@ -77,7 +77,7 @@ class CountingClock(Clock):
         return super()._now_slowly(max_error_ns)
 
 
-async def test_a_segment_that_has_grown_is_read_quickly_again(segment: PlayedSegment, tmp_path: Path) -> None:
+async def test_segment_that_has_grown_is_read_quickly_again(segment: PlayedSegment, tmp_path: Path) -> None:
     """From 104 to 112 bytes in place, under the same marker: the core knows its new size after one slow look."""
     path = tmp_path / "short"
     body = make_body(vm_generation_counter=None)
@@ -94,7 +94,7 @@ async def test_a_segment_that_has_grown_is_read_quickly_again(segment: PlayedSeg
                 assert clock.slow == slow
 
 
-async def test_a_block_that_outlasts_its_lease_is_told() -> None:
+async def test_block_that_outlasts_its_lease_is_told() -> None:
     """Also where it came to its end by itself, and nothing was left to cancel."""
 
     async def hold() -> None:
@@ -106,7 +106,7 @@ async def test_a_block_that_outlasts_its_lease_is_told() -> None:
         await hold()
 
 
-async def test_a_lease_has_no_more_time_by_a_later_body() -> None:
+async def test_lease_has_no_more_time_by_a_later_body() -> None:
     """Its ticks were as long as the worst body allows, and a better one after it takes none of them back."""
     with ManualClock() as clock:
         sure = clock.body.counter_period_maxerror_rate_frac_sec
@@ -121,7 +121,7 @@ async def test_a_lease_has_no_more_time_by_a_later_body() -> None:
                 lease.check()
 
 
-async def test_a_counter_that_goes_back_ends_a_lease() -> None:
+async def test_counter_that_goes_back_ends_a_lease() -> None:
     """To where the page still has a time, and under the same marker: what went by before is not to be measured."""
     with ManualClock() as clock:
         clock.freeze()  # its reference stays behind the counter
@@ -143,7 +143,7 @@ async def test_a_counter_that_goes_back_ends_a_lease() -> None:
         ),
     ],
 )
-async def test_a_lease_that_ends_before_its_token_is_past_is_not_given(
+async def test_lease_that_ends_before_its_token_is_past_is_not_given(
     happen: Callable[[ManualClock], None], reason: str
 ) -> None:
     """However long the token took: its block is not begun."""
@@ -164,7 +164,7 @@ async def test_a_lease_that_ends_before_its_token_is_past_is_not_given(
     assert not begun.is_set()
 
 
-async def test_a_lease_is_over_with_its_block(clock: Clock) -> None:
+async def test_lease_is_over_with_its_block(clock: Clock) -> None:
     """Whoever was handed it cannot go on with it, nor renew it."""
     async with clock.lease(10) as lease:
         lease.check()
@@ -176,7 +176,7 @@ async def test_a_lease_is_over_with_its_block(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_forked_child_holds_no_lease(clock: Clock) -> None:
+async def test_forked_child_holds_no_lease(clock: Clock) -> None:
     """It is its parent's; the child has the same token."""
     async with clock.lease(10) as lease:
         if (pid := os.fork()) == 0:
@@ -188,7 +188,7 @@ async def test_a_forked_child_holds_no_lease(clock: Clock) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7  # noqa: ASYNC222
 
 
-async def test_a_restore_that_only_the_device_tells_of_ends_lease_and_incarnation(segment: PlayedSegment) -> None:
+async def test_restore_that_only_the_device_tells_of_ends_lease_and_incarnation(segment: PlayedSegment) -> None:
     """The generation alone moved, and the publisher is stopped: the counter is good, the identity is not."""
     with Clock(segment.path, fence=segment.device) as clock:
         first = clock.incarnation
@@ -208,7 +208,7 @@ async def test_a_restore_that_only_the_device_tells_of_ends_lease_and_incarnatio
         assert first
 
 
-async def test_a_clone_made_in_a_callback_is_not_the_one_to_come(segment: PlayedSegment) -> None:
+async def test_clone_made_in_a_callback_is_not_the_one_to_come(segment: PlayedSegment) -> None:
     """What was drawn for one restore is nobody's after the next."""
     seen: list[object] = []
     done = anyio.Event()
@@ -244,7 +244,7 @@ async def test_a_clone_made_in_a_callback_is_not_the_one_to_come(segment: Played
     assert after == second
 
 
-async def test_a_restore_told_after_a_gap_is_told(tmp_path: Path) -> None:
+async def test_restore_told_after_a_gap_is_told(tmp_path: Path) -> None:
     """The generation was 5, for a while there was none, and then it is 6."""
     path = tmp_path / "segment"
     with SegmentWriter(path, size=112) as writer:

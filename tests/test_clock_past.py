@@ -22,7 +22,7 @@ from vmclock_async.testing import ManualClock
 # Moments in the past.
 
 
-def test_a_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) -> None:
+def test_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) -> None:
     """at() contains the truth of each stamp, before and after later commits, and is as narrow as now()."""
     stamps: list[int] = []
     for _ in range(5):
@@ -38,7 +38,7 @@ def test_a_stamp_of_the_counter_has_its_true_time(world: World, clock: Clock) ->
             assert interval.error_ns < 1100 + passed_ns / 20_000
 
 
-def test_a_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock) -> None:
+def test_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock) -> None:
     """at_monotonic() contains it, and is wider by a tenth of the stamp's age on either side."""
     clock.now()
     before = _core.counter()
@@ -57,7 +57,7 @@ def test_a_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock
 @pytest.mark.parametrize(
     "leap", [LeapIndicator.PRE_POS, LeapIndicator.PRE_NEG, LeapIndicator.POST_POS, LeapIndicator.POST_NEG]
 )
-def test_a_stamp_of_clock_monotonic_may_be_from_before_a_leap(leap: LeapIndicator) -> None:
+def test_stamp_of_clock_monotonic_may_be_from_before_a_leap(leap: LeapIndicator) -> None:
     """With one announced or just over, at_monotonic() is a second wider on either side: it cannot tell which."""
     with ManualClock(follow_loop=False) as clock:
         clock.now()
@@ -69,7 +69,7 @@ def test_a_stamp_of_clock_monotonic_may_be_from_before_a_leap(leap: LeapIndicato
     assert (told.earliest_ns, told.latest_ns) == (steady.earliest_ns - 10**9, steady.latest_ns + 10**9)
 
 
-def test_a_stamp_that_lies_ahead_is_a_mistake(clock: Clock) -> None:
+def test_stamp_that_lies_ahead_is_a_mistake(clock: Clock) -> None:
     """A ValueError that says so: nothing is known of the future."""
     with pytest.raises(ValueError, match="lies ahead"):
         clock.at(_core.counter() + ticks(1))
@@ -77,7 +77,7 @@ def test_a_stamp_that_lies_ahead_is_a_mistake(clock: Clock) -> None:
         clock.at_monotonic(time.monotonic_ns() + 10**9)
 
 
-def test_a_stamp_from_before_the_clock_is_refused(world: World) -> None:
+def test_stamp_from_before_the_clock_is_refused(world: World) -> None:
     """Nobody watched the counter then: ClockDisruptedError."""
     stamp, ns = _core.counter(), time.monotonic_ns()
     with Clock(world.path, fence=None) as clock:
@@ -88,7 +88,7 @@ def test_a_stamp_from_before_the_clock_is_refused(world: World) -> None:
                 clock.at_monotonic(ns)
 
 
-def test_a_stamp_from_since_the_clock_was_opened_will_do(world: World) -> None:
+def test_stamp_from_since_the_clock_was_opened_will_do(world: World) -> None:
     """The marker is watched from the opening on, whether or not a reading was taken."""
     with Clock(world.path, fence=None) as clock:
         stamp = _core.counter()
@@ -97,7 +97,7 @@ def test_a_stamp_from_since_the_clock_was_opened_will_do(world: World) -> None:
         clock.at_monotonic(ns)
 
 
-def test_a_stamp_from_before_a_disruption_is_refused(world: World, clock: Clock) -> None:
+def test_stamp_from_before_a_disruption_is_refused(world: World, clock: Clock) -> None:
     """The counter may have jumped in between; a stamp from after the new marker was seen is as good as ever."""
     clock.now()
     stamp, ns = _core.counter(), time.monotonic_ns()
@@ -113,7 +113,7 @@ def test_a_stamp_from_before_a_disruption_is_refused(world: World, clock: Clock)
     assert contains(clock.at(later), true_ns(later))
 
 
-def test_a_stamp_from_before_another_segment_is_refused(world: World, clock: Clock) -> None:
+def test_stamp_from_before_another_segment_is_refused(world: World, clock: Clock) -> None:
     """Its markers may begin anew: the same number says nothing of what happened in between."""
     clock.now()
     stamp = _core.counter()
@@ -122,7 +122,7 @@ def test_a_stamp_from_before_another_segment_is_refused(world: World, clock: Clo
         clock.at(stamp)
 
 
-def test_a_stamp_older_than_max_age_is_stale(world: World) -> None:
+def test_stamp_older_than_max_age_is_stale(world: World) -> None:
     """As a reference of that age would be."""
     with Clock(world.path, max_age=0.05, fence=None) as clock:
         stamp, ns = _core.counter(), time.monotonic_ns()

@@ -37,3 +37,9 @@ def _constants(module: ast.AST) -> set[str]:
     return {
         name.id for name in names if isinstance(name.ctx, ast.Store) and re.fullmatch(r"_?[A-Z][A-Z\d_]+", name.id)
     }
+
+
+def test_names_of_tests_take_no_article(modules: Modules) -> None:
+    """Names are test_clock_does_x, not test_a_clock_does_x."""
+    names = [getattr(node, "name", None) or "" for nodes in modules.values() for node in nodes]
+    assert not [name for name in names if re.match("test_(a|an|the)_", name)]

@@ -172,7 +172,7 @@ def test_read_gives_nothing_while_odd(make_subject: MakeSubject, make_page: Make
     assert page.read() is not None
 
 
-def test_a_closed_page_refuses_to_be_read(make_subject: MakeSubject, make_page: MakePage) -> None:
+def test_closed_page_refuses_to_be_read(make_subject: MakeSubject, make_page: MakePage) -> None:
     """After close(), which may be called again, a read raises ValueError."""
     page = make_subject(make_page()).page
     page.close()
@@ -238,7 +238,7 @@ def page(make_page: MakePage) -> Iterator[_core.Page]:
     with_body.close()
 
 
-def test_a_read_gives_up_in_time(make_page: MakePage) -> None:
+def test_read_gives_up_in_time(make_page: MakePage) -> None:
     """A read of a page that stays odd tries for READ_LIMIT_NS, and no longer."""
     page = _core.Page(anonymous_file(make_page(seq_count=7)))
     taken_ns = []
@@ -344,7 +344,7 @@ def test_arguments_of_another_type_are_type_errors(page: _core.Page) -> None:
     assert page.read() == before
 
 
-def test_a_mapping_that_fails_leaves_the_descriptors_to_the_caller(make_page: MakePage) -> None:
+def test_mapping_that_fails_leaves_the_descriptors_to_the_caller(make_page: MakePage) -> None:
     """mmap's failure is an OSError that names mmap, and fd and lock_fd stay open."""
     readable, lock_fd = os.pipe()
     read_only = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC)
@@ -362,7 +362,7 @@ def test_a_mapping_that_fails_leaves_the_descriptors_to_the_caller(make_page: Ma
 
 
 @pytest.mark.parametrize("call", [lambda page: page.commit(BODY_88, None, None), lambda page: page.reset(104)])
-def test_a_read_only_page_refuses_to_be_written(make_page: MakePage, call: Callable[[_core.Page], int]) -> None:
+def test_read_only_page_refuses_to_be_written(make_page: MakePage, call: Callable[[_core.Page], int]) -> None:
     """commit() and reset() on a page that was not mapped writable raise ValueError, and store nothing."""
     page = _core.Page(anonymous_file(make_page()))
     try:
@@ -386,7 +386,7 @@ def test_a_read_only_page_refuses_to_be_written(make_page: MakePage, call: Calla
         pytest.param(lambda page: page.reset(104), id="reset"),
     ],
 )
-def test_a_closed_page_refuses_every_use(page: _core.Page, use: Callable[[_core.Page], object]) -> None:
+def test_closed_page_refuses_every_use(page: _core.Page, use: Callable[[_core.Page], object]) -> None:
     """Whatever touches the mapping or the descriptor raises ValueError once the page is closed."""
     assert not page.closed
     page.close()
@@ -405,7 +405,7 @@ def is_open(fd: int, status: os.stat_result) -> bool:
 
 @pytest.mark.parametrize("how", ["close", "last-reference"])
 @pytest.mark.parametrize("writable", [True, False])
-def test_the_end_of_a_page_is_the_end_of_its_descriptors(make_page: MakePage, how: str, writable: bool) -> None:
+def test_end_of_a_page_is_the_end_of_its_descriptors(make_page: MakePage, how: str, writable: bool) -> None:
     """close(), or losing the last reference, closes fd and lock_fd."""
     fd, lock_fd = anonymous_file(make_page()), anonymous_file(b"")
     statuses = {number: os.fstat(number) for number in (fd, lock_fd)}
@@ -436,7 +436,7 @@ def is_special(name: str) -> bool:
     return name.startswith("__")
 
 
-def test_the_manual_lists_what_there_is() -> None:
+def test_manual_lists_what_there_is() -> None:
     """_core.pyi names exactly the module's members and those of its types, with a docstring for each function."""
     (package,) = vmclock_async.__path__
     manual = ast.parse((Path(package) / "_core.pyi").read_text())
@@ -465,13 +465,13 @@ def test_the_manual_lists_what_there_is() -> None:
     assert _core.__doc__
 
 
-def test_the_counter_is_the_one_of_this_machine() -> None:
+def test_counter_is_the_one_of_this_machine() -> None:
     """COUNTER_ID follows the processor: the ABI's 1 on x86, 0 on Arm."""
     assert {"x86_64": 1, "aarch64": 0}[os.uname().machine] == _core.COUNTER_ID
     assert _core.READ_LIMIT_NS == 50_000
 
 
-def test_the_core_built_by_a_later_python_runs_on_an_earlier_one() -> None:
+def test_core_built_by_a_later_python_runs_on_an_earlier_one() -> None:
     """No format with '#' is in the source: the stable ABI does not cover what it expects of the caller's headers.
 
     Built with the headers of 3.13 or later, such a call raises SystemError on 3.11 and 3.12.
@@ -558,7 +558,7 @@ def test_calls_leak_nothing(run_script: RunScript, function: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["os.fork", "fork-from-C"])
-def test_a_fork_closes_writable_pages_in_the_child(
+def test_fork_closes_writable_pages_in_the_child(
     run_script: RunScript, segment_path: Path, make_page: MakePage, how: str
 ) -> None:
     """The child has no writable page and none of their descriptors, only its readers; the lock is the parent's."""

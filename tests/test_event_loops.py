@@ -102,7 +102,7 @@ def test_each_loop_waits_for_a_clock(writer: SegmentWriter, first: str, second: 
 
 @pytest.mark.parametrize("second", LOOPS)
 @pytest.mark.parametrize("first", ["debug", "uvloop", "trio"])
-def test_a_replacement_that_one_loop_finds_wakes_the_other(segment_path: Path, first: str, second: str) -> None:
+def test_replacement_that_one_loop_finds_wakes_the_other(segment_path: Path, first: str, second: str) -> None:
     """The path leads to another file without any event of the file before, because a directory was renamed."""
     for name, number in (("before", 1), ("after", 2)):
         with SegmentWriter(segment_path.parent / name / "shm0") as writer:
@@ -139,7 +139,7 @@ def test_closing_in_one_thread_while_another_loop_waits_is_refused(writer: Segme
         reader.snapshot()
 
 
-def test_a_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
+def test_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
     """A program may run one loop after another on one reader, more of them than a user has inotify instances."""
 
     async def wait(reader: SegmentReader) -> None:
@@ -159,7 +159,7 @@ def test_a_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
 
 
 @pytest.mark.parametrize("how", ["same", "asyncio", "trio"])
-def test_the_child_of_a_fork_has_a_watch_of_its_own(
+def test_child_of_a_fork_has_a_watch_of_its_own(
     writer: SegmentWriter, run_script: Callable[..., str], how: str
 ) -> None:
     """Though the parent had waited: the child is woken by inotify, and takes nothing that the parent waits for."""

@@ -105,7 +105,7 @@ async def test_no_event_is_from_before_the_stream(world: World, clock: Clock) ->
     assert event == Disrupted(2, 3, event.snapshot)
 
 
-async def test_a_marker_that_moved_while_nobody_looked_is_one_event(world: World, clock: Clock) -> None:
+async def test_marker_that_moved_while_nobody_looked_is_one_event(world: World, clock: Clock) -> None:
     """No disruption or restore is lost; two are one; a status that came and went is none."""
     async with clock.events() as events:
         for marker in (2, 3, 4):
@@ -117,7 +117,7 @@ async def test_a_marker_that_moved_while_nobody_looked_is_one_event(world: World
         assert isinstance((await received(events, 1))[0], Disrupted)
 
 
-async def test_an_event_wakes_who_waits_for_it(world: World, clock: Clock) -> None:
+async def test_event_wakes_who_waits_for_it(world: World, clock: Clock) -> None:
     """And each of several streams gets it."""
     seen: list[Event] = []
 
@@ -151,7 +151,7 @@ async def test_cancelling_loses_no_event(world: World, clock: Clock) -> None:
             assert isinstance(second, StatusChanged)
 
 
-async def test_a_segment_in_anothers_place_is_an_event(world: World, clock: Clock) -> None:
+async def test_segment_in_anothers_place_is_an_event(world: World, clock: Clock) -> None:
     """Whatever its numbers are, and whether the stream or a reading opened it; what differs besides comes after."""
     async with clock.events() as events:
         for look in (False, True):
@@ -165,7 +165,7 @@ async def test_a_segment_in_anothers_place_is_an_event(world: World, clock: Cloc
             assert isinstance(found[1], Disrupted)
 
 
-async def test_a_segment_that_is_missing_for_a_while_is_waited_for(world: World, clock: Clock) -> None:
+async def test_segment_that_is_missing_for_a_while_is_waited_for(world: World, clock: Clock) -> None:
     """Nothing there, then a file without a commit: no event and no error until there is a body."""
     async with clock.events() as events:
         async with meanwhile(clock, events.receive) as outcome:
@@ -178,7 +178,7 @@ async def test_a_segment_that_is_missing_for_a_while_is_waited_for(world: World,
     assert isinstance(outcome[0], SegmentReplaced)
 
 
-async def test_a_cold_start_in_place_is_waited_out(world: World, clock: Clock) -> None:
+async def test_cold_start_in_place_is_waited_out(world: World, clock: Clock) -> None:
     """While version is 0 there is nothing to compare with; then the difference to the last body."""
     async with clock.events() as events:
         world.begin_afresh()

@@ -73,7 +73,7 @@ async def awaited(clock: Clock, ns: Any, duration_s: float) -> None:
 @example(Page(time_sec=1, time_frac_sec=0), 0, 0, None, 1.0, 2 * 10**9)
 @example(Page(leap_indicator=1, time_sec=YEAR_2262_S - 1), 0, 0, None, 1.0, 0)
 @settings(max_examples=100)
-def test_a_clock_raises_what_is_documented(
+def test_clock_raises_what_is_documented(
     told: Told, page: Page, age: int, ns: object, limit: object, duration_s: float, ago_ns: int
 ) -> None:
     """Whatever the page and the arguments: VMClockError, or TypeError or ValueError for the arguments."""
@@ -114,7 +114,7 @@ def walk(interval: TimeInterval) -> None:
 @example(2**63 - 1, 2**63 - 1, 2, 2**63)
 @example(-(2**63), -(2**63), 2, -(2**63) - 1)
 @example(-(2**63), 2**63 - 1, 2, 10**400)
-def test_an_interval_raises_what_is_documented(
+def test_interval_raises_what_is_documented(
     earliest_ns: object, latest_ns: object, status: object, other: object
 ) -> None:
     """The same of a TimeInterval; OverflowError for what is beyond 64 bits, which is documented too."""
@@ -170,7 +170,7 @@ async def test_what_never_comes_is_not_waited_for(clock: Clock) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_time_that_stands_still_blocks_nobody(told: Told) -> None:
+async def test_time_that_stands_still_blocks_nobody(told: Told) -> None:
     """Where a page says that a tick takes no time, waiting has no end; it can be cancelled, and others go on."""
     told.tell(replace(STANDING, counter_value=_core.counter(), time_sec=1, time_maxerror_nanosec=0))
     async with anyio.create_task_group() as tasks:
@@ -199,7 +199,7 @@ def test_stamps_of_the_counter_are_modulo_its_width(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("seconds", [math.inf, math.nan, -1.0])
-def test_a_manual_clock_goes_on_by_a_time_that_is_one(seconds: float) -> None:
+def test_manual_clock_goes_on_by_a_time_that_is_one(seconds: float) -> None:
     """advance() refuses what is no length of time, and moves nothing."""
     with ManualClock() as clock:
         before = clock.now()

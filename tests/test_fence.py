@@ -40,7 +40,7 @@ StartScript = Callable[..., "subprocess.Popen[str]"]
 # The fence.
 
 
-def test_a_fence_is_what_one_asks_for(world: World) -> None:
+def test_fence_is_what_one_asks_for(world: World) -> None:
     """A path: that; None: none; "auto": none where there is no device. `fenced` says whether there is one."""
     with Clock(world.path, fence=world.device) as clock:
         assert clock.fenced
@@ -70,7 +70,7 @@ PASSED_OVER = (
         (device_page(1)[:104].ljust(4096, b"\0"), "True told"),
     ],
 )
-def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, device: bytes, verdict: str) -> None:
+def test_machines_device_is_the_fence_where_it_can_be_read(world: World, device: bytes, verdict: str) -> None:
     """fence="auto" finds /dev/vmclock0; what is no page there costs the fence alone, and the log says why."""
     world.device.write_bytes(device)
     command = in_own_mounts(
@@ -96,7 +96,7 @@ def test_the_machines_device_is_the_fence_where_it_can_be_read(world: World, dev
         assert re.fullmatch(PASSED_OVER.format(f"{verdict}.*", re.escape(str(segment))), output.rstrip("\n"))
 
 
-def test_a_fence_that_cannot_be_read_is_an_error(world: World, tmp_path: Path) -> None:
+def test_fence_that_cannot_be_read_is_an_error(world: World, tmp_path: Path) -> None:
     """A path that was asked for is not left out quietly; nothing stays open."""
     before = open_descriptors()
     with pytest.raises(SegmentNotInitializedError, match=r"nothing is there that could be the fence; .* or None"):
@@ -129,7 +129,7 @@ def test_no_reading_once_the_device_tells_of_a_disruption(world: World, fenced: 
         readings(fenced)
 
 
-def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) -> None:
+def test_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) -> None:
     """Any difference of the low 32 bits will do; the publisher's own disruptions are above those."""
     for marker, told in ((2, False), (1 + 2**32, True), (1 + 7 * 2**32, True), (2 + 2**32, False), (1, True)):
         world.marker = marker
@@ -141,7 +141,7 @@ def test_a_segment_ahead_of_the_device_is_as_bad(world: World, fenced: Clock) ->
                 fenced.now()
 
 
-def test_a_stopped_publisher_cannot_make_a_reading_pass_the_fence(
+def test_stopped_publisher_cannot_make_a_reading_pass_the_fence(
     segment_path: Path, start_script: StartScript
 ) -> None:
     """A process that publishes is stopped (SIGSTOP) and the machine migrated: no reading until it goes on."""

@@ -55,7 +55,7 @@ def test_clones_that_had_not_looked_yet_differ(segment: PlayedSegment) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_devices_generation_counts_where_the_segment_has_none(tmp_path: Path) -> None:
+async def test_devices_generation_counts_where_the_segment_has_none(tmp_path: Path) -> None:
     """A segment of 104 bytes has no room for it: a restore that only the device tells of is one all the same."""
     called = anyio.Event()
 
@@ -155,7 +155,7 @@ def die_after(path: Path, stores: int, body: VMClockBody) -> None:
     ],
 )
 @pytest.mark.parametrize("stores", [0, 1, 2, 3, 11, 12])
-def test_the_repair_of_a_half_commit_is_no_restore(
+def test_repair_of_a_half_commit_is_no_restore(
     segment_path: Path, before: Look, after: Look, restores: int, stores: int
 ) -> None:
     """Whatever the commit was to tell, and wherever in it its writer died: a restore in it is one, and nothing else."""
@@ -180,7 +180,7 @@ def test_the_repair_of_a_half_commit_is_no_restore(
 
 
 @pytest.mark.anyio
-async def test_a_repair_tells_no_event_of_its_own(segment_path: Path) -> None:
+async def test_repair_tells_no_event_of_its_own(segment_path: Path) -> None:
     """Not of the generation, maintenance or a leap second that were told before; the status alone is another."""
     body = make_body(
         disruption_marker=9,
@@ -211,7 +211,7 @@ async def test_a_repair_tells_no_event_of_its_own(segment_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_publisher_that_begins_afresh_keeps_the_marker(segment_path: Path) -> None:
+async def test_publisher_that_begins_afresh_keeps_the_marker(segment_path: Path) -> None:
     """A cold start in place, under readers that go on: its first commit has the marker that they saw last."""
     with SegmentWriter(segment_path) as writer:  # of 104 bytes, as ClockBound's: the publisher begins one of 112
         writer.write(looking((None, 1)))
@@ -230,7 +230,7 @@ async def test_a_publisher_that_begins_afresh_keeps_the_marker(segment_path: Pat
     assert [type(event) for event in seen] == [StatusChanged, StatusChanged]
 
 
-def test_a_fork_while_another_thread_asks_leaves_the_child_free(
+def test_fork_while_another_thread_asks_leaves_the_child_free(
     segment: PlayedSegment, run_script: Callable[..., str]
 ) -> None:
     """The child has an incarnation of its own, though the thread that was drawing one is not there to finish."""
@@ -238,7 +238,7 @@ def test_a_fork_while_another_thread_asks_leaves_the_child_free(
 
 
 @pytest.mark.anyio
-async def test_an_incarnation_lasts_until_a_restore(world: World, clock: Clock) -> None:
+async def test_incarnation_lasts_until_a_restore(world: World, clock: Clock) -> None:
     """The same through commits, migrations and the publisher's own disruptions; another after a restore."""
     world.tell(vm_generation_counter=5)
     first = clock.incarnation

@@ -89,7 +89,7 @@ def test_order_is_certain_or_none(one: TimeInterval, other: TimeInterval) -> Non
 
 
 @given(intervals(), NS | st.integers(-(2**80), 2**80))
-def test_a_number_is_a_moment_whatever_its_size(interval: TimeInterval, ns: int) -> None:
+def test_number_is_a_moment_whatever_its_size(interval: TimeInterval, ns: int) -> None:
     """Nanoseconds are compared as an interval of no width; beyond 64 bits, as the last there is."""
     clipped = min(max(ns, LEAST), LARGEST)
     assert interval.before(ns) == (interval.latest_ns < clipped)
@@ -268,7 +268,7 @@ def test_pickle_and_copy_keep_everything(interval: TimeInterval) -> None:
 
 
 @pytest.mark.parametrize("name", ["earliest_ns", "latest_ns", "midpoint_ns", "status", "_status", "more"])
-def test_an_interval_is_frozen(name: str) -> None:
+def test_interval_is_frozen(name: str) -> None:
     """No part can be set or deleted, and none added."""
     interval = TimeInterval(1, 2)
     with pytest.raises(AttributeError):
@@ -385,7 +385,7 @@ class Stamped(BaseModel):
 
 
 @given(intervals())
-def test_a_model_carries_an_interval_through_json(interval: TimeInterval) -> None:
+def test_model_carries_an_interval_through_json(interval: TimeInterval) -> None:
     """As a field, to JSON and to Python values and back, equal to itself."""
     stamped = Stamped(when=interval)
     assert stamped.when is interval
@@ -410,13 +410,13 @@ def test_a_model_carries_an_interval_through_json(interval: TimeInterval) -> Non
         (7, "dictionary"),
     ],
 )
-def test_a_model_refuses_what_is_no_interval(values: Any, where: str) -> None:
+def test_model_refuses_what_is_no_interval(values: Any, where: str) -> None:
     """A ValidationError that says where, never a bare ValueError or OverflowError."""
     with pytest.raises(ValidationError, match=where):
         Stamped.model_validate({"when": values})
 
 
-def test_the_json_schema_says_what_an_interval_is() -> None:
+def test_json_schema_says_what_an_interval_is() -> None:
     """Both times are required 64-bit integers; the status, a byte, is not; for input and output alike."""
     for mode in ("validation", "serialization"):
         schema = Stamped.model_json_schema(mode=mode)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 RunScript = Callable[..., str]
 
 
-async def test_a_lease_is_held_for_the_block(world: World, clock: Clock) -> None:
+async def test_lease_is_held_for_the_block(world: World, clock: Clock) -> None:
     """It ends with the block, quietly; its token was the present's latest_ns, and is past when the block begins."""
     before = clock.now()
     with anyio.fail_after(BOUND_S):
@@ -43,7 +43,7 @@ async def test_a_lease_is_held_for_the_block(world: World, clock: Clock) -> None
             assert 29 * 10**9 < lease.remaining_ns < first < 30 * 10**9
 
 
-async def test_a_later_lease_has_a_greater_token(world: World, clock: Clock, run_script: RunScript) -> None:
+async def test_later_lease_has_a_greater_token(world: World, clock: Clock, run_script: RunScript) -> None:
     """Of two leases, anywhere: by the same clock, by another, in another process, after commits that correct."""
     tokens = []
     for wrong_ns in (700, -700, 0):
@@ -60,7 +60,7 @@ async def test_a_later_lease_has_a_greater_token(world: World, clock: Clock, run
 
 
 @pytest.mark.parametrize("drift_ppm", [None, 200_000])
-async def test_a_lease_never_outlasts_its_duration(world: World, drift_ppm: float | None) -> None:
+async def test_lease_never_outlasts_its_duration(world: World, drift_ppm: float | None) -> None:
     """By true time, though ticks take 15 % longer than the segment says, which is within the bound it gives."""
     period, rate = 0.87, 0.2
     told = world.writer.body.counter_period_frac_sec
@@ -100,7 +100,7 @@ def assert_over(error: VMClockError, duration: str) -> None:
         assert f"its {duration} are over" in str(error)
 
 
-async def test_a_lease_cancels_its_block_when_it_is_over(clock: Clock) -> None:
+async def test_lease_cancels_its_block_when_it_is_over(clock: Clock) -> None:
     """A block that awaits is ended, with the reason; and not before the time."""
     start = time.monotonic()
     with anyio.fail_after(BOUND_S):
@@ -111,7 +111,7 @@ async def test_a_lease_cancels_its_block_when_it_is_over(clock: Clock) -> None:
     assert_over(over.value, "0.05 s")
 
 
-async def test_a_renewed_lease_goes_on(clock: Clock) -> None:
+async def test_renewed_lease_goes_on(clock: Clock) -> None:
     """Each renewal begins the duration anew; the token stays."""
     with anyio.fail_after(BOUND_S):
         renewed = time.monotonic()
@@ -166,7 +166,7 @@ HAPPENINGS = [
 
 
 @pytest.mark.parametrize(("happen", "reason"), HAPPENINGS)
-async def test_a_lease_ends_with_what_it_is_measured_by(
+async def test_lease_ends_with_what_it_is_measured_by(
     world: World, happen: Callable[[World], object], reason: str
 ) -> None:
     """Its block is cancelled within about a second, and LeaseLostError says what happened."""
@@ -200,7 +200,7 @@ async def test_check_tells_at_once(world: World, happen: Callable[[World], objec
                 lease.renew()
 
 
-async def test_a_block_that_ends_in_doubt_has_lost_its_lease(world: World, clock: Clock) -> None:
+async def test_block_that_ends_in_doubt_has_lost_its_lease(world: World, clock: Clock) -> None:
     """check() could not tell, and the block let that out: whoever waits for LeaseLostError gets it, with its cause."""
     with pytest.raises(LeaseLostError, match="stayed odd") as lost:  # noqa: PT012
         async with clock.lease(60) as lease:
@@ -214,7 +214,7 @@ async def test_a_block_that_ends_in_doubt_has_lost_its_lease(world: World, clock
             raise other
 
 
-async def test_a_lease_outlasts_commits_that_change_nothing_of_it(world: World, clock: Clock) -> None:
+async def test_lease_outlasts_commits_that_change_nothing_of_it(world: World, clock: Clock) -> None:
     """A fresh reference, another bound, a maintenance notice, free-running: it is held all the same."""
     async with clock.lease(60) as lease:
         for changes in (
@@ -230,7 +230,7 @@ async def test_a_lease_outlasts_commits_that_change_nothing_of_it(world: World, 
         lease.check()
 
 
-async def test_the_blocks_own_exceptions_stay_bare(clock: Clock) -> None:
+async def test_blocks_own_exceptions_stay_bare(clock: Clock) -> None:
     """No group around them, with what they came from; a group of the block's own is not wrapped in another."""
     with pytest.raises(KeyError, match="mine") as bare:  # noqa: PT012
         async with clock.lease(60):
@@ -265,7 +265,7 @@ async def test_cancelling_from_outside_is_no_loss(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("duration_s", [0, -1, float("nan"), float("inf"), 1001])
-async def test_a_duration_is_positive_and_within_max_age(clock: Clock, duration_s: float) -> None:
+async def test_duration_is_positive_and_within_max_age(clock: Clock, duration_s: float) -> None:
     """Longer than a reference is carried forward it could not be measured."""
     with pytest.raises(ValueError, match="a lease lasts more than 0 s and 1000 s at most"):
         async with clock.lease(duration_s):

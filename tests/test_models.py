@@ -88,7 +88,7 @@ UPDATES = st.fixed_dictionaries(
 # Bodies.
 
 
-def test_a_body_is_zeros_unless_told() -> None:
+def test_body_is_zeros_unless_told() -> None:
     """Every field has a default of zero, the generation counter of None; 88 zero bytes are what that packs to."""
     body = VMClockBody()
     assert {name: getattr(body, name) for name in RANGES} == {
@@ -124,7 +124,7 @@ def test_pack_is_the_inverse_of_unpack(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_a_body_is_unpacked_from_any_buffer(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+def test_body_is_unpacked_from_any_buffer(kind: type[bytes] | type[bytearray] | type[memoryview]) -> None:
     """What follows 0x6F is ignored; the generation counter is taken where flag and bytes are there."""
     body = VMClockBody(disruption_marker=3, vm_generation_counter=9)
     assert VMClockBody.unpack(kind(body.pack() + b"\xff" * 100)) == body
@@ -132,7 +132,7 @@ def test_a_body_is_unpacked_from_any_buffer(kind: type[bytes] | type[bytearray] 
 
 
 @pytest.mark.parametrize("length", [0, 87])
-def test_a_body_has_at_least_88_bytes(length: int) -> None:
+def test_body_has_at_least_88_bytes(length: int) -> None:
     """Fewer are a ValueError that says how many there were."""
     with pytest.raises(ValueError, match=f"at least 88 bytes, not {length}"):
         VMClockBody.unpack(bytes(length))
@@ -154,7 +154,7 @@ def test_values_become_members_of_their_enum(model: type[VMClockBody] | type[Bod
     ("model", "name"),
     [*((VMClockBody, name) for name in RANGES), *((BodyUpdate, name) for name in RANGES | CONSTANTS)],
 )
-def test_a_value_outside_its_range_is_refused(model: type[VMClockBody] | type[BodyUpdate], name: str) -> None:
+def test_value_outside_its_range_is_refused(model: type[VMClockBody] | type[BodyUpdate], name: str) -> None:
     """The ends of the range are taken; one past either is refused, with the field's name and the range."""
     low, high = (RANGES | CONSTANTS)[name]
     for value in (low, high):
@@ -192,7 +192,7 @@ def test_models_are_frozen(value: VMClockBody | BodyUpdate) -> None:
         value.time_sec = 2  # type: ignore[misc]
 
 
-def test_a_body_without_generation_counter_keeps_its_flag() -> None:
+def test_body_without_generation_counter_keeps_its_flag() -> None:
     """The flag alone, as a 104-byte segment may have it, is carried through and makes no counter."""
     body = VMClockBody(flags=Flags.VM_GEN_COUNTER_PRESENT)
     assert body.vm_generation_counter is None
@@ -234,7 +234,7 @@ def expected_after(update: dict[str, int | None], body: VMClockBody) -> dict[str
 
 
 @given(body=BODIES, values=UPDATES)
-def test_an_update_speaks_for_what_was_given_and_no_more(body: VMClockBody, values: dict[str, int | None]) -> None:
+def test_update_speaks_for_what_was_given_and_no_more(body: VMClockBody, values: dict[str, int | None]) -> None:
     """Valued fields change and raise their flag, None clears it, ``flags`` moves its own bits, the rest stays."""
     update = BodyUpdate.model_validate(values)
     assert update.model_fields_set == set(values)
@@ -248,7 +248,7 @@ def test_an_update_speaks_for_what_was_given_and_no_more(body: VMClockBody, valu
 
 
 @pytest.mark.parametrize("name", VALIDITY)
-def test_a_field_with_a_flag_raises_and_clears_it(name: str) -> None:
+def test_field_with_a_flag_raises_and_clears_it(name: str) -> None:
     """A value, zero too, raises the field's flag; None clears it; neither touches another flag."""
     others = Flags(U64_MAX & ~VALIDITY[name])
     for value in (0, 5):
@@ -282,7 +282,7 @@ def test_flags_speaks_for_its_own_bits(before: int, given_flags: int) -> None:
     assert SPOKEN & 0x3FF == named.value
 
 
-def test_an_empty_update_changes_nothing() -> None:
+def test_empty_update_changes_nothing() -> None:
     """An update that speaks for no field leaves the body equal, and so do the constants."""
     for update in (BodyUpdate(), BodyUpdate(counter_id=CounterId.X86_TSC, time_type=TimeType.TAI)):
         assert update.applied_to(CLOCKBOUND_BODY) == CLOCKBOUND_BODY
@@ -293,7 +293,7 @@ def test_an_empty_update_changes_nothing() -> None:
 
 
 @given(body=BODIES, before=BODIES)
-def test_an_update_from_a_body_is_that_body(body: VMClockBody, before: VMClockBody) -> None:
+def test_update_from_a_body_is_that_body(body: VMClockBody, before: VMClockBody) -> None:
     """Whatever was there before, the result is the body to the bit, flags as they were."""
     update = BodyUpdate.from_body(body)
     assert update.applied_to(before) == body
@@ -301,13 +301,13 @@ def test_an_update_from_a_body_is_that_body(body: VMClockBody, before: VMClockBo
     assert update.model_fields_set == set(RANGES)
 
 
-def test_a_body_of_clockbound_is_copied_verbatim() -> None:
+def test_body_of_clockbound_is_copied_verbatim() -> None:
     """tai_offset_sec 37 without TAI_OFFSET_VALID, as ClockBound writes it, does not raise the flag."""
     result = BodyUpdate.from_body(CLOCKBOUND_BODY).applied_to(VMClockBody(flags=Flags(U64_MAX)))
     assert (result.tai_offset_sec, result.flags) == (37, 0)
 
 
-def test_an_update_from_a_body_may_set_the_constants() -> None:
+def test_update_from_a_body_may_set_the_constants() -> None:
     """Constants that are given are spoken for, those that are not are kept; out of range they are refused."""
     update = BodyUpdate.from_body(CLOCKBOUND_BODY, counter_id=1)
     assert isinstance(update, BodyUpdate)
@@ -335,7 +335,7 @@ def test_updates_survive_json_and_pickle(values: dict[str, int | None]) -> None:
 
 
 @given(body=BODIES)
-def test_an_update_from_a_body_survives_pickle(body: VMClockBody) -> None:
+def test_update_from_a_body_survives_pickle(body: VMClockBody) -> None:
     """It is still copied verbatim."""
     update = pickle.loads(pickle.dumps(BodyUpdate.from_body(body, counter_id=1)))
     assert update.applied_to(VMClockBody()) == body
@@ -352,7 +352,7 @@ def snapshot_of(body: VMClockBody, **header: int) -> Snapshot:
     return Snapshot.unpack(abi.pack_header(abi.Header(**{**fields, "seq_count": 2, **header})) + packed, inode=5)
 
 
-def test_a_snapshot_has_the_header_and_the_body() -> None:
+def test_snapshot_has_the_header_and_the_body() -> None:
     """Header fields by their names, known constants as members, unknown ones as plain ints, the inode as given."""
     snapshot = snapshot_of(CLOCKBOUND_BODY, counter_id=1, time_type=200, seq_count=2**32 - 2)
     assert (snapshot.magic, snapshot.size, snapshot.version) == (abi.MAGIC, 104, 1)
@@ -363,7 +363,7 @@ def test_a_snapshot_has_the_header_and_the_body() -> None:
 
 
 @pytest.mark.parametrize(("size", "found"), [(104, None), (111, None), (112, 9), (4096, 9)])
-def test_the_generation_counter_needs_room_in_the_region(size: int, found: int | None) -> None:
+def test_generation_counter_needs_room_in_the_region(size: int, found: int | None) -> None:
     """Bytes past the region's size are not the page's, even where they are mapped and the flag is set."""
     snapshot = snapshot_of(VMClockBody(vm_generation_counter=9), size=size)
     assert snapshot.body.vm_generation_counter == found

@@ -82,7 +82,7 @@ def test_missing_core_says_how_to_build_it() -> None:
     assert "pip install" in result.stdout
 
 
-def test_an_interpreter_with_its_own_gil_is_told_what_to_do_instead() -> None:
+def test_interpreter_with_its_own_gil_is_told_what_to_do_instead() -> None:
     """The core is there, so building it again is no advice: it says what cannot be, and what can."""
     result = subprocess.run([sys.executable, path_of("own_gil")], capture_output=True, text=True, check=True)
     assert "does not support loading in subinterpreters" in result.stdout

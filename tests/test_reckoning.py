@@ -281,7 +281,7 @@ def test_each_reason_has_its_error_and_remedy(
 
 
 @pytest.mark.parametrize("status", [ClockStatus.SYNCHRONIZED, ClockStatus.FREERUNNING])
-def test_a_plain_second(status: ClockStatus) -> None:
+def test_plain_second(status: ClockStatus) -> None:
     """One second of 1 GHz after the reference the time is a second later; the bound has grown by the rate."""
     rate = GHZ["counter_period_frac_sec"] // 20_000  # 50 ppm
     body = ghz_body(clock_status=status, counter_period_maxerror_rate_frac_sec=rate)

@@ -122,7 +122,7 @@ def test_compression_is_told_by_content(tmp_path: Path) -> None:
     assert read(write(tmp_path / "b.jsonl", records).rename(tmp_path / "b.jsonl.gz")) == records
 
 
-def test_the_same_records_make_the_same_file(tmp_path: Path) -> None:
+def test_same_records_make_the_same_file(tmp_path: Path) -> None:
     """Neither the time nor the file's name is in a recording, compressed or not."""
     for suffix in (".jsonl", ".jsonl.gz"):
         first, second = (write(tmp_path / (name + suffix), some_records(3)) for name in ("one", "two"))
@@ -447,7 +447,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
     assert error.line >= len(found)
 
 
-def test_an_error_stays(tmp_path: Path, lines: list[bytes]) -> None:
+def test_error_stays(tmp_path: Path, lines: list[bytes]) -> None:
     """Reading on after an error raises it again; nothing after the bad line is delivered."""
     path = tmp_path / "bad.jsonl"
     path.write_bytes(b"".join([*lines[:2], b"{}\n", *lines[2:]]))

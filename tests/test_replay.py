@@ -198,7 +198,7 @@ def test_pace_is_the_recorded_one(tmp_path: Path, speed: float, factor: float) -
     on_virtual_clock(main)
 
 
-def test_a_slow_publisher_gets_every_record(tmp_path: Path) -> None:
+def test_slow_publisher_gets_every_record(tmp_path: Path) -> None:
     """Updates that are taken late are not skipped, and the pace is caught up with as soon as may be."""
     path = write(tmp_path / "r.jsonl", marked(0, NS // 2, NS, 5 * NS))
 

@@ -60,7 +60,7 @@ async def test_callbacks_see_the_new_incarnation_first(segment: PlayedSegment) -
 
 
 @pytest.mark.anyio
-async def test_a_restore_right_at_the_beginning_of_the_block_is_one(segment: PlayedSegment) -> None:
+async def test_restore_right_at_the_beginning_of_the_block_is_one(segment: PlayedSegment) -> None:
     """Before its first await too: what the block began with was of the machine before."""
     called = anyio.Event()
 
@@ -74,7 +74,7 @@ async def test_a_restore_right_at_the_beginning_of_the_block_is_one(segment: Pla
 
 
 @pytest.mark.anyio
-async def test_a_restore_while_callbacks_run_begins_them_anew(segment: PlayedSegment) -> None:
+async def test_restore_while_callbacks_run_begins_them_anew(segment: PlayedSegment) -> None:
     """They ask for an incarnation that is out of date by then: that is no reason to end the block."""
     seen: list[UUID | None] = []
     done = anyio.Event()
@@ -155,7 +155,7 @@ async def test_async_callbacks_of_every_kind_are_taken(segment: PlayedSegment) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("callback", "name"), PLAIN, ids=[name for _, name in PLAIN])
-async def test_a_callback_that_is_not_async_is_refused_by_name(
+async def test_callback_that_is_not_async_is_refused_by_name(
     segment: PlayedSegment, callback: Any, name: str
 ) -> None:
     """When the clock is opened, and not at the first restore; that it returns an awaitable cannot be seen."""
@@ -190,7 +190,7 @@ async def test_callbacks_run_once_a_restore(segment_path: Path, looks: list[Look
 
 
 @pytest.mark.anyio
-async def test_a_marker_that_the_device_contradicts_says_nothing(tmp_path: Path) -> None:
+async def test_marker_that_the_device_contradicts_says_nothing(tmp_path: Path) -> None:
     """With a fence: a page that begins afresh, with any marker, is no restore; one that the device tells, too, is."""
     calls: list[int] = []
 
@@ -266,7 +266,7 @@ async def test_what_a_callback_raises_ends_the_block(world: World) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_writer_that_dies_is_no_reason_to_end_the_block(world: World, start_script: StartScript) -> None:
+async def test_writer_that_dies_is_no_reason_to_end_the_block(world: World, start_script: StartScript) -> None:
     """Who only wants to know of restores waits on while the segment cannot be read, and then is told."""
     calls: list[int | None] = []
 

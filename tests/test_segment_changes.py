@@ -86,7 +86,7 @@ ROWS = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("waits", [False, True], ids=["before", "during"])
 @pytest.mark.parametrize("row", ROWS)
-async def test_a_start_of_a_writer_is_a_change_whatever_its_number(
+async def test_start_of_a_writer_is_a_change_whatever_its_number(
     segment_path: Path, make_page: MakePage, row: str, waits: bool
 ) -> None:
     """However the next writer begins: who has the snapshot from before gets the first commit that differs, and soon."""
@@ -112,7 +112,7 @@ async def test_a_start_of_a_writer_is_a_change_whatever_its_number(
 
 
 @pytest.mark.anyio
-async def test_the_same_page_again_is_no_change(segment_path: Path, make_page: MakePage) -> None:
+async def test_same_page_again_is_no_change(segment_path: Path, make_page: MakePage) -> None:
     """A file written over with what it holds, and a snapshot that another reader took, are what was seen."""
     segment_path.write_bytes(make_page(seq_count=2, body=PACKED))
     with SegmentReader(segment_path) as other:

@@ -13,7 +13,7 @@ RunScript = Callable[..., str]
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "warm"])
-def test_a_fork_at_any_step_of_opening_and_closing_keeps_nothing(
+def test_fork_at_any_step_of_opening_and_closing_keeps_nothing(
     run_script: RunScript, segment_path: Path, make_page: Callable[..., bytes], there: bool
 ) -> None:
     """At each line of the opening and the closing, no descriptor of segment or lock is open in the child."""
@@ -30,7 +30,7 @@ def test_forks_in_another_thread_keep_nothing(run_script: RunScript, segment_pat
     assert json.loads(run_script("fork_while_writing", segment_path, "storm")) == [True, True, 0]
 
 
-def test_an_opening_that_takes_long_and_a_fork_do_not_lock_each_other(
+def test_opening_that_takes_long_and_a_fork_do_not_lock_each_other(
     run_script: RunScript, segment_path: Path
 ) -> None:
     """The opener waits without the GIL, and the fork waits for it, or goes first; either way the child has nothing."""

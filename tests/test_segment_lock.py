@@ -35,7 +35,7 @@ def start_holder(start_script: StartScript, path: Path) -> "subprocess.Popen[str
     return holder
 
 
-def test_a_segment_in_use_is_refused(start_script: StartScript, segment_path: Path) -> None:
+def test_segment_in_use_is_refused(start_script: StartScript, segment_path: Path) -> None:
     """SegmentInUseError names the path and the holder's pid, and neither segment nor lock is touched."""
     holder = start_holder(start_script, segment_path)
     before = look(segment_path), look(lock_of(segment_path))
@@ -54,7 +54,7 @@ def test_one_process_cannot_be_two_writers(segment_path: Path) -> None:
         assert lock_of(segment_path).exists()
 
 
-def test_a_writer_that_was_killed_leaves_the_segment_free(start_script: StartScript, segment_path: Path) -> None:
+def test_writer_that_was_killed_leaves_the_segment_free(start_script: StartScript, segment_path: Path) -> None:
     """After SIGKILL the next writer starts warm at once, over the lock's file that stayed."""
     holder = start_holder(start_script, segment_path)
     holder.kill()
@@ -66,7 +66,7 @@ def test_a_writer_that_was_killed_leaves_the_segment_free(start_script: StartScr
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])
-def test_the_lock_is_for_its_owner_alone_and_goes_with_the_writer(segment_path: Path, mask: int) -> None:
+def test_lock_is_for_its_owner_alone_and_goes_with_the_writer(segment_path: Path, mask: int) -> None:
     """Its file is 0600 whatever the umask, is not inherited by programs, and is removed on close."""
     with umask(mask), SegmentWriter(segment_path):
         status = lock_of(segment_path).stat()
@@ -85,7 +85,7 @@ def test_the_lock_is_for_its_owner_alone_and_goes_with_the_writer(segment_path: 
         pytest.param(Path.mkdir, id="directory"),
     ],
 )
-def test_a_lock_that_is_no_regular_file_is_refused(segment_path: Path, make: Callable[[Path], object]) -> None:
+def test_lock_that_is_no_regular_file_is_refused(segment_path: Path, make: Callable[[Path], object]) -> None:
     """A SegmentError that names the lock, at once; what it leads to is not opened, nothing is made or removed."""
     victim = segment_path.with_name("victim")
     victim.write_bytes(b"precious")

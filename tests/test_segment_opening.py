@@ -32,7 +32,7 @@ RunScript = Callable[..., str]
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_a_new_segment_can_be_read_by_all_whatever_the_umask(segment_path: Path, mask: int) -> None:
+def test_new_segment_can_be_read_by_all_whatever_the_umask(segment_path: Path, mask: int) -> None:
     """The file is 0644 and the parents it needed are 0755: no umask hides them or opens them to writers."""
     path = segment_path.parent / "run" / "vmclock" / "shm0"
     with umask(mask), SegmentWriter(path):
@@ -50,7 +50,7 @@ def test_parents_that_are_there_keep_their_mode(segment_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [104, 112, 4096])
-def test_a_new_segment_is_not_usable_before_the_first_commit(segment_path: Path, size: int) -> None:
+def test_new_segment_is_not_usable_before_the_first_commit(segment_path: Path, size: int) -> None:
     """It is *size* bytes with version 0, seq_count 0 and zeros: readers are told that nothing is committed."""
     with SegmentWriter(segment_path, size=size) as writer:
         assert segment_path.read_bytes() == struct.pack("<II", 0x4B4C4356, size).ljust(size, b"\0")
@@ -106,7 +106,7 @@ def test_bytes_are_those_of_clockbound(segment_path: Path, vectors: Path) -> Non
         pytest.param(4096, 112, id="whole-page"),
     ],
 )
-def test_a_usable_segment_is_continued(segment_path: Path, make_page: MakePage, size: int, asked: int) -> None:
+def test_usable_segment_is_continued(segment_path: Path, make_page: MakePage, size: int, asked: int) -> None:
     """Nothing in the file changes when it is opened: body, constants, seq_count, size and mode stay."""
     content = make_page(seq_count=8, size=size, counter_id=1, time_type=1, body=PACKED).ljust(size, b"\0")
     segment_path.write_bytes(content)
@@ -124,7 +124,7 @@ def test_a_usable_segment_is_continued(segment_path: Path, make_page: MakePage, 
     assert stat.S_IMODE(segment_path.stat().st_mode) == 0o640
 
 
-def test_a_commit_that_was_cut_short_is_repaired_by_the_next(segment_path: Path, make_page: MakePage) -> None:
+def test_commit_that_was_cut_short_is_repaired_by_the_next(segment_path: Path, make_page: MakePage) -> None:
     """An odd seq_count stays on opening, is reported as interrupted, and becomes even with the first write."""
     segment_path.write_bytes(make_page(seq_count=9, body=PACKED))
     before = look(segment_path)
@@ -167,7 +167,7 @@ def test_seq_count_wraps(segment_path: Path, make_page: MakePage) -> None:
     ],
 )
 @pytest.mark.parametrize("seq_count", [40, 41])
-def test_a_segment_that_cannot_be_continued_is_begun_afresh_in_place(
+def test_segment_that_cannot_be_continued_is_begun_afresh_in_place(
     segment_path: Path,
     make_page: MakePage,
     header: dict[str, int],
@@ -203,7 +203,7 @@ def test_a_segment_that_cannot_be_continued_is_begun_afresh_in_place(
 
 @pytest.mark.parametrize("length", [0, 1, 15, 16, 103])
 @pytest.mark.parametrize("asked", [104, 112])
-def test_a_file_too_short_for_a_segment_is_grown(segment_path: Path, length: int, asked: int) -> None:
+def test_file_too_short_for_a_segment_is_grown(segment_path: Path, length: int, asked: int) -> None:
     """A file that nobody can have mapped begins at seq_count 0, in the same inode."""
     segment_path.write_bytes(b"\xaa" * length)
     inode = segment_path.stat().st_ino
@@ -213,7 +213,7 @@ def test_a_file_too_short_for_a_segment_is_grown(segment_path: Path, length: int
     assert segment_path.stat().st_ino == inode
 
 
-def test_a_reader_that_was_there_goes_on_through_a_cold_start(segment_path: Path, make_page: MakePage) -> None:
+def test_reader_that_was_there_goes_on_through_a_cold_start(segment_path: Path, make_page: MakePage) -> None:
     """It hears that nothing is committed, then gets the new body under a higher number, without opening again."""
     segment_path.write_bytes(make_page(seq_count=6, body=PACKED))
     os.utime(segment_path, ns=(EARLIER_BOOT_NS, EARLIER_BOOT_NS))
@@ -227,7 +227,7 @@ def test_a_reader_that_was_there_goes_on_through_a_cold_start(segment_path: Path
     assert (snapshot.seq_count, snapshot.size, snapshot.body.vm_generation_counter) == (10, 112, 3)
 
 
-def test_a_segment_of_this_boot_is_not_taken_for_an_earlier_one(segment_path: Path, make_page: MakePage) -> None:
+def test_segment_of_this_boot_is_not_taken_for_an_earlier_one(segment_path: Path, make_page: MakePage) -> None:
     """A file last written a second after boot is continued; one last written before, or later than now, is not."""
     content = make_page(seq_count=6, body=PACKED)
     boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -282,21 +282,21 @@ def test_what_is_not_a_regular_file_is_refused(
     assert state() == before
 
 
-def test_a_device_is_refused() -> None:
+def test_device_is_refused() -> None:
     """A character device is not a segment to write, and gets no lock beside it."""
     with pytest.raises(SegmentError, match="/dev/null: is a character device"):
         SegmentWriter("/dev/null")
     assert not os.path.lexists("/dev/null.lock")
 
 
-def test_the_root_directory_is_refused() -> None:
+def test_root_directory_is_refused() -> None:
     """It is a directory like any, though its path ends with no name."""
     with pytest.raises(SegmentError, match="/: is a directory"):
         SegmentWriter("/")
     assert not os.path.lexists("/.lock")
 
 
-def test_a_path_below_a_file_is_refused(segment_path: Path) -> None:
+def test_path_below_a_file_is_refused(segment_path: Path) -> None:
     """A parent that is a file is a SegmentError, not a bare OSError."""
     segment_path.write_bytes(b"file")
     with pytest.raises(SegmentError, match="Not a directory"):
@@ -304,14 +304,14 @@ def test_a_path_below_a_file_is_refused(segment_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [-104, 0, 96, 103, 105, 108, 4097, 4104, 2**32])
-def test_a_size_that_no_segment_has_is_refused(segment_path: Path, size: int) -> None:
+def test_size_that_no_segment_has_is_refused(segment_path: Path, size: int) -> None:
     """A multiple of 8 from 104 to 4096, or a ValueError before anything is looked at."""
     with pytest.raises(ValueError, match=f"from 104 to 4096, not {size}"):
         SegmentWriter(segment_path, size=size)
     assert list(segment_path.parent.iterdir()) == []
 
 
-def test_a_segment_that_may_not_be_written_is_refused(
+def test_segment_that_may_not_be_written_is_refused(
     run_script: RunScript, segment_path: Path, make_page: MakePage
 ) -> None:
     """No write access to the file: a SegmentError that says so, the file as it was, and no lock left behind."""
@@ -328,7 +328,7 @@ def test_a_segment_that_may_not_be_written_is_refused(
 
 
 @pytest.mark.parametrize("below", ["shm0", "new/deeper/shm0"])
-def test_a_directory_that_may_not_be_written_is_refused(
+def test_directory_that_may_not_be_written_is_refused(
     run_script: RunScript, segment_path: Path, below: str
 ) -> None:
     """No write access to the directory: a SegmentError that says so, and nothing is created, parents neither."""

@@ -69,7 +69,7 @@ def refused(path: Path, match: str) -> None:
 
 
 @only_root
-def test_a_segment_of_a_strangers_is_refused(segment: Path) -> None:
+def test_segment_of_a_strangers_is_refused(segment: Path) -> None:
     """The error says who owns it, by number where there is no name; the file is as it was, and there is no lock."""
     os.chown(segment, STRANGER, -1)
     refused(segment, rf"is owned by a user without a name \(uid {STRANGER}\), who is neither root nor this user; ")
@@ -78,13 +78,13 @@ def test_a_segment_of_a_strangers_is_refused(segment: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o622, 0o777])
-def test_a_segment_that_others_may_write_is_refused(segment: Path, mode: int) -> None:
+def test_segment_that_others_may_write_is_refused(segment: Path, mode: int) -> None:
     """Its owner's group, or everybody: the error names the mode and how to change it."""
     segment.chmod(mode)
     refused(segment, rf"others may write it too \(mode {mode:04o}\); forbid that \(chmod go-w\)")
 
 
-def test_an_access_list_that_lets_others_write_is_seen(segment: Path) -> None:
+def test_access_list_that_lets_others_write_is_seen(segment: Path) -> None:
     """POSIX ACL: the mode's group bits are its mask."""
     entries = (
         (0x01, 6, 2**32 - 1),
@@ -102,7 +102,7 @@ def test_an_access_list_that_lets_others_write_is_seen(segment: Path) -> None:
 
 
 @only_root
-def test_a_segment_of_this_users_in_a_directory_for_all_is_taken(
+def test_segment_of_this_users_in_a_directory_for_all_is_taken(
     segment_path: Path, make_page: Callable[..., bytes], run_script: RunScript
 ) -> None:
     """Where everybody may create files, and nobody remove those of others, as in /dev/shm."""
@@ -130,7 +130,7 @@ def test_what_is_checked_is_what_was_opened(segment: Path, run_script: RunScript
 
 
 @only_root
-def test_a_strangers_lock_is_named_and_not_believed(
+def test_strangers_lock_is_named_and_not_believed(
     segment: Path, start_script: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
     """Though he holds it, no process is named that he chose: his file is not how writers here shut each other out."""
@@ -146,7 +146,7 @@ def test_a_strangers_lock_is_named_and_not_believed(
 
 
 @only_root
-def test_a_strangers_lock_is_named_to_who_may_not_open_it(segment: Path, run_script: RunScript) -> None:
+def test_strangers_lock_is_named_to_who_may_not_open_it(segment: Path, run_script: RunScript) -> None:
     """An ordinary user's writer is told who owns it, not only that permission was denied."""
     os.chown(segment, 65534, -1)
     lock_of(segment).touch(mode=0o600)
@@ -156,7 +156,7 @@ def test_a_strangers_lock_is_named_to_who_may_not_open_it(segment: Path, run_scr
 
 
 @pytest.mark.parametrize("mode", [0o622, 0o606, 0o666])
-def test_a_lock_that_others_may_write_is_refused(segment: Path, mode: int) -> None:
+def test_lock_that_others_may_write_is_refused(segment: Path, mode: int) -> None:
     """They could hold it, and write any process's number into it."""
     lock_of(segment).touch()
     lock_of(segment).chmod(mode)
@@ -165,7 +165,7 @@ def test_a_lock_that_others_may_write_is_refused(segment: Path, mode: int) -> No
     )
 
 
-def test_a_lock_that_others_may_read_becomes_its_owners_alone(segment: Path) -> None:
+def test_lock_that_others_may_read_becomes_its_owners_alone(segment: Path) -> None:
     """To hold a lock takes no more than to read its file."""
     lock_of(segment).touch()
     lock_of(segment).chmod(0o644)
@@ -181,7 +181,7 @@ def test_a_lock_that_others_may_read_becomes_its_owners_alone(segment: Path) -> 
 @only_root
 @pytest.mark.parametrize("below", ["shm0", "deeper/shm0", "deeper/new/shm0"])
 @pytest.mark.parametrize("by_way_of", [False, True], ids=["in-the-path", "in-a-links-target"])
-def test_a_strangers_symbolic_link_is_not_followed(segment_path: Path, below: str, by_way_of: bool) -> None:
+def test_strangers_symbolic_link_is_not_followed(segment_path: Path, below: str, by_way_of: bool) -> None:
     """Anywhere in the path, and where a link of our own leads by way of it: he would say where files are created."""
     target = segment_path.parent / "precious"
     (target / "deeper").mkdir(parents=True)
@@ -201,7 +201,7 @@ def test_a_strangers_symbolic_link_is_not_followed(segment_path: Path, below: st
 
 
 @pytest.mark.parametrize("target", ["real/../real", "{}/real", "./real/", "other-link"])
-def test_a_symbolic_link_of_ones_own_is_followed(segment_path: Path, target: str) -> None:
+def test_symbolic_link_of_ones_own_is_followed(segment_path: Path, target: str) -> None:
     """Such as /var/run, which leads to /run: relative, absolute, with dots, or to another link."""
     here = segment_path.parent
     (here / "real").mkdir()
@@ -236,7 +236,7 @@ def test_links_that_lead_in_a_circle_are_an_error(segment_path: Path) -> None:
 
 
 @only_root
-def test_an_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> None:
+def test_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> None:
     """A container's root sees the files of the host's root, and of everybody else there, as those of one user."""
     os.chown(segment, STRANGER, -1)
     command = ["unshare", "--user", "--map-root-user", sys.executable, path_of("try_writer"), str(segment)]
@@ -285,7 +285,7 @@ def test_what_the_system_refuses_is_an_error_that_leaves_nothing(
     assert list(segment_path.parent.iterdir()) == []
 
 
-def test_a_failed_opening_leaves_a_segment_that_was_there(
+def test_failed_opening_leaves_a_segment_that_was_there(
     segment: Path, run_script: RunScript, refusing: Path
 ) -> None:
     """Only what this opening has created goes away with it."""
@@ -311,7 +311,7 @@ def test_too_many_open_files_are_no_matter_of_write_access(segment_path: Path, r
         pytest.param("nr_inodes=1", "(No space left on device); its file system is full", id="full"),
     ],
 )
-def test_a_file_system_that_takes_no_file_is_no_matter_of_write_access(
+def test_file_system_that_takes_no_file_is_no_matter_of_write_access(
     segment_path: Path, options: str, said: str
 ) -> None:
     """The message is of what the file system is: read-only, or full."""
@@ -340,7 +340,7 @@ def timed(segment_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o622])
-def test_a_clock_refuses_what_others_may_write(timed: Path, mode: int) -> None:
+def test_clock_refuses_what_others_may_write(timed: Path, mode: int) -> None:
     """Unless it is told to trust them; a reader reads it all the same, because it only says what is there."""
     timed.chmod(mode)
     with pytest.raises(SegmentError, match=rf"others may write it too \(mode {mode:04o}\)"):
@@ -364,7 +364,7 @@ async def test_open_clock_refuses_what_others_may_write(timed: Path) -> None:
 
 
 @only_root
-def test_a_clock_reads_what_any_user_owns(timed: Path) -> None:
+def test_clock_reads_what_any_user_owns(timed: Path) -> None:
     """A publisher has a user of its own, and who names the path says whom to trust."""
     os.chown(timed, STRANGER, STRANGER)
     with Clock(timed, fence=None) as clock:
@@ -372,7 +372,7 @@ def test_a_clock_reads_what_any_user_owns(timed: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_clock_does_not_go_over_to_what_others_may_write(timed: Path) -> None:
+async def test_clock_does_not_go_over_to_what_others_may_write(timed: Path) -> None:
     """A file that takes the segment's place is asked the same."""
     theirs = timed.with_name("theirs")
     theirs.write_bytes(timed.read_bytes())
@@ -386,7 +386,7 @@ async def test_a_clock_does_not_go_over_to_what_others_may_write(timed: Path) ->
             assert before.latest_ns <= clock.now().latest_ns  # what it had holds on
 
 
-def test_a_fence_that_others_may_write_is_refused(timed: Path) -> None:
+def test_fence_that_others_may_write_is_refused(timed: Path) -> None:
     """They could hide a disruption. A device is not asked: its node's mode lets nobody write its page."""
     device = timed.with_name("vmclock0")
     device.write_bytes(timed.read_bytes())

@@ -94,7 +94,7 @@ def test_what_holds_no_header_is_refused(
         pytest.param({"version": 0, "size": 0}, SegmentNotInitializedError, "0", id="version-0-before-size"),
     ],
 )
-def test_a_header_that_is_not_usable_is_refused(
+def test_header_that_is_not_usable_is_refused(
     segment_path: Path, make_page: MakePage, header: dict[str, int], error: type[SegmentError], message: str
 ) -> None:
     """Checked in the order magic, version, size; the error names what was seen, and leaks nothing."""
@@ -107,7 +107,7 @@ def test_a_header_that_is_not_usable_is_refused(
 
 
 @pytest.mark.parametrize("length", [16, 50, 103])
-def test_a_header_alone_is_not_enough(segment_path: Path, make_page: MakePage, length: int) -> None:
+def test_header_alone_is_not_enough(segment_path: Path, make_page: MakePage, length: int) -> None:
     """A file that ends inside the body its header promises is malformed."""
     segment_path.write_bytes(make_page()[:length])
     with pytest.raises(SegmentMalformedError, match=f"ends after {length} bytes"):
@@ -125,7 +125,7 @@ def test_other_devices_are_refused(device: str, error: type[SegmentError]) -> No
     assert type(caught.value) is error
 
 
-def test_a_segment_that_may_not_be_read_is_refused(
+def test_segment_that_may_not_be_read_is_refused(
     run_script: RunScript, segment_path: Path, make_page: MakePage
 ) -> None:
     """No permission: a SegmentError, not one that speaks of the content, with the remedy."""
@@ -137,7 +137,7 @@ def test_a_segment_that_may_not_be_read_is_refused(
     assert "udev" in message
 
 
-def test_a_lack_of_descriptors_is_not_blamed_on_the_segment(segment_path: Path, make_page: MakePage) -> None:
+def test_lack_of_descriptors_is_not_blamed_on_the_segment(segment_path: Path, make_page: MakePage) -> None:
     """What fails for the process's own reasons is a plain SegmentError with that reason."""
     segment_path.write_bytes(make_page())
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -178,7 +178,7 @@ CALLS_OF_OPENING = ("open", "fstat", "pread", "fstat")
 @pytest.mark.parametrize("call", range(len(CALLS_OF_OPENING)))
 @pytest.mark.parametrize("made", [made_by_us, made_elsewhere])
 @pytest.mark.parametrize("begun", ["nothing", "empty", "104 bytes"])
-def test_a_segment_may_be_made_or_grown_while_it_is_opened(
+def test_segment_may_be_made_or_grown_while_it_is_opened(
     segment_path: Path,
     make_page: MakePage,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +236,7 @@ def test_a_segment_may_be_made_or_grown_while_it_is_opened(
         ("run-q11-k73-g04-loadvm-after.bin", 8, 4),
     ],
 )
-def test_a_captured_page_is_read_like_a_segment(vectors: Path, name: str, seq_count: int, marker: int) -> None:
+def test_captured_page_is_read_like_a_segment(vectors: Path, name: str, seq_count: int, marker: int) -> None:
     """A page saved from a device, of whatever boot, gives its header and body."""
     path = vectors / "linux-device" / name
     with SegmentReader(path) as reader:
@@ -259,14 +259,14 @@ def test_a_captured_page_is_read_like_a_segment(vectors: Path, name: str, seq_co
         ),
     ],
 )
-def test_a_segment_of_clockbound_is_read(vectors: Path, name: str, seq_count: int, body: VMClockBody) -> None:
+def test_segment_of_clockbound_is_read(vectors: Path, name: str, seq_count: int, body: VMClockBody) -> None:
     """What ClockBound's writer left gives the body that it was given."""
     with SegmentReader(vectors / "clockbound-writer" / name) as reader:
         snapshot = reader.snapshot()
     assert (snapshot.seq_count, snapshot.size, snapshot.body) == (seq_count, 104, body)
 
 
-def test_a_snapshot_is_of_this_moment(segment_path: Path) -> None:
+def test_snapshot_is_of_this_moment(segment_path: Path) -> None:
     """Each snapshot shows the last commit, and earlier snapshots do not change."""
     with SegmentWriter(segment_path) as writer:
         writer.write(VMClockBody(disruption_marker=1))
@@ -295,7 +295,7 @@ def test_seq_count_0_is_a_number(segment_path: Path, make_page: MakePage) -> Non
         ({"size": 5000}, SegmentMalformedError),
     ],
 )
-def test_the_header_is_checked_again_on_every_read(
+def test_header_is_checked_again_on_every_read(
     segment_path: Path, make_page: MakePage, header: dict[str, int], error: type[SegmentError]
 ) -> None:
     """A page that changes under a reader into something else is refused as it would be on opening."""
@@ -310,7 +310,7 @@ def test_the_header_is_checked_again_on_every_read(
         assert reader.snapshot().body == BODY
 
 
-def test_a_page_that_stays_odd_is_given_up_in_time(segment_path: Path, make_page: MakePage) -> None:
+def test_page_that_stays_odd_is_given_up_in_time(segment_path: Path, make_page: MakePage) -> None:
     """After 100 ms SegmentUnstableError says that seq_count stayed odd; no earlier body is served."""
     segment_path.write_bytes(make_page(seq_count=2, body=PACKED))
     with SegmentReader(segment_path) as reader, segment_path.open("r+b", buffering=0) as file:
@@ -348,7 +348,7 @@ def restless(path: Path) -> Iterator[None]:
         thread.join()
 
 
-def test_a_page_that_keeps_moving_is_given_up_in_time(segment_path: Path, make_page: MakePage) -> None:
+def test_page_that_keeps_moving_is_given_up_in_time(segment_path: Path, make_page: MakePage) -> None:
     """After 100 ms of a writer that is never at rest the error says that seq_count kept moving."""
     segment_path.write_bytes(make_page(seq_count=1))
     with SegmentReader(segment_path) as reader, restless(segment_path):
@@ -360,7 +360,7 @@ def test_a_page_that_keeps_moving_is_given_up_in_time(segment_path: Path, make_p
     assert called.count(time.sleep) <= 501
 
 
-def test_a_closed_reader_refuses_to_read(segment_path: Path, make_page: MakePage) -> None:
+def test_closed_reader_refuses_to_read(segment_path: Path, make_page: MakePage) -> None:
     """snapshot() and seq_count raise SegmentError after close, which may be called again."""
     segment_path.write_bytes(make_page())
     before = open_descriptors()
@@ -374,7 +374,7 @@ def test_a_closed_reader_refuses_to_read(segment_path: Path, make_page: MakePage
         _ = reader.seq_count
 
 
-def test_a_sample_is_a_snapshot_and_the_counter_then(segment_path: Path, make_page: MakePage) -> None:
+def test_sample_is_a_snapshot_and_the_counter_then(segment_path: Path, make_page: MakePage) -> None:
     """sample() gives what snapshot() gives, and a raw counter value from between its beginning and its end."""
     segment_path.write_bytes(make_page(body=PACKED))
     allowed = os.sched_getaffinity(0)

@@ -55,7 +55,7 @@ def writer(segment_path: Path) -> Iterator[SegmentWriter]:
 
 
 @pytest.mark.anyio
-async def test_a_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
+async def test_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
     """A reader that has seen seq_count N gets nothing until N + 2 is committed, and then at once, by inotify."""
     seen: list[Snapshot] = []
 
@@ -79,7 +79,7 @@ async def test_a_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_commit_of_another_process_wakes(
+async def test_commit_of_another_process_wakes(
     start_script: Callable[..., "subprocess.Popen[str]"], segment_path: Path, make_page: MakePage
 ) -> None:
     """The watch hears of commits through another process's mapping."""
@@ -216,7 +216,7 @@ async def test_seq_count_0_may_have_been_seen(segment_path: Path, make_page: Mak
 @pytest.mark.anyio
 @pytest.mark.parametrize("poll_interval", [0.05, NEVER_S])
 @pytest.mark.parametrize("waiters", [1, 3])
-async def test_a_path_made_anew_is_a_change_whatever_its_number(
+async def test_path_made_anew_is_a_change_whatever_its_number(
     segment_path: Path, make_page: MakePage, waiters: int, poll_interval: float
 ) -> None:
     """Every waiter gets the segment of the new inode, though it has the number they have all seen, and soon."""
@@ -248,7 +248,7 @@ async def test_a_path_made_anew_is_a_change_whatever_its_number(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("waiters", [1, 3])
-async def test_a_path_renamed_over_is_a_change_at_once(
+async def test_path_renamed_over_is_a_change_at_once(
     segment_path: Path, make_page: MakePage, waiters: int
 ) -> None:
     """Another segment moved over the path wakes every waiter by inotify, and later commits to it do so too."""
@@ -279,7 +279,7 @@ async def test_a_path_renamed_over_is_a_change_at_once(
 
 
 @pytest.mark.anyio
-async def test_a_replacement_that_one_waiter_finds_is_a_change_for_all(
+async def test_replacement_that_one_waiter_finds_is_a_change_for_all(
     segment_path: Path, make_page: MakePage
 ) -> None:
     """A task that slept while another opened the new file gets it too, whatever its number."""
@@ -340,7 +340,7 @@ async def test_no_waking_is_lost(segment_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_path_replaced_by_no_segment_is_an_error(segment_path: Path, make_page: MakePage) -> None:
+async def test_path_replaced_by_no_segment_is_an_error(segment_path: Path, make_page: MakePage) -> None:
     """Waiting does not hide that the path now leads to something that is no segment."""
     segment_path.write_bytes(make_page(seq_count=2))
     garbage = segment_path.with_name("garbage")
@@ -352,7 +352,7 @@ async def test_a_path_replaced_by_no_segment_is_an_error(segment_path: Path, mak
 
 
 @pytest.mark.anyio
-async def test_a_commit_cut_short_is_waited_out(segment_path: Path, make_page: MakePage) -> None:
+async def test_commit_cut_short_is_waited_out(segment_path: Path, make_page: MakePage) -> None:
     """While seq_count is odd a waiter sleeps; the writer that repairs it wakes the waiter."""
     segment_path.write_bytes(make_page(seq_count=3))
     seen: list[Snapshot] = []
@@ -371,7 +371,7 @@ async def test_a_commit_cut_short_is_waited_out(segment_path: Path, make_page: M
 
 
 @pytest.mark.anyio
-async def test_a_cold_start_in_place_is_waited_out(segment_path: Path, make_page: MakePage) -> None:
+async def test_cold_start_in_place_is_waited_out(segment_path: Path, make_page: MakePage) -> None:
     """While version is 0 a waiter sleeps, though seq_count has moved; the first commit wakes it."""
     segment_path.write_bytes(make_page(seq_count=2))
     os.utime(segment_path, ns=(0, 0))  # of an earlier boot
@@ -415,7 +415,7 @@ async def test_writers_that_wake_nobody_are_polled(segment_path: Path, make_page
 
 
 @pytest.mark.anyio
-async def test_a_path_that_leads_away_for_a_moment_is_no_change(
+async def test_path_that_leads_away_for_a_moment_is_no_change(
     writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found to lead elsewhere, opened again, and it is the same file: then the wait goes on."""
@@ -455,7 +455,7 @@ async def test_closing_from_another_threads_loop_is_refused(writer: SegmentWrite
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_wait_leaves_nothing_behind(writer: SegmentWriter) -> None:
+async def test_cancelled_wait_leaves_nothing_behind(writer: SegmentWriter) -> None:
     """No descriptor stays for it, and the next wait is woken as if it had never been."""
     seen: list[int] = []
 
@@ -545,7 +545,7 @@ def test_without_an_inotify_instance_readers_poll(
 
 
 @pytest.mark.asyncio
-async def test_a_time_limit_of_asyncio_ends_a_wait(writer: SegmentWriter) -> None:
+async def test_time_limit_of_asyncio_ends_a_wait(writer: SegmentWriter) -> None:
     """asyncio's own time-out and cancellation work on a wait, and the next wait is as good as new."""
     with SegmentReader(writer.path) as reader:
         with pytest.raises(TimeoutError):
@@ -560,7 +560,7 @@ async def test_a_time_limit_of_asyncio_ends_a_wait(writer: SegmentWriter) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_snapshot_says_of_which_file_the_number_is(segment_path: Path) -> None:
+async def test_snapshot_says_of_which_file_the_number_is(segment_path: Path) -> None:
     """A task that was busy while another opened the new file learns of it, though the number is the same."""
     with SegmentWriter(segment_path) as writer:
         writer.write(VMClockBody(disruption_marker=1))

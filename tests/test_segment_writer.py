@@ -33,7 +33,7 @@ StartScript = Callable[..., "subprocess.Popen[str]"]
 # Writing and closing.
 
 
-def test_a_generation_counter_needs_112_bytes(segment_path: Path) -> None:
+def test_generation_counter_needs_112_bytes(segment_path: Path) -> None:
     """On 104 bytes it is refused with the remedy and nothing is written; on 112 it is kept."""
     body = VMClockBody(disruption_marker=1, vm_generation_counter=U64_MAX)
     with SegmentWriter(segment_path) as writer:
@@ -50,7 +50,7 @@ def test_a_generation_counter_needs_112_bytes(segment_path: Path) -> None:
         assert reader.snapshot().body == body
 
 
-def test_a_generation_counter_that_is_given_up_leaves_no_trace(segment_path: Path) -> None:
+def test_generation_counter_that_is_given_up_leaves_no_trace(segment_path: Path) -> None:
     """A body without one, after a body with one, leaves zeros in its place and the flag unset."""
     with SegmentWriter(segment_path, size=112) as writer:
         writer.write(VMClockBody(vm_generation_counter=U64_MAX))
@@ -59,7 +59,7 @@ def test_a_generation_counter_that_is_given_up_leaves_no_trace(segment_path: Pat
 
 
 @pytest.mark.parametrize("constants", [{"counter_id": 256}, {"time_type": -1}, {"counter_id": 2**70}])
-def test_a_constant_out_of_range_is_refused(segment_path: Path, constants: dict[str, int]) -> None:
+def test_constant_out_of_range_is_refused(segment_path: Path, constants: dict[str, int]) -> None:
     """A ValueError that names it, and nothing is written."""
     with SegmentWriter(segment_path) as writer:
         writer.write(BODY)
@@ -94,7 +94,7 @@ def test_mtime_tells_when_the_last_commit_was(segment_path: Path) -> None:
     assert segment_path.stat().st_mtime_ns >= before_ns
 
 
-def test_a_writer_that_two_threads_close_keeps_its_lock_until_its_file_is_gone(
+def test_writer_that_two_threads_close_keeps_its_lock_until_its_file_is_gone(
     segment_path: Path, run_script: RunScript
 ) -> None:
     """The second returns at once: did it release the lock, the first would remove the file of the next writer's."""
@@ -117,7 +117,7 @@ def test_closing_leaves_the_last_body(segment_path: Path) -> None:
         assert following.write(BODY) == 4
 
 
-def test_a_closed_writer_refuses_to_write(segment_path: Path) -> None:
+def test_closed_writer_refuses_to_write(segment_path: Path) -> None:
     """write() and seq_count raise SegmentError, and the file stays as it is."""
     with SegmentWriter(segment_path) as writer:
         writer.write(BODY)
@@ -136,7 +136,7 @@ def test_leaving_the_block_by_an_error_closes(segment_path: Path) -> None:
     assert not lock_of(segment_path).exists()
 
 
-def test_a_writer_does_not_follow_into_a_forked_child(run_script: RunScript, segment_path: Path) -> None:
+def test_writer_does_not_follow_into_a_forked_child(run_script: RunScript, segment_path: Path) -> None:
     """In the child it is closed, with an error that says why; closing it there leaves the parent its lock."""
     pid, found, lock_is_there, seq_count = json.loads(run_script("fork_writer", segment_path))
     for use in ("write", "seq_count"):

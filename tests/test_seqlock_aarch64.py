@@ -340,26 +340,26 @@ def wrappers(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.mark.parametrize("name", ["commit", "reset"])
-def test_a_commit_is_fenced(wrappers: dict[str, Function], name: str) -> None:
+def test_commit_is_fenced(wrappers: dict[str, Function], name: str) -> None:
     """Odd control word, dmb ish, body in whole words, stlr of the control word, on every path and with no call."""
     assert follow(wrappers[name], writing) == {"idle", "odd", "open", "done"}
 
 
 @pytest.mark.parametrize("name", ["read_page", "read_with_counter"])
-def test_a_read_is_fenced(wrappers: dict[str, Function], name: str) -> None:
+def test_read_is_fenced(wrappers: dict[str, Function], name: str) -> None:
     """ldar of the control word, body in whole words, dmb ishld, control word again, on every path."""
     counted = {"isb", "counted"} if name == "read_with_counter" else set()
     assert follow(wrappers[name], reading) == {"idle", "first", "loading", "fenced", "done"} | counted
 
 
-def test_a_fenced_read_looks_at_the_device_last(wrappers: dict[str, Function]) -> None:
+def test_fenced_read_looks_at_the_device_last(wrappers: dict[str, Function]) -> None:
     """The device's marker is loaded after the counter and before the dmb: what it says is not older than the time."""
     states = follow(wrappers["read_with_fence"], reading, x0=IDENTITY, x3=FENCE)
     assert states == {"idle", "first", "loading", "isb", "counted", "marked", "fenced", "done"}
 
 
 @pytest.mark.parametrize("name", ["counter", "read_with_counter", "read_with_fence"])
-def test_the_counter_is_read_in_order(wrappers: dict[str, Function], name: str) -> None:
+def test_counter_is_read_in_order(wrappers: dict[str, Function], name: str) -> None:
     """isb before the counter and a dependent load after it, as the kernel does."""
     assert reads_counter_in_order(wrappers[name])
 
@@ -422,14 +422,14 @@ def extension(
     return functions
 
 
-def test_the_extension_commits_in_order(extension: dict[str, Function]) -> None:
+def test_extension_commits_in_order(extension: dict[str, Function]) -> None:
     """What holds for the header holds where the compiler has inlined it: commit() and reset()."""
     for name in ("page_commit", "page_reset"):
         states = follow(extension[name], writing, x0=PAGE_OBJECT)
         assert states == {"idle", "odd", "open", "done"}, name
 
 
-def test_the_extension_reads_in_order(extension: dict[str, Function]) -> None:
+def test_extension_reads_in_order(extension: dict[str, Function]) -> None:
     """read() and read_with_counter(), with the counter between the body and the fence."""
     fenced = {"idle", "first", "loading", "fenced", "done"}
     assert follow(extension["page_read"], reading, x0=PAGE_OBJECT) == fenced
@@ -438,7 +438,7 @@ def test_the_extension_reads_in_order(extension: dict[str, Function]) -> None:
     assert reads_counter_in_order(extension["core_counter"])
 
 
-def test_the_extension_tells_the_time_in_order(extension: dict[str, Function]) -> None:
+def test_extension_tells_the_time_in_order(extension: dict[str, Function]) -> None:
     """now(): page, counter, the device's marker, fence, control word."""
     states = follow(extension["clock_now"], reading, x0=CLOCK)
     assert states == {"idle", "first", "loading", "isb", "counted", "marked", "fenced", "done"}
@@ -536,7 +536,7 @@ ACQUIRE_FENCE = "    atomic_thread_fence(memory_order_acquire);\n"
         ),
     ],
 )
-def test_a_barrier_that_is_missing_is_found(
+def test_barrier_that_is_missing_is_found(
     source: Path, tmp_path: Path, function: str, automaton: Automaton, before: str, after: str, complaint: str
 ) -> None:
     """The header with one barrier weakened is refused, for that reason."""
@@ -550,7 +550,7 @@ def test_a_barrier_that_is_missing_is_found(
 @pytest.mark.parametrize(
     ("before", "after"), [('volatile("isb\\n\\t', 'volatile("'), ("\\n\\tldr xzr, [%1]", "")], ids=["isb", "load"]
 )
-def test_a_counter_out_of_order_is_found(source: Path, tmp_path: Path, before: str, after: str) -> None:
+def test_counter_out_of_order_is_found(source: Path, tmp_path: Path, before: str, after: str) -> None:
     """The counter without its isb, or without the dependent load, is refused."""
     header = (source / "seqlock.h").read_text()
     assert header.count(before) == 1

@@ -502,7 +502,7 @@ jumping = pytest.mark.parametrize("run", [under_trio, under_asyncio])
 
 
 @jumping
-def test_an_hour_of_virtual_time_takes_none(run: Callable[..., float]) -> None:
+def test_hour_of_virtual_time_takes_none(run: Callable[..., float]) -> None:
     """Under a clock that jumps, wait_past returns at once, an hour later, and not a moment too soon."""
 
     async def main() -> None:

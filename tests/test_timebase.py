@@ -457,14 +457,14 @@ def test_fitness_of_this_machines_counter() -> None:
 
 
 @pytest.mark.skipif(COUNTER_ID != 1, reason="it is about x86")
-def test_the_processor_says_what_the_kernel_makes_of_it() -> None:
+def test_processor_says_what_the_kernel_makes_of_it() -> None:
     """The kernel lists nonstop_tsc where CPUID says that the TSC is invariant."""
     flags = re.findall(r"^flags\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split()
     assert _core.tsc_is_invariant() is ("nonstop_tsc" in flags)
 
 
 @pytest.mark.skipif(COUNTER_ID != 1, reason="it is about x86")
-def test_a_processor_that_may_not_be_asked_says_nothing(run_script: Callable[..., str]) -> None:
+def test_processor_that_may_not_be_asked_says_nothing(run_script: Callable[..., str]) -> None:
     """Where CPUID is forbidden it is not executed, which would be a SIGSEGV: nothing is known."""
     assert run_script("forbidden_cpuid") in ("None\n", "the processor has no such thing\n")
 

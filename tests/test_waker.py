@@ -23,12 +23,12 @@ def play(stand_in: Path, segment_path: Path, run_script: Callable[..., str]) -> 
     return lambda how: run_script("waker", segment_path, how, environment=preloaded(stand_in))
 
 
-def test_the_first_waking_is_the_writers_and_the_others_a_threads(play: Play) -> None:
+def test_first_waking_is_the_writers_and_the_others_a_threads(play: Play) -> None:
     """So the first commit of a boot has its mtime at once, and a single commit needs no thread."""
     play("first")
 
 
-def test_a_waking_that_takes_long_is_not_the_writers(play: Play) -> None:
+def test_waking_that_takes_long_is_not_the_writers(play: Play) -> None:
     """Commits go on meanwhile, and the wakings that fall due are one: after it, not with it."""
     play("takes long")
 
@@ -38,12 +38,12 @@ def test_closing_ends_the_thread_after_the_last_waking(play: Play) -> None:
     play("close")
 
 
-def test_a_waking_that_falls_due_while_another_ends_is_not_lost(play: Play) -> None:
+def test_waking_that_falls_due_while_another_ends_is_not_lost(play: Play) -> None:
     """The thread has done its call, and not come back from it: what is due by now is done before it goes."""
     play("due meanwhile")
 
 
-def test_a_process_that_ends_without_closing_ends(play: Play) -> None:
+def test_process_that_ends_without_closing_ends(play: Play) -> None:
     """The thread holds nothing that the interpreter waits for."""
     play("no close")
 
@@ -58,7 +58,7 @@ def test_signals_are_not_the_threads(play: Play) -> None:
     play("signals")
 
 
-def test_a_filter_that_kills_who_asks_for_a_schedule_is_no_end(play: Play) -> None:
+def test_filter_that_kills_who_asks_for_a_schedule_is_no_end(play: Play) -> None:
     """As systemd's SystemCallFilter=~@resources: the thread is there, and asks for nothing."""
     play("killed for a schedule")
 
@@ -68,18 +68,18 @@ def test_without_a_thread_the_writer_wakes(play: Play) -> None:
     play("no thread")
 
 
-def test_a_fork_leaves_the_thread_to_the_parent(play: Play) -> None:
+def test_fork_leaves_the_thread_to_the_parent(play: Play) -> None:
     """The child has neither page nor thread, closes and ends in good order, and can open a segment of its own."""
     play("fork")
 
 
 @pytest.mark.parametrize("refusal", ["EACCES", "EPERM"])
-def test_a_writer_that_may_not_set_times_wakes_all_the_same(play: Play, refusal: str) -> None:
+def test_writer_that_may_not_set_times_wakes_all_the_same(play: Play, refusal: str) -> None:
     """A reader hears of each commit by inotify, the file's mtime says when that was, and no byte is another."""
     play(refusal)
 
 
-def test_a_writer_may_give_up_its_privileges_after_opening(
+def test_writer_may_give_up_its_privileges_after_opening(
     run_script: Callable[..., str], segment_path: Path
 ) -> None:
     """Commits go on as a user who could not open the segment; to who has no privileges nothing changes."""
