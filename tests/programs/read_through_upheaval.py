@@ -54,7 +54,7 @@ def look(reader: SegmentReader) -> None:
     try:
         judge(reader.snapshot())
     except SegmentError:
-        seen["refused"] = seen.get("refused", 0) + 1  # not initialised, or left odd: for now
+        seen["refused"] = seen.get("refused", 0) + 1  # not initialized, or left odd: for now
 
 
 def open_again_and_again() -> None:
