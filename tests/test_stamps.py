@@ -246,7 +246,7 @@ def move_device_marker_alone(segment: PlayedSegment, page: SegmentReader) -> Non
         pytest.param(lambda segment, page: segment.die_mid_commit(), False, id="half-a-commit"),
         pytest.param(lambda segment, page: (segment.freeze(), segment.migrate()), False, id="the-device"),
         pytest.param(move_device_marker_alone, False, id="the-device's-marker"),
-        pytest.param(lambda segment, page: page.page.leave(), False, id="left"),
+        pytest.param(lambda segment, page: page._page.leave(), False, id="left"),
         pytest.param(lambda segment, page: page.close(), False, id="closed"),
         pytest.param(unlink, False, id="no-name"),
     ],
@@ -254,7 +254,7 @@ def move_device_marker_alone(segment: PlayedSegment, page: SegmentReader) -> Non
 def test_unchanged_notices_each_change(segment: PlayedSegment, change: Change, is_unchanged: bool) -> None:
     """Of the page, of its fence, and of the file's name."""
     with SegmentReader(segment.path) as page, SegmentReader(segment.device) as fence:
-        witness = page.page, page.page.control_word, fence.page, fence.page.control_word, fence.disruption_marker
+        witness = page._page, page._page.control_word, fence._page, fence._page.control_word, fence.disruption_marker
         counter = _core.counter()
         change(segment, page)
         seen = _core.unchanged(*witness, counter, (counter + 2**62) % 2**64)

@@ -28,7 +28,7 @@ def show(
     chosen = str(reader_path(path))
     with SegmentReader(chosen) as reader:
         snapshot = reader.snapshot()
-        ownership = Ownership.of(os.fstat(reader.page.fileno()))
+        ownership = Ownership.of(os.fstat(reader._page.fileno()))
         others_may_write = ownership.others_may_write and not reader.is_device  # nobody may write a device's page
     if as_json:
         owned = {"owner": ownership.owner, "owner_uid": ownership.uid, "others_may_write": others_may_write}

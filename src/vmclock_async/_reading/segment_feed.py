@@ -73,8 +73,8 @@ class SegmentFeed:
 
     def sample(self, limit_s: float) -> tuple[Snapshot, int]:
         self._require_open()
-        self._reader.reopen_if_replaced()
-        return self._reader.sample_within(limit_s)
+        self._reader._reopen_if_replaced()
+        return self._reader._sample_within(limit_s)
 
     def fence_marker(self) -> int | None:
         self._require_open()
@@ -84,7 +84,7 @@ class SegmentFeed:
         self._require_open()
         if self._fence is None:
             return None
-        return self._fence.sample_within(SYNC_LIMIT_S)[0].body.vm_generation_counter
+        return self._fence._sample_within(SYNC_LIMIT_S)[0].body.vm_generation_counter
 
     def unfit_because(self, snapshot: Snapshot) -> str | None:
         if self._distrusted is None:
@@ -98,15 +98,15 @@ class SegmentFeed:
         """Whether a device gives the time in terms of this counter: its hypervisor knows more than this guest."""
         device = snapshot if self._reader.is_device else None
         if self._fence is not None:
-            device, _ = self._fence.sample_within(SYNC_LIMIT_S)
+            device, _ = self._fence._sample_within(SYNC_LIMIT_S)
         return device is not None and device.counter_id == COUNTER_ID and device.body.counter_period_frac_sec > 0
 
     def require_this_boot(self) -> None:
-        page = self._reader.page
+        page = self._reader._page
         if page is self._page_of_this_boot:
             return
         if self._reader.is_device or self._reader.of_this_boot:
-            if page is self._reader.page:  # otherwise another thread has moved to another page meanwhile
+            if page is self._reader._page:  # otherwise another thread has moved to another page meanwhile
                 self._page_of_this_boot = page
         else:
             raise ClockDisruptedError(
@@ -123,17 +123,17 @@ class SegmentFeed:
 
         Then the clock asks here again whether the path still leads to this page: a publisher may have begun another.
         """
-        page = self._reader.page
+        page = self._reader._page
         body = snapshot.body
         if page is not self._page_of_this_boot or not body.counter_period_frac_sec:
             return None
         second = (2 ** (64 + body.counter_period_shift)) // body.counter_period_frac_sec
         until = (_core.counter() + min(second, 2**62)) % 2**64
-        fence = None if self._fence is None else self._fence.page
+        fence = None if self._fence is None else self._fence._page
         return Attachment(page, fence, snapshot.size << 32 | snapshot.magic, until)
 
     def witness(self) -> Witness | None:
-        page, fence = self._reader.page, None if self._fence is None else self._fence.page
+        page, fence = self._reader._page, None if self._fence is None else self._fence._page
         try:
             device = (0, 0) if fence is None else (fence.control_word, fence.disruption_marker)
             return Witness(page, page.control_word, fence, *device)

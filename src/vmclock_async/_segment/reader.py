@@ -148,9 +148,9 @@ class SegmentReader(OfThisProcess):
             SegmentError: as for ``snapshot``.
             CounterNotSupportedError: this thread may not read the counter.
         """
-        return self.sample_within(UNSTABLE_S)
+        return self._sample_within(UNSTABLE_S)
 
-    def sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
+    def _sample_within(self, limit_s: float) -> tuple[Snapshot, int]:
         """The same, waiting at most *limit_s* seconds for a commit to end; other threads may run meanwhile.
 
         With 0 it makes one attempt of the core (``READ_LIMIT_NS``): for async code, which waits by itself.
@@ -346,7 +346,7 @@ class SegmentReader(OfThisProcess):
         return None if whole is None or snapshot is whole or snapshot == whole else snapshot
 
     @property
-    def page(self) -> _core.Page:
+    def _page(self) -> _core.Page:
         """The page that is mapped at this moment; the reader owns it."""
         return self._mapped.page
 
@@ -368,7 +368,7 @@ class SegmentReader(OfThisProcess):
         with suppress(SegmentNotInitializedError):
             self._go_over_to(await anyio.to_thread.run_sync(self._map))
 
-    def reopen_if_replaced(self) -> bool:
+    def _reopen_if_replaced(self) -> bool:
         """Map what is at the path now, if it is another file and a segment; whether it is. Waits for the disk."""
         if self._closed or not self.is_replaced():
             return False
