@@ -37,7 +37,7 @@ typedef struct {
 static uint32_t device_marker(uint64_t marker) { return (uint32_t)marker; }
 
 /* Copies the attached page, with the counter read inside that copy. False unless the page is as Python saw it. */
-static bool read_attached(Clock *self, uint64_t *copy, uint64_t *counter)
+static inline __attribute__((always_inline)) bool read_attached(Clock *self, uint64_t *copy, uint64_t *counter)
 {
     uint64_t marker = 0;
     Page *page = self->page, *fence = self->fence;
@@ -55,7 +55,7 @@ static bool read_attached(Clock *self, uint64_t *copy, uint64_t *counter)
            (!fence || device_marker(marker) == device_marker(copy[MARKER])) && (int64_t)(self->until - *counter) >= 0;
 }
 
-static bool read_now(Clock *self, struct interval *out)
+static inline __attribute__((always_inline)) bool read_now(Clock *self, struct interval *out)
 {
     uint64_t copy[PAGE_WORDS], counter;
     return read_attached(self, copy, &counter) && reckon(copy, counter, &self->limits, out);

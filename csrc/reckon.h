@@ -63,7 +63,8 @@ static inline u128 grown_ns(uint64_t ticks, uint64_t rate, unsigned shift)
     return grown + (rest || (uint64_t)low);
 }
 
-static inline bool reckon(const uint64_t *copy, uint64_t counter, const struct limits *limits, struct interval *out)
+static inline __attribute__((always_inline)) bool reckon(const uint64_t *copy, uint64_t counter,
+                                                         const struct limits *limits, struct interval *out)
 {
     struct vmclock_abi page;
     memcpy(&page, copy, sizeof(page));

@@ -276,7 +276,7 @@ async def test_no_incarnation_while_the_publisher_has_not_told(world: World, fen
     """The device tells of a disruption, and whether it was a restore is not known yet: ClockDisruptedError."""
     first = fenced.incarnation
     world.device_says(2)
-    with pytest.raises(ClockDisruptedError, match="its publisher has not told yet"):
+    with pytest.raises(ClockDisruptedError, match="its publisher has not published that yet"):
         _ = fenced.incarnation
     world.tell(disruption_marker=2)
     assert fenced.incarnation != first

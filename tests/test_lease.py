@@ -153,7 +153,7 @@ HAPPENINGS = [
         id="publishers-own-disruption",
     ),
     pytest.param(lambda world: world.tell(vm_generation_counter=6), "generation was 5, and is 6", id="restore"),
-    pytest.param(lambda world: world.device_says(2), "its publisher has not told yet", id="fence"),
+    pytest.param(lambda world: world.device_says(2), "its publisher has not published that yet", id="fence"),
     pytest.param(
         lambda world: world.tell(clock_status=0, vm_generation_counter=5), "clock_status is UNKNOWN", id="no-bound"
     ),

@@ -269,7 +269,7 @@ async def test_lease_and_incarnation_see_a_change_at_once_after_quick_answers(se
     """However often they were asked before, and by the device alone too."""
     with Clock(segment.path, fence=segment.device) as clock:
         first = clock.incarnation
-        with pytest.raises(LeaseLostError, match="its publisher has not told yet"):  # noqa: PT012
+        with pytest.raises(LeaseLostError, match="its publisher has not published that yet"):  # noqa: PT012
             async with clock.lease(100) as lease:
                 for _ in range(5):
                     lease.check()

@@ -306,7 +306,7 @@ def test_who_holds_the_loop_is_told_and_can_be_ended(
     assert re.search(pattern, said)
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=START_S)
-    assert f"{name}: interrupted, because it held the event loop when it was told to end" in rest
+    assert f"{name}: interrupted, because it held the event loop when it had to end" in rest
     assert "has held" not in rest
     assert "Traceback" not in rest
     assert process.returncode == 0

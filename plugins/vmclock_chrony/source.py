@@ -174,8 +174,8 @@ class _Warnings:
         if tracking.is_of_reference_clock and not self._warned_of_reference:
             self._warned_of_reference = True
             _log.warning(
-                "chronyd follows a reference clock (%s), and does not know how far that clock itself may be off: say "
-                "it with chrony.reference_error, in seconds (0 if there is nothing to add), or give the refclock in "
+                "chronyd follows a reference clock (%s), and does not know how far that clock itself may be off: set "
+                "chrony.reference_error, in seconds (0 if there is nothing to add), or give the refclock in "
                 "chrony.conf twice as much as its delay",
                 tracking.reference_name,
             )
@@ -184,7 +184,7 @@ class _Warnings:
             self._warned_of_missing = True
             _log.warning(
                 "chronyd's time is %.6f s away from what chronyd measured last: until its next measurement the bound "
-                "is larger by that. A chronyd before 4.7 that cannot step its clock (-x) forgets what makestep tells "
+                "is larger by that. A chronyd before 4.7 that cannot step its clock (-x) forgets what makestep orders "
                 "it to step: remove makestep from chrony.conf, or install chronyd 4.7",
                 doubt.forgotten_ns / 10**9,
             )

@@ -127,7 +127,7 @@ def _in_shared_memory() -> Path:
     if owner not in (mine, 0):
         raise SegmentError(
             directory,
-            f"belongs to user {owner}, not to {mine}, and so may tell any time; have it removed, or name a path "
+            f"belongs to user {owner}, not to {mine}, and so may hold any time; have it removed, or name a path "
             f"(${SEGMENT_VARIABLE})",
         )
     return directory / "shm0"

@@ -161,8 +161,8 @@ class Incarnation:
             is_new = self._note(life)
             if is_new and self.on_restore:
                 raise ClockDisruptedError(
-                    f"the machine was restored (its {life}), and what is to be done on that is not finished; "
-                    "try again when it is"
+                    f"the machine was restored (its {life}), and its on_restore callbacks have not finished; "
+                    "try again when they have"
                 )
             if is_new:
                 self._life = life

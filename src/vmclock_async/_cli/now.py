@@ -71,4 +71,4 @@ def _require(interval: TimeInterval, age_ns: int, max_error_ns: int | None, max_
             f"the error bound is {interval.error_ns} ns, more than --max-error ({max_error_ns} ns)"
         )
     for error in exceeded:
-        raise error(f"{', and '.join(exceeded.values())}; is its publisher running, and has it a good source?")
+        raise error(f"{', and '.join(exceeded.values())}; is its publisher running, with a good source?")

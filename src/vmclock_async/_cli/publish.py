@@ -187,7 +187,7 @@ def _ending_held_loop() -> Iterator[None]:
             complain("ended by force, because a source neither ends nor lets others run")
             os._exit(1)
         if name := SOURCE.get():
-            complain(f"{name}: interrupted, because it held the event loop when it was told to end")
+            complain(f"{name}: interrupted, because it held the event loop when it had to end")
             raise InterruptedSource
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}

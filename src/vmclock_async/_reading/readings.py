@@ -162,7 +162,7 @@ class Readings:
         if device is not None and device_marker(marker) != device_marker(device):
             raise ClockDisruptedError(
                 f"the device's disruption marker is {device}, and the segment's is {marker}: the machine was "
-                "disrupted, and its publisher has not told yet; wait for a new commit"
+                "disrupted, and its publisher has not published that yet; wait for a new commit"
             )
 
     def generation(self, snapshot: Snapshot) -> int | None:
@@ -176,7 +176,7 @@ class Readings:
         if None not in (generation, device) and generation != device:
             raise ClockDisruptedError(
                 f"the device's generation is {device}, and the segment's is {generation}: the machine was restored, "
-                "and its publisher has not told yet; wait for a new commit"
+                "and its publisher has not published that yet; wait for a new commit"
             )
 
     def _too_long_ago(self, seconds: Fraction) -> ClockStaleError:
