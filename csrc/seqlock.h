@@ -172,8 +172,8 @@ static inline void cpu_relax(void)
 }
 
 /* One try: true when `copy` is whole. If asked to, it reads the counter and then another page's marker inside it. */
-static inline bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence,
-                                    uint64_t *marker)
+static inline __attribute__((always_inline)) bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter,
+                                                                   page_word *fence, uint64_t *marker)
 {
     copy[CONTROL] = atomic_load_explicit(&page[CONTROL], memory_order_acquire);
     if (copy[CONTROL] & SEQ_ODD)
@@ -197,7 +197,8 @@ static inline int64_t monotonic_ns(void)
 }
 
 /* Tries for at most READ_LIMIT_NS; it reads the clock only once the first try has failed. */
-static inline bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker)
+static inline __attribute__((always_inline)) bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter,
+                                                               page_word *fence, uint64_t *marker)
 {
     if (seqlock_try_read(page, copy, counter, fence, marker))
         return true;
