@@ -254,7 +254,13 @@ def move_device_marker_alone(segment: PlayedSegment, page: SegmentReader) -> Non
 def test_unchanged_notices_each_change(segment: PlayedSegment, change: Change, is_unchanged: bool) -> None:
     """Of the page, of its fence, and of the file's name."""
     with SegmentReader(segment.path) as page, SegmentReader(segment.device) as fence:
-        witness = page._page, page._page.control_word, fence._page, fence._page.control_word, fence.disruption_marker
+        witness = (
+            page._page,
+            page._page.control_word,
+            fence._page,
+            fence._page.control_word,
+            fence.disruption_marker,
+        )
         counter = _core.counter()
         change(segment, page)
         seen = _core.unchanged(*witness, counter, (counter + 2**62) % 2**64)
