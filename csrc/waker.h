@@ -18,6 +18,7 @@ typedef struct {
     pthread_t thread;
     sem_t call;
     atomic_int due;
+    atomic_int asleep; /* the thread waits for a call */
     atomic_int stopping;
     atomic_int error; /* errno of a failed waking that no caller has learned of yet */
 } Waker;
