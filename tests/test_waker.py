@@ -1,12 +1,14 @@
 """The thread that wakes readers, in place of the writer: that nothing is lost, left behind or kept quiet."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from kit.stand_ins import compiled, preloaded
-from vmclock_async import SegmentReader
+from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
 
 Play = Callable[[str], object]
 
@@ -86,3 +88,30 @@ def test_writer_may_give_up_its_privileges_after_opening(
     run_script("write_on_as_nobody", segment_path)
     with SegmentReader(segment_path) as reader:
         assert reader.snapshot().body.counter_value == 5
+
+
+@pytest.mark.anyio
+async def test_no_commit_is_left_asleep_when_a_row_of_commits_ends(segment_path: Path) -> None:
+    """The thread stays awake for a while after commits in a row, and goes to sleep: whenever one comes, it is heard."""
+    pauses = random.Random(5)
+    with SegmentWriter(segment_path) as writer:
+        writer.write(VMClockBody())
+        reader = SegmentReader(segment_path)
+        heard = anyio.Event()
+
+        async def hear(last: int) -> None:
+            seen = last
+            while seen != last + 6:
+                seen = (await reader.wait_changed(seen, poll_interval=3600)).seq_count
+            heard.set()
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(500):
+                heard = anyio.Event()
+                tasks.start_soon(hear, writer.seq_count)
+                await anyio.sleep(pauses.uniform(0.0005, 0.004))
+                for _ in range(3):
+                    writer.write(VMClockBody(counter_value=number))
+                with anyio.fail_after(20):
+                    await heard.wait()
+        reader.close()

@@ -120,7 +120,7 @@ class Bounds(NamedTuple):
 
 
 def bounds_at(
-    page: Snapshot | Contents,
+    contents: Snapshot | Contents,
     counter: int,
     *,
     counter_id: CounterId,
@@ -129,10 +129,10 @@ def bounds_at(
     max_drift_ppb: int = 0,
     leap: bool = True,
 ) -> Bounds:
-    """The interval in which *page* puts true time at *counter*.
+    """The interval in which *contents* puts true time at *counter*.
 
     Args:
-        page: a snapshot of the segment, or what a commit writes to it.
+        contents: a snapshot of the segment, or what a commit writes to it.
         counter: raw counter value, read together with the page.
         counter_id: which counter *counter* is of (``timebase.COUNTER_ID``).
         max_age_s: longest time in seconds by which the reference is carried forward.
@@ -147,10 +147,10 @@ def bounds_at(
         ClockDisruptedError: the counter is more than *max_past_s* behind the reference: it was reset.
         ClockStaleError: the reference is older than *max_age_s*.
     """
-    body = page.body
+    body = contents.body
     if max_drift_ppb and not body.flags & Flags.PERIOD_MAXERROR_VALID:
         body = _with_drift(body, max_drift_ppb)
-    _require_bound(page, body, counter_id)
+    _require_bound(contents, body, counter_id)
     time = reckon(body, counter)
     if time.elapsed < -units(max_past_s):
         raise ClockDisruptedError(
@@ -162,7 +162,7 @@ def bounds_at(
             f"the segment's reference is {time.elapsed / UNITS_PER_SECOND:.0f} s old, more than {float(max_age_s):g} "
             "s; is its publisher running?"
         )
-    offset_s = body.tai_offset_sec if page.time_type == TimeType.TAI else 0
+    offset_s = body.tai_offset_sec if contents.time_type == TimeType.TAI else 0
     low, high = time.low + offset_s * UNITS_PER_SECOND, time.high + offset_s * UNITS_PER_SECOND
     earliest = (low * 10**9 >> 64) - time.maxerror_ns
     latest = -(-high * 10**9 >> 64) + time.maxerror_ns
@@ -185,34 +185,34 @@ def bounds_in_range(earliest_ns: int, latest_ns: int) -> Bounds:
 
 
 def find_bounds(
-    page: Snapshot | Contents, counter: int, *, counter_id: CounterId, max_age_s: int = 1000, leap: bool = True
+    contents: Snapshot | Contents, counter: int, *, counter_id: CounterId, max_age_s: int = 1000, leap: bool = True
 ) -> Bounds | None:
     """The interval that ``bounds_at`` gives, or None where it raises, for what is asked at each commit.
 
     The core answers where it can. ``bounds_at`` does what is rare, such as a leap second.
     """
-    body = page.body
+    body = contents.body
     if int(body.flags) & _BOTH_BOUNDS != _BOTH_BOUNDS or body.clock_status not in TELLS_TIME:
         return None
-    data = pack_page(body.__dict__, page.counter_id, page.time_type)
+    data = pack_page(body.__dict__, contents.counter_id, contents.time_type)
     found = _core.reckon(data, counter, counter_id, (_LONGEST_PAST_S, 0), (max_age_s, 0), 0)
     if found is not None:
         return Bounds(found[0], found[1])
     try:
-        return bounds_at(page, counter, counter_id=counter_id, max_age_s=max_age_s, leap=leap)
+        return bounds_at(contents, counter, counter_id=counter_id, max_age_s=max_age_s, leap=leap)
     except ClockError:
         return None
 
 
-def gives_interval(page: Snapshot | Contents, counter: int, *, counter_id: CounterId) -> bool:
-    """Whether readers get an interval from *page* at *counter*, by the rules of ``bounds_at``."""
-    return find_bounds(page, counter, counter_id=counter_id) is not None
+def gives_interval(contents: Snapshot | Contents, counter: int, *, counter_id: CounterId) -> bool:
+    """Whether readers get an interval from *contents* at *counter*, by the rules of ``bounds_at``."""
+    return find_bounds(contents, counter, counter_id=counter_id) is not None
 
 
-def reference_month_ns(page: Snapshot | Contents) -> int:
-    """The beginning of the UTC month in which the reference of *page* lies, nanoseconds since 1970."""
-    offset_s = page.body.tai_offset_sec if page.time_type == TimeType.TAI else 0
-    return _month_start_ns(page.body.time_sec + offset_s)
+def reference_month_ns(contents: Snapshot | Contents) -> int:
+    """The beginning of the UTC month in which the reference of *contents* lies, nanoseconds since 1970."""
+    offset_s = contents.body.tai_offset_sec if contents.time_type == TimeType.TAI else 0
+    return _month_start_ns(contents.body.time_sec + offset_s)
 
 
 @lru_cache(maxsize=64)  # of a few limits, at each commit
@@ -234,8 +234,8 @@ def _with_drift(body: VMClockBody, max_drift_ppb: int) -> VMClockBody:
     return body.model_copy(update={"counter_period_maxerror_rate_frac_sec": rate, "flags": flags})
 
 
-def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: CounterId) -> None:
-    if page.counter_id == CounterId.INVALID:
+def _require_bound(contents: Snapshot | Contents, body: VMClockBody, counter_id: CounterId) -> None:
+    if contents.counter_id == CounterId.INVALID:
         raise CounterNotSupportedError(
             "the segment tells no time (counter_id is INVALID): its sources have none, or this machine's counter does "
             "not keep its rate; the publisher's log says which"
@@ -245,9 +245,9 @@ def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: Cou
             f"clock_status is {name_of(body.clock_status)}; wait until it is SYNCHRONIZED or FREERUNNING. If it stays "
             "so, does a daemon synchronize the clock? The publisher's log says what its sources lack"
         )
-    if page.counter_id != counter_id:
+    if contents.counter_id != counter_id:
         raise CounterNotSupportedError(
-            f"the segment counts with {name_of(page.counter_id)}, this machine with "
+            f"the segment counts with {name_of(contents.counter_id)}, this machine with "
             f"{name_of(counter_id)}; a source has to give the time in this machine's counter"
         )
     if body.counter_period_frac_sec == 0:
@@ -263,7 +263,7 @@ def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: Cou
                 f"{field} is not valid ({flag.name} is clear); use a source that bounds it: chrony, or kernel with "
                 "assumed_error"
             )
-    match page.time_type:
+    match contents.time_type:
         case TimeType.UTC:
             pass
         case TimeType.TAI if not body.flags & Flags.TAI_OFFSET_VALID:
@@ -278,7 +278,9 @@ def _require_bound(page: Snapshot | Contents, body: VMClockBody, counter_id: Cou
         case TimeType.TAI:
             pass
         case _:
-            raise ClockUnboundedError(f"the time is {name_of(page.time_type)}, which cannot be turned into UTC")
+            raise ClockUnboundedError(
+                f"the time is {name_of(contents.time_type)}, which cannot be turned into UTC"
+            )
 
 
 def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_utc_s: int) -> tuple[int, int]:
