@@ -8,9 +8,9 @@
  *
  * futimens() raises IN_ATTRIB for every watch on the file: the kernel goes through the watches one by one within that
  * call, and a reader it wakes may take the caller's processor (for 250 us with five readers on two processors). So a
- * separate thread calls futimens(), and the writer only signals that thread, at a cost that does not grow with the readers.
- * The thread is SCHED_BATCH, so it preempts nobody, least of all the writer, which goes to sleep soon. Under a seccomp
- * filter (systemd's SystemCallFilter=) the policy is left alone: many filters kill a process that calls
+ * separate thread calls futimens(), and the writer only signals that thread, at a cost that does not grow with the
+ * readers. The thread is SCHED_BATCH, so it preempts nobody, least of all the writer, which goes to sleep soon. Under a
+ * seccomp filter (systemd's SystemCallFilter=) the policy is left alone: many filters kill a process that calls
  * sched_setscheduler(2).
  *
  * Calls that arrive while one is due count as one: a reader looks at the page, not at how often it was woken.
