@@ -58,4 +58,4 @@ U64 = Annotated[int, Range(0, U64_MAX)]
 Spoken = Annotated[int | None, Range(0, U64_MAX)]
 """A 64-bit field of an update, which has a value where the update speaks for it."""
 Clearable = Annotated[int | None, Range(0, U64_MAX, nullable=True)]
-"""The same with a validity flag, which None clears."""
+"""A 64-bit field of an update with a validity flag, which None clears."""

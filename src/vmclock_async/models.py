@@ -63,11 +63,11 @@ _PLAIN_FIELDS: Final = _BODY_FIELDS - {"flags", *VALIDITY_FLAGS}
 class VMClockBody(BaseModel):
     """The body of a VMClock page, 0x10 to 0x6F; every field defaults to zero.
 
-    ``unpack`` and ``pack`` are exact inverses. ``vm_generation_counter`` is None where the page has none; giving
-    one sets ``Flags.VM_GEN_COUNTER_PRESENT``. No other flag follows from a value here: see ``BodyUpdate``.
+    ``unpack`` and ``pack`` are exact inverses. ``vm_generation_counter`` is None where the page has none; a value
+    sets ``Flags.VM_GEN_COUNTER_PRESENT``. No other flag follows from a value here: see ``BodyUpdate``.
     """
 
-    # Built at the first validation: who only reads a segment needs none, and imports this 40 ms sooner.
+    # The validator is built at first use: a program that only reads a segment needs none, and starts 40 ms sooner.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     disruption_marker: U64 = 0
@@ -103,7 +103,7 @@ class VMClockBody(BaseModel):
             self.__dict__["flags"] = self.flags | Flags.VM_GEN_COUNTER_PRESENT
 
     def __eq__(self, other: object) -> bool:
-        # pydantic's own takes ten times as long, and compares no more.
+        # pydantic's own method takes ten times as long, and compares no more.
         return isinstance(other, VMClockBody) and self.__dict__ == other.__dict__
 
     @classmethod
@@ -121,7 +121,7 @@ class VMClockBody(BaseModel):
         """The body as the page holds it: 88 bytes, or 96 with a generation counter.
 
         Raises:
-            pydantic.ValidationError: a value out of range, as model_copy(update=...) lets in unseen.
+            pydantic.ValidationError: a value is out of range; model_copy(update=...) does not check it.
         """
         try:
             return pack_body(self.__dict__)
@@ -131,13 +131,13 @@ class VMClockBody(BaseModel):
 
 
 class BodyUpdate(BaseModel):
-    """What a source says of the body: it speaks for the fields in ``model_fields_set`` and for no others.
+    """What a source says about the body: it speaks for the fields in ``model_fields_set`` and for no others.
 
-    A valued field raises its validity flag (``VALIDITY_FLAGS``); an explicit None, allowed where there is such a
-    flag, clears it. ``flags`` speaks for DISRUPTION_SOON, DISRUPTION_IMMINENT, TIME_MONOTONIC and bits without a
-    name alone; the rest of it is ignored. ``counter_id`` and ``time_type`` give the time its meaning; the publisher
-    turns it into what its segment has begun with. ``counter_id`` INVALID says that this machine's counter is not
-    fit; in a whole body it says only that the page tells no time.
+    A field with a value raises its validity flag (``VALIDITY_FLAGS``); an explicit None, allowed where there is such
+    a flag, clears it. ``flags`` speaks only for DISRUPTION_SOON, DISRUPTION_IMMINENT, TIME_MONOTONIC and bits without
+    a name; its other bits are ignored. ``counter_id`` and ``time_type`` give the time its meaning; the publisher
+    converts the time to the two that its segment began with. ``counter_id`` INVALID says that this machine's counter
+    is not fit; in a whole body it says only that the page tells no time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
@@ -172,7 +172,7 @@ class BodyUpdate(BaseModel):
             "time_maxerror_nanosec",
         }
     )
-    """The fields that a measurement of time consists of."""
+    """The fields that make up a measurement of time."""
 
     disruption_marker: Spoken = Field(
         default=None, description="Changes when the counter is disrupted: a migration, a restore, a suspend"
@@ -229,13 +229,13 @@ class BodyUpdate(BaseModel):
 
     @property
     def measures(self) -> bool:
-        """Whether it speaks for a field of a measurement of time."""
+        """Whether the update speaks for a field of a measurement of time."""
         return not _MEASURED_FIELDS.isdisjoint(self.__pydantic_fields_set__)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy that speaks for the fields of *update* too.
 
-        It validates them, as pydantic's own does not: so an instance is proof that its values are valid.
+        It validates them, which pydantic's own method does not: so an instance is proof that its values are valid.
 
         Raises:
             pydantic.ValidationError: a value out of range, or an unknown field.
@@ -244,7 +244,7 @@ class BodyUpdate(BaseModel):
         return self.model_validate({**spoken, **(update or {})})
 
     def __eq__(self, other: object) -> bool:
-        # Not to speak for a field and to clear it are both None.
+        # A field that is cleared and one that is not spoken for are both None.
         return (
             isinstance(other, BodyUpdate)
             and self.__pydantic_fields_set__ == other.__pydantic_fields_set__
@@ -273,15 +273,15 @@ class BodyUpdate(BaseModel):
         It speaks for all ``MEASURED_FIELDS``: an error that is not given clears that of the measurement before.
 
         Args:
-            counter_ticks: the counter when it was *utc_ns*, 0 to 2**64 - 1, as in ``timebase.pair()``.
+            counter_ticks: the counter at the moment *utc_ns*, 0 to 2**64 - 1, as in ``timebase.pair()``.
             utc_ns: nanoseconds of UTC since 1970.
             error_ns: how far true time may be from *utc_ns*, with all that the pairing adds. None: no bound is known.
-            rate: nanoseconds a tick, and how far off that may have been measured, as ``timebase.Calibration`` has it.
-            drift: by which share of itself the counter's true rate may change until the next measurement, on top of
-                *rate*'s own error; of an ordinary oscillator ``Fraction(50, 10**6)``, which is 50 ppm.
+            rate: nanoseconds a tick, and the measurement's error in that, as ``timebase.Calibration`` has it.
+            drift: the share by which the counter's true rate may change until the next measurement, on top of
+                *rate*'s own error; for an ordinary oscillator ``Fraction(50, 10**6)``, which is 50 ppm.
             est_error_ns: a likely error of *utc_ns*, at most *error_ns*. It bounds nothing.
             est_error_ns_per_tick: a likely error of the rate, nanoseconds a tick.
-            tai_offset_sec: seconds to add to TAI for UTC, -37 since 2017; the page then has TAI, which knows no leap
+            tai_offset_sec: seconds to add to TAI for UTC, -37 since 2017; the page then has TAI, which has no leap
                 seconds. None: the page has UTC, and the update does not speak for the offset.
             clock_status: FREERUNNING where the reference is lost, and the bound still holds.
             leap_indicator: the next leap second. None: the update does not speak for it.
@@ -289,7 +289,7 @@ class BodyUpdate(BaseModel):
         Raises:
             TypeError, ValueError: an argument is of another type or out of its range; the message names it.
         """
-        # Not at the top: who only reads a segment needs neither it nor what it imports.
+        # The import is not at the top, because a program that only reads a segment does not need it.
         from vmclock_async.timebase import measured_fields
 
         fields = measured_fields(
@@ -326,7 +326,7 @@ class BodyUpdate(BaseModel):
         return update
 
     def applied_to(self, body: VMClockBody) -> VMClockBody:
-        """*body* with the fields that this update speaks for in their new values."""
+        """*body* with new values in the fields that this update speaks for."""
         mine = self.__dict__
         values = body.__dict__.copy()
         flags = int(body.flags)
@@ -359,7 +359,7 @@ _MEASURED_FIELDS: Final = BodyUpdate.MEASURED_FIELDS
 
 @final
 class _WholeUpdate(BodyUpdate):
-    """``BodyUpdate.from_body``: its flags are the body's own, not what its values would raise."""
+    """The update of ``BodyUpdate.from_body``: its flags are the body's own and do not follow from its values."""
 
     verbatim: ClassVar[bool] = True
 
@@ -377,7 +377,7 @@ class Contents(NamedTuple):
     time_type: int
 
     def updated(self, update: BodyUpdate) -> "Contents":
-        """These contents with what *update* speaks for."""
+        """These contents with the fields that *update* speaks for."""
         return Contents(
             update.applied_to(self.body),
             self.counter_id if update.counter_id is None else update.counter_id,
@@ -409,16 +409,16 @@ class Snapshot(BaseModel):
     seq_count: Annotated[int, Range(0, 2**32 - 1)]
     body: VMClockBody
     inode: int
-    """st_ino of the file that was mapped: a replaced segment has another, unless the file system gives it out again."""
+    """st_ino of the file that was mapped: a replaced segment has another, unless the file system reuses the number."""
     opened: int = 0
-    """How many files the reader had opened before that one: a replaced segment has another, whatever its number."""
+    """How many files the reader had opened before that one: it differs for a replaced segment, whatever the inode."""
 
     @classmethod
     def unpack(cls, page: bytes, *, inode: int, opened: int = 0) -> Self:
         """The snapshot in *page*, which begins with the header.
 
         Raises:
-            ValueError: fewer than 104 bytes.
+            ValueError: the page has fewer than 104 bytes.
         """
         if len(page) < SEGMENT_SIZE:
             raise ValueError(f"a page has at least {SEGMENT_SIZE} bytes, not {len(page)}")
@@ -453,9 +453,9 @@ def _body_in(buffer: bytes | bytearray | memoryview, offset: int, end: int) -> V
 def _trusted(model: type[_Model], values: dict[str, Any], fields: set[str]) -> _Model:
     """An instance of *model* from *values* for all *fields*, of the fields' own types and in range already.
 
-    What model_construct() does, less its walk over aliases and defaults, in a quarter of its time: this is on the
-    way from a commit to the reader that it wakes, where each look-up counts. *fields* is shared by
-    all instances; they are frozen.
+    It does what model_construct() does, without the walk over aliases and defaults, in a quarter of the time: a
+    commit passes here before a reader wakes, so each look-up counts. All instances share *fields*; they are
+    frozen.
     """
     instance = _new(model)
     _set(instance, "__dict__", values)

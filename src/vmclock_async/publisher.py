@@ -4,19 +4,19 @@ Sources run as tasks of one task group. Each hands its updates, without a buffer
 body of them and commits it. So there is no queue in which a time could grow old, and one place where the segment
 changes.
 
-Each step of an update's way has a module of its own in ``_publishing``: supervisor, handover, committer, merger,
+Each step that an update passes has its own module in ``_publishing``: supervisor, handover, committer, merger,
 disruptions and epochs, nesting, ageing.
 
 Invariants:
     * Only the writer task touches the segment. A commit has no await in it: cancelling at any point leaves a whole
       body, an even seq_count and no lock.
-    * Updates are taken in order, none skipped or joined with another. That of a sole source is a commit each; of
-      several, one that changes nothing of what is published is none.
-    * Right before each commit, and once a second, the device's marker and the counter's continuity are looked at:
-      no time from before a disruption is committed after it was to be seen. (The kernel's clocksource, whose own
-      watchdog looks at the counter each half second, is read at most ten times a second.)
-    * The segment is opened when the first source has been heard (an update, or that it is unavailable for now). A
-      run that fails before that, on a recording that does not exist for one, has written nothing.
+    * Updates are taken in order, and none is skipped or joined with another. Each update of a sole source is a
+      commit. With several sources, an update that changes nothing of the published contents is no commit.
+    * The writer checks the device's marker and the counter's continuity right before each commit, and once a second:
+      it commits no time from before a disruption that can already be seen. (It reads the kernel's clocksource at most
+      ten times a second, because the kernel's own watchdog checks the counter each half second.)
+    * The segment is opened when the first source has sent an update, or has said that it is unavailable for now. A
+      run that fails before that (for example because its recording does not exist) has written nothing.
 """
 
 import logging
@@ -43,7 +43,7 @@ from vmclock_async.sources import Source
 __all__ = ("Publisher", "PublisherStatistics", "SourceState", "SourceStatistics")
 
 _NOTICE_EVERY_S: Final = 1.0
-"""How often the writer takes note of markers, suspends and quiet sources, whether updates come or not."""
+"""Seconds after which the writer looks for new markers, suspends and quiet sources, whether updates come or not."""
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
 
@@ -57,7 +57,7 @@ class SourceStatistics:
     updates: int
     """Updates taken from it."""
     dropped: int
-    """Of these, dropped because a disruption had ended their epoch."""
+    """Those of the updates that were dropped because a disruption had ended their epoch."""
     restarts: int
     """Times it was run again after a ``SourceUnavailableError``."""
     update_age_s: float | None
@@ -72,11 +72,11 @@ class PublisherStatistics:
 
     commits: int
     seq_count: int | None
-    """Of the last commit; None before the first."""
+    """The seq_count of the last commit; None before the first."""
     sources: Mapping[str, SourceStatistics]
     groups: Mapping[str, str | None]
-    """Which source ``disruption``, ``time`` and ``calendar`` come from; None where nobody has it, or where what
-    was published before is held."""
+    """Which source ``disruption``, ``time`` and ``calendar`` come from; None where no source has the group, or where
+    the values that were published before are held."""
 
 
 @final
@@ -89,8 +89,8 @@ class Publisher:
     the earlier ones. See the modules of ``_publishing``.
 
     Args:
-        path: of the segment; see ``SegmentWriter``. A new one has 112 bytes.
-        sources: in order of rank, by name; or just the sources, which then go by the names of their classes.
+        path: the segment's path; see ``SegmentWriter``. A new segment has 112 bytes.
+        sources: the sources by name, in order of rank; or just the sources, which are then named after their classes.
 
     Raises:
         ValueError: *sources* is empty.
@@ -109,12 +109,12 @@ class Publisher:
         """Publish until every source has returned. Cancelling it stops cleanly at any point.
 
         Raises:
-            SourceError: a source failed in a way that trying again cannot mend; it names the source, and the
-                error behind it is its ``__cause__``.
-            InvalidUpdateError: a source sent something else than a valid update.
+            SourceError: a source failed in a way that a new attempt cannot mend; the error names the source, and
+                the underlying error is its ``__cause__``.
+            InvalidUpdateError: a source sent something other than a valid update.
             SegmentInUseError: another writer holds the segment.
             SegmentError: the segment cannot be written.
-            RuntimeError: it is running already.
+            RuntimeError: the publisher is running already.
         """
         if self._running:
             raise RuntimeError(f"the publisher of {self.path} is running already")
@@ -137,7 +137,7 @@ class Publisher:
             raise supervisor.failure  # bare, not in the group's exception
 
     def statistics(self) -> PublisherStatistics:
-        """What has been done so far, by source."""
+        """What the publisher and each source have done so far."""
         committer = self._committer
         return PublisherStatistics(
             commits=committer.commits if committer else 0,
@@ -169,8 +169,8 @@ class Publisher:
         """Commit *message* and all that come after it, and what becomes due between them."""
         self._publish(committer, message)
         while True:
-            # A scope a second, because one for each message costs much. Messages that come without a pause would hide
-            # its end, so the clock is looked at as well.
+            # There is one scope a second, because one for each message costs much. Messages that come without a
+            # pause would hide the end of the scope, so the loop reads the clock as well.
             due_at = time.monotonic() + _NOTICE_EVERY_S
             with anyio.move_on_after(_NOTICE_EVERY_S):
                 while time.monotonic() < due_at:
@@ -200,7 +200,7 @@ def _statistics(supervised: Supervised) -> SourceStatistics:
 
 
 def _by_name(sources: Mapping[str, Source] | Iterable[Source]) -> dict[str, Source]:
-    """*sources* by name: a mapping's own, otherwise the class's name, numbered where it comes twice."""
+    """*sources* by name: a mapping's own names, otherwise the names of the classes, numbered where one comes twice."""
     if isinstance(sources, Mapping):
         return dict(sources)
     named: dict[str, Source] = {}
@@ -216,7 +216,7 @@ def _by_name(sources: Mapping[str, Source] | Iterable[Source]) -> dict[str, Sour
 
 @final
 class _Opener:
-    """Opens the segment in a worker thread, and closes it, also if the task was cancelled before it was open."""
+    """Opens the segment in a worker thread, and closes it, even if the task was cancelled before it was open."""
 
     def __init__(self, path: str) -> None:
         self._path = path

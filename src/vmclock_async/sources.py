@@ -52,8 +52,8 @@ class Emit(Protocol):
     def epoch(self) -> int:
         """Number of the present epoch; every disruption of the counter (a migration, a suspend) begins another.
 
-        The publisher sees these, a source need not look. The first of a publisher is 0: to a source that finds
-        another at its first look, the machine was disrupted before.
+        The publisher detects disruptions, so a source need not. A publisher's first epoch is 0: if a source reads
+        another number at first, the machine was disrupted before that.
         """
         ...
 
@@ -61,8 +61,8 @@ class Emit(Protocol):
         """Hand over *update*; returns once the writer task has taken it, so nothing queues up and grows old.
 
         A source of time reads ``emit.epoch`` before each measurement and passes it as *epoch*: if a disruption has
-        ended that epoch, the measurement is of no use any more, and the update is dropped. None: of the present
-        epoch, or of any where it measures nothing, or has a disruption marker of its own.
+        ended that epoch, the measurement is of no use any more, and the update is dropped. None: the update belongs
+        to the present epoch; or to any epoch, because it measures nothing or has a disruption marker of its own.
 
         Raises:
             InvalidUpdateError: *update* is not a ``BodyUpdate``.
@@ -73,17 +73,17 @@ class Emit(Protocol):
 class Source(Protocol):
     """A source of body updates.
 
-    What it promises:
-        * constructing it does no work that waits; all of it is in ``run``, an async function that never blocks the
-          event loop, and emits with ``await emit(update)``;
-        * ``run`` returns when the source has nothing more to say, raises ``SourceUnavailableError`` when it is
-          absent for now (it is run again, after a growing pause), and any other error when trying again is of no
+    A source promises:
+        * its constructor does no work that waits; all such work is in ``run``, an async function that never blocks
+          the event loop, and emits with ``await emit(update)``;
+        * ``run`` returns when the source has nothing more to say, raises ``SourceUnavailableError`` when the source
+          is absent for now (it is run again, after a growing pause), and any other error when a new attempt is of no
           use (that ends the publisher);
         * ``run`` may be cancelled at any await, and leaves no task, thread or descriptor behind;
         * it may be run again after it has returned or raised.
 
-    A source of time on a machine whose counter is not fit (``timebase.counter_unfit_because``) says that it has none,
-    ``BodyUpdate(counter_id=CounterId.INVALID)``, and raises ``SourceUnavailableError`` with the reason.
+    On a machine whose counter is not fit (``timebase.counter_unfit_because``), a source of time says that it has no
+    time, ``BodyUpdate(counter_id=CounterId.INVALID)``, and raises ``SourceUnavailableError`` with the reason.
     """
 
     settings_type: ClassVar[type[BaseModel]]
@@ -104,15 +104,15 @@ class Progress(NamedTuple):
     done: int
     """Updates emitted."""
     total: int | None
-    """Updates in all; None while it is not known, or where there is no end."""
+    """Updates in all; None while the number is not known, or where there is no end."""
 
 
 @runtime_checkable
 class ReportsProgress(Protocol):
-    """A source that can tell how far it has come."""
+    """A source that can say how far it has come."""
 
     def progress(self) -> Progress:
-        """How far this run has come; does not wait."""
+        """How far this run has come; the call does not wait."""
         ...
 
 
@@ -121,24 +121,25 @@ class MarksDisruption(Protocol):
     """A source that can be asked for the disruption marker between its updates."""
 
     def disruption_marker(self) -> int | None:
-        """The marker as it is now, 0 to 2**64 - 1; None while it is not known. Called on the event loop: does not wait.
+        """The marker as it is now, 0 to 2**64 - 1; None while it is not known.
 
         Multiples of 2**32 are the publisher's own: two markers that differ by one are the same disruption.
 
-        The publisher asks right before each commit: no time from before a disruption is to be committed after it.
+        The publisher asks on the event loop, so this must not wait. It asks right before each commit, because no time
+        from before a disruption may be committed after it.
         """
         ...
 
 
 @runtime_checkable
 class Probes(Protocol):
-    """A source that can tell whether this machine has what it reads."""
+    """A source that can say whether this machine has what the source reads."""
 
     def probe(self) -> str:
-        """What there is, in a few words; may block for two seconds. For ``publish auto``.
+        """What was found, in a few words; ``publish auto`` calls it. It may block for two seconds.
 
         Raises:
-            VMClockError: it is not there, or cannot be used; says what to do.
+            VMClockError: the thing is not there, or cannot be used; the message says what to do.
         """
         ...
 
@@ -146,7 +147,7 @@ class Probes(Protocol):
 @final
 @dataclass(frozen=True)
 class InstalledSource:
-    """A source that some installed distribution offers; not imported yet."""
+    """A source that an installed distribution offers; it is not imported yet."""
 
     name: str
     distribution: str
@@ -160,7 +161,7 @@ class InstalledSource:
         """Import the plugin and return its source class.
 
         Raises:
-            SourceError: it cannot be imported, is no source, or another distribution offers one of its name.
+            SourceError: the plugin cannot be imported, is no source, or another distribution offers the same name.
         """
         if self.rival is not None:
             raise SourceError(
@@ -192,7 +193,7 @@ class InstalledSource:
 
 
 def _lack_of(loaded: object) -> str | None:
-    """What *loaded* lacks of a source class; None: nothing."""
+    """What *loaded* lacks to be a source class; None: nothing."""
     if not (hasattr(loaded, "settings_type") and callable(getattr(loaded, "run", None))):
         return "it lacks settings_type or run()"
     settings_type: object = loaded.settings_type
@@ -206,7 +207,7 @@ def _lack_of(loaded: object) -> str | None:
 def installed_sources() -> dict[str, InstalledSource]:
     """The installed sources by name, in alphabetical order; imports none of them.
 
-    One that cannot be used is among them: its ``load`` says why.
+    A source that cannot be used is among them: its ``load`` says why.
     """
     chosen = os.environ.get(SOURCES_VARIABLE)
     names = None if chosen is None else {name.strip() for name in chosen.split(",")}
@@ -221,7 +222,7 @@ def installed_sources() -> dict[str, InstalledSource]:
 
 
 def _offered() -> Iterator[InstalledSource]:
-    """What each distribution offers, also where another's metadata cannot be read."""
+    """The sources that each distribution offers, even where the metadata of another cannot be read."""
     from importlib.metadata import distributions  # it takes a tenth of the package's import, and few need it
 
     seen = set()
@@ -247,7 +248,7 @@ def find_source(name: str) -> InstalledSource:
     """The installed source called *name*.
 
     Raises:
-        UnknownSourceError: there is none; the message suggests the nearest.
+        UnknownSourceError: there is none; the message suggests the nearest name.
     """
     sources = installed_sources()
     if name in sources:
@@ -268,8 +269,8 @@ def build_source(name: str, options: Mapping[str, object]) -> Source:
     """The source called *name*, made from *options* (strings, or values of the settings' own types).
 
     Raises:
-        SourceSettingsError: an option is unknown, missing or out of range; names the option.
-        UnknownSourceError, SourceError: as ``find_source`` and ``InstalledSource.load``.
+        SourceSettingsError: an option is unknown, missing or out of range; the message names the option.
+        UnknownSourceError, SourceError: as ``find_source`` and ``InstalledSource.load`` raise them.
         SourceError: the source's own code fails.
     """
     source_type = find_source(name).load()
@@ -288,5 +289,5 @@ def build_source(name: str, options: Mapping[str, object]) -> Source:
         raise SourceError(name, f"cannot be made ({failure(exc)})") from exc
 
 
-# Not in the class bodies: there it would be a member of the protocol.
+# This is not in the class bodies, because there it would be a member of the protocol.
 Emit.__module__ = Source.__module__ = "vmclock_async"
