@@ -1,11 +1,11 @@
 """The writer's side of the publisher: from one update to one commit. Nothing here waits.
 
-Right before each commit of merged contents the world is observed once: the machine's counter, whether its continuity
-broke, and whether the device's marker has moved, of which its own update may still be on the way. A change is committed
-along with what it voids. The merger is given what was observed and looks at nothing itself.
+Right before each commit of merged contents the committer observes the world once: the machine's counter, whether its
+continuity broke, and whether the device's marker has moved (the device's own update may still be on the way). A change
+and all that it voids go into one commit. The merger gets these observations and looks at nothing itself.
 
-Data goes one way, from the sources to the page, with one exception: for the device's marker the committer asks the
-*source*, right before each commit. An update that is on its way would come too late.
+Data goes one way, from the sources to the page, with one exception: the committer asks the *source* for the device's
+marker, right before each commit. An update that is on its way would come too late.
 """
 
 import logging
@@ -36,37 +36,37 @@ _log: Final = logging.getLogger("vmclock_async.publisher")
 
 @final
 class Committer:
-    """Commits to the segment of *writer* what *sources* say; counts go on from *previous*, of the run before."""
+    """Commits to the segment of *writer* what *sources* say; its counts go on from *previous*, the run before."""
 
     def __init__(
         self, writer: SegmentWriter, sources: Mapping[str, Source], *, previous: "Committer | None" = None
     ) -> None:
         self._writer: Final = writer
-        # Of each source, whether it can be asked for its marker: to find that out takes longer than to ask.
+        # The sources that can be asked for their marker, else None: the check takes longer than the question.
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
         self._can_ask: Final = any(source is not None for source in self._sources.values())
         self._is_sole: Final = len(sources) == 1
-        # Of the run before, too: a suspend between the two is one.
+        # It is taken over from the run before, so that a suspend between the two runs is seen.
         self._continuity: Final[Continuity] = (
             previous._continuity if previous else Continuity(clocksource=RecentClocksource())
         )
         self.commits: int = previous.commits if previous else 0
         self.seq_count: int | None = None
-        """Of the last commit."""
+        """The seq_count of the last commit."""
         self._said_of_time: tuple[str | None, str] | None = None
-        """Where the time comes from, and its status or what is wrong with it, as the log says."""
+        """The source of the time, and its status or its fault, as the log last said."""
         self._seen_of_time: tuple[object, ...] = ()
-        """What of the contents was looked at for that."""
+        """The values of the contents from which the log line was last made."""
         self._is_relaying = False
-        """Whether what was committed last was relayed; then nothing is due but the next update."""
+        """Whether the last commit was relayed; then only the next update is due."""
         self._is_spoilt = False
-        """Whether an update that is none has left its traces in the merger: then it composes nothing more."""
+        """Whether an invalid update has left its traces in the merger: then the merger composes nothing more."""
         contents = writer.contents
         if writer.interrupted:
             # Readers cannot read a half-done body, and need not wait for the next whole one.
             contents = contents._replace(body=_repaired(contents.body))
         elif writer.cold:
-            # Readers may have been there before: a marker that goes to 0 and comes back would be two disruptions.
+            # There may have been readers before: a marker that goes to 0 and comes back would be two disruptions.
             contents = contents._replace(body=VMClockBody(disruption_marker=writer.last_marker))
         self._plausible: Final = {name: Plausibility() for name in sources}
         self._merger: Final[Merger] = Merger(
@@ -90,11 +90,11 @@ class Committer:
         return self._merger.groups
 
     def publish(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
-        """Commit *update* of the source *name*, measured in *epoch*; False: dropped, because that has ended.
+        """Commit *update* from the source *name*, measured in *epoch*; False: dropped, because that epoch has ended.
 
         Raises:
-            InvalidUpdateError: it holds a time in a wrong unit, or an incomplete one; or it is none, because
-                ``model_construct`` made it.
+            InvalidUpdateError: *update* holds a time in a wrong unit, or an incomplete one; or its values are
+                invalid, because ``model_construct`` made it.
             SegmentError: the segment cannot be written.
         """
         try:
@@ -106,7 +106,7 @@ class Committer:
             raise
         except Exception as exc:
             self._is_spoilt = True
-            reason = _invalidity(update)  # what model_construct() makes, nobody has validated yet
+            reason = _invalidity(update)  # nothing has validated yet what model_construct() makes
             if reason is None:
                 raise  # it is valid, so the error is not the source's
             raise InvalidUpdateError(name, f"sent what is no update: {reason}") from exc
@@ -124,7 +124,7 @@ class Committer:
             self._log_time(self._merger.contents)
 
     def close(self) -> None:
-        """Commit what is to be left behind, if that is not what is there."""
+        """Commit the contents to leave behind, if they differ from the present ones."""
         if self._is_relaying or self._merger.is_cold:
             return
         if self._is_spoilt:
@@ -139,7 +139,7 @@ class Committer:
     def _publish_relayed(self, update: BodyUpdate) -> None:
         self._is_relaying = True
         self._write(contents := self._merger.relay(update))
-        if self._said_of_time is None:  # later ones may come as fast as a recording can be replayed
+        if self._said_of_time is None:  # later updates may come as fast as a recording can be replayed
             self._log_time(contents)
 
     def _publish_merged(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
@@ -166,7 +166,7 @@ class Committer:
             contents.counter_id,
             contents.time_type,
         )
-        if seen != self._seen_of_time:  # what else changes is seen once a second
+        if seen != self._seen_of_time:  # publish_due() sees other changes once a second
             self._seen_of_time = seen
             self._log_time(contents)
 
@@ -190,7 +190,7 @@ class Committer:
     def _ask_for_marker(self) -> tuple[str, int] | None:
         """The source that marks disruptions, and its marker at this moment, if it can be asked.
 
-        The only step back on the way from the sources to the page.
+        This is the only step back on the way from the sources to the page.
         """
         if not self._can_ask:
             return None
@@ -204,7 +204,7 @@ class Committer:
     def _believable(self, name: str, update: BodyUpdate) -> BodyUpdate:
         """*update*, without a time that readers would believe and that cannot be true.
 
-        A page is from outside, and its nonsense ends nothing. What else a source sends is its own code's.
+        A page comes from outside, so a wrong one ends nothing. Any other update is the work of the source's own code.
         """
         objection = self._plausible[name].objection(update)
         if objection is None:
@@ -220,7 +220,7 @@ class Committer:
         return without_time(update)
 
     def _log_time(self, contents: Contents) -> None:
-        """Log where the time comes from and how good it is, where that is another than before."""
+        """Log the source of the time and how good the time is, if either has changed."""
         source = self._merger.time_source
         origin = "the time of before is held" if source is None else f"the time comes from {source}"
         try:
@@ -236,11 +236,11 @@ class Committer:
 
 
 def _repaired(body: VMClockBody) -> VMClockBody:
-    """The void body that takes the place of the half-written *body*: what is an event when it changes stays as it is.
+    """The void body that replaces the half-written *body*: fields whose change is an event stay as they are.
 
-    Each of that is in one word of the page, and so as it was before the commit, or as it was to be. A generation of 0
-    may be one of which only the flag was written: it is left out, because readers remember the one before. The period
-    says that the body told a time, in a timescale that stays.
+    Each of these fields is in one word of the page, so it has its value from before the commit, or the new one. With a
+    generation of 0 perhaps only its flag was written: it is left out, because readers remember the one before. The
+    period says that the body told a time, in a timescale that stays.
     """
     generation = body.vm_generation_counter or None
     kept = _NOTICES if generation is None else _NOTICES | Flags.VM_GEN_COUNTER_PRESENT
@@ -259,7 +259,7 @@ def _invalidity(update: BodyUpdate) -> str | None:
         BodyUpdate.model_validate({field: getattr(update, field) for field in update.model_fields_set})
     except ValidationError as exc:
         return validation_reason(exc)
-    except Exception as exc:  # a BodyUpdate of a stranger's making
+    except Exception as exc:  # a stranger's code made this BodyUpdate
         return failure(exc)
     return None
 

@@ -1,27 +1,27 @@
 """Merging: one body from what several sources say.
 
 A ``BodyUpdate`` speaks only for the fields it sets, and a whole body for what its page has: a page whose
-counter_id is INVALID tells no time, one without a valid TAI offset, leap announcement or time has no calendar. The
-fields fall into three groups, each taken from the first listed source that has it:
+counter_id is INVALID tells no time; a page without a valid TAI offset, leap announcement or time has no calendar.
+The fields fall into three groups, each taken from the first listed source that has it:
 
 * disruption: disruption_marker, vm_generation_counter, and the notices in flags. Here each of the three has its
-  own first source: one that only announces maintenance must not hide the marker of the device.
+  own first source, because a source that only announces maintenance must not hide the device's marker.
 * time: counter_*, time_*, clock_status, their validity flags, TIME_MONOTONIC, and counter_id and time_type.
-* calendar: tai_offset_sec, leap_indicator, leap_second_smearing_hint. A time brings its own, where its source has
-  one: the offset is that of the reference time, and another's would be a second off around a leap.
+* calendar: tai_offset_sec, leap_indicator, leap_second_smearing_hint. A time brings its source's calendar if there is
+  one: the offset belongs to the reference time, and another source's could be a second off around a leap.
 
-Disruption and calendar are held when their source is gone. The time is that of the first source whose measurement
-is not quiet, and gives readers on this machine an interval; where there is none, the last one is held, and ages. What
-nobody here can use (no bound, another counter, a timescale that is not the segment's and cannot be turned into it)
-displaces nothing that gives an interval, and is published only where nothing does. A source that has nothing measured
-yet (INITIALIZING: a chronyd that has just started) displaces nothing that still holds, its own included; so a restart
-is no outage.
+Disruption and calendar are held when their source is gone. The published time comes from the first source whose
+measurement is not quiet and gives readers on this machine an interval; where there is none, the last time is held,
+and ages. A time that nobody here can use (no bound, another counter, a timescale that cannot be converted to the
+segment's) displaces nothing that gives an interval, and is published only where nothing does. A source that has
+measured nothing yet (INITIALIZING: a chronyd that has just started) displaces nothing that still holds, its own time
+included; so a restart is no outage.
 
 In every body the bound is at least the estimated error: a source that states less has no bound to state.
 
-A new measurement is nested into what was published; between measurements only status and flags change. What was
-published before this publisher began is held like any other time. If there were disruptions that the device does
-not know of, the page that is read first may be from before them, and waits for its next change.
+A new measurement is nested into what was published; between measurements only status and flags change. The time
+that was published before this publisher began is held like any other. If there were disruptions that the device does
+not know of, the page that is read first may be from before them, so its time waits for the next change.
 
 The rules for disruptions, nesting, quiet sources and the segment's constants are in the modules of these names. Nothing
 here waits or looks at a clock: the counter is an argument. Whatever values a valid update has, nothing here raises.
@@ -63,24 +63,24 @@ class Observed(NamedTuple):
 
     counter: int
     broken: str | None = None
-    """What broke the counter's continuity since the last look, for people; None if nothing did."""
+    """What broke the counter's continuity since the last look, in words; None if nothing did."""
     marker: tuple[str, int] | None = None
-    """The source that was asked for its disruption marker, and what it said; None: no source could be asked."""
+    """The source that was asked for its disruption marker, and its answer; None: no source could be asked."""
 
 
 @final
 class Merger:
     """The contents to publish, from what the sources called *names* say, in order of rank.
 
-    For each commit: ``notice`` what the world is like, ``hear`` an update if there is one, ``compose`` (or ``relay``)
-    the contents, and ``committed`` when they are in the segment.
+    For each commit, call ``notice`` with the state of the world, ``hear`` with an update if there is one, ``compose``
+    (or ``relay``) for the contents, and ``committed`` when they are in the segment.
 
     Args:
-        names: of the sources.
-        contents: those of the segment.
+        names: names of the sources.
+        contents: present contents of the segment.
         cold: whether nobody can have read them.
         epoch: number of the first epoch.
-        device_marker: the device's marker that was last seen; None: it is not known.
+        device_marker: the device's marker as last seen; None: it is not known.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Merger:
         device_marker: int | None = None,
     ) -> None:
         self.contents = contents._replace(counter_id=COUNTER_ID) if cold else contents
-        """Last composed."""
+        """The contents that were composed last."""
         self.complaints: Final = Complaints(_log)
-        """What to say of the sources in the log."""
+        """The complaints about sources that go to the log."""
         self._promise: Contents | None = None
         """The last contents that gave readers a bounded time, unless a disruption has ended it."""
         self._observed: Observed | None = None
-        """The world when it was last noticed."""
+        """The world as it was last noticed."""
         self._noticed_in_epoch = epoch
         self._disruptions: Final = Disruptions(
             contents.body.disruption_marker, cold=cold, epoch=epoch, device_marker=device_marker
@@ -107,7 +107,7 @@ class Merger:
         self._constants: Final = Constants(contents, cold=cold)
         self._choice: Final = Choice(names, self._constants)
         self._time: Testimony | None = None
-        """Whose time is published; None: what was there before, or none."""
+        """The source whose time is published; None: the time from before is held, or there is none."""
 
     @property
     def epoch(self) -> int:
@@ -116,17 +116,17 @@ class Merger:
 
     @property
     def device_marker(self) -> int | None:
-        """The device's marker that was last seen; None: it is not known."""
+        """The device's marker as last seen; None: it is not known."""
         return self._disruptions.device_marker
 
     @property
     def is_cold(self) -> bool:
-        """Whether nothing is committed yet, and nobody can have read what was there before."""
+        """Whether nothing is committed yet, and nobody can have read the contents from before."""
         return self._disruptions.cold
 
     @property
     def groups(self) -> dict[str, str | None]:
-        """Which source each group comes from; None where it is held from before, or nobody has it."""
+        """The source of each group; None where the group is held from before, or no source has it."""
         calendar = self._calendar_source()
         return {
             "disruption": self.marker_source,
@@ -136,7 +136,7 @@ class Merger:
 
     @property
     def time_source(self) -> str | None:
-        """The source whose time is published; None: the time of before is held, or there is none."""
+        """The source whose time is published; None: the time from before is held, or there is none."""
         return self._time.name if self._time else None
 
     @property
@@ -146,7 +146,7 @@ class Merger:
         return told.name if told else None
 
     def notice(self, observed: Observed) -> None:
-        """Take note of the world as it is: a new marker, or a counter that was disrupted, voids every time."""
+        """Take note of the world as it is: a new marker or a disrupted counter voids every time."""
         before, self._observed = self._observed, observed
         if observed.broken is not None:
             self._note_interruption(observed.broken)
@@ -159,7 +159,7 @@ class Merger:
         if before is None:
             is_reset = holds_time(self.contents) and is_ahead(self.contents, observed.counter)
         else:
-            # In a new epoch that is known already, along with what was the cause.
+            # In a new epoch a reset is known already, along with its cause.
             is_new_epoch = self._noticed_in_epoch != self._disruptions.epoch
             is_reset = not is_new_epoch and went_back(before.counter, observed.counter)
         if is_reset:
@@ -167,11 +167,11 @@ class Merger:
         self._noticed_in_epoch = self._disruptions.epoch
 
     def hear(self, name: str, update: BodyUpdate) -> None:
-        """Take *update* of the source *name*."""
+        """Take *update* from the source *name*."""
         told = self._choice.told[name]
         measured = told.hear(update, self.contents)
         if update.counter_id == _INVALID and (told is self._time or not holds_time(self.contents)):
-            # A page that tells no time says nothing of this machine's counter.
+            # A page that tells no time says nothing about this machine's counter.
             self._end_time(counter_id=self.contents.counter_id if update.verbatim else _INVALID)
         if (
             "disruption_marker" not in update.__pydantic_fields_set__
@@ -181,14 +181,14 @@ class Merger:
         marker = told.contents.body.disruption_marker
         asked = self._observed.marker if self._observed else None
         if asked is not None and asked[0] == name and asked[1] != marker:
-            told.end_epoch()  # overtaken: it has changed again since, and the change was seen
+            told.end_epoch()  # the update is overtaken: the marker has changed again since, and that was seen
         elif self._note_marker(name, marker) and measured:
             told.state = (
                 TimeState.FRESH
             )  # the time that came along with the new marker is the one that is not void
 
     def _end_time(self, *, counter_id: int) -> None:
-        """Let what is published be no time, and *counter_id* its counter."""
+        """Void the published time, and make *counter_id* its counter."""
         self._time = None
         contents = self.contents
         if (
@@ -199,15 +199,15 @@ class Merger:
             self.contents = voided(contents)._replace(counter_id=counter_id)
 
     def relay(self, update: BodyUpdate) -> Contents:
-        """The contents to publish where *update*, of the sole source, is copied verbatim.
+        """The contents to publish where *update*, from the sole source, is copied verbatim.
 
-        A device, a captured page or a recording says all that there is to say. Where it is the only source and sends
-        whole bodies (``BodyUpdate.from_body``), each is committed bit for bit: body, constants, flags and values
-        without a name. No merging, no nesting, no ageing, no marker of the publisher's own, no closing commit: what
-        readers see is what the source saw. Beside another source it is one of several, and merged.
+        A device, a captured page or a recording gives whole pages. Where it is the only source and sends whole bodies
+        (``BodyUpdate.from_body``), each is committed bit for bit: body, constants, flags and values without a name.
+        There is no merging, no nesting, no ageing, no marker of the publisher's own, no closing commit: readers see
+        what the source saw. Beside another source it is one of several, and merged.
 
-        One thing cannot be passed on: VM_GEN_COUNTER_PRESENT of a page that ends before the generation counter. In
-        the segment there is room for one, and readers would take what is there for it; so the flag is cleared.
+        One flag cannot be passed on: VM_GEN_COUNTER_PRESENT from a page that ends before the generation counter. The
+        segment has room for that counter, and readers would take whatever is there for it; so the flag is cleared.
         """
         contents = self.contents.updated(update)
         if contents.body.vm_generation_counter is None and int(contents.body.flags) & _GENERATION_PRESENT:
@@ -227,7 +227,7 @@ class Merger:
     def compose(self) -> Contents:
         """The contents to publish at the counter value that was noticed last."""
         assert self._observed is not None
-        self._noticed_in_epoch = self._disruptions.epoch  # it may be one that what was heard since has begun
+        self._noticed_in_epoch = self._disruptions.epoch  # an update since then may have begun another
         counter, earlier, before = self._observed.counter, self.contents, self._time
         if _is_promise(earlier):
             self._promise = earlier
@@ -260,7 +260,7 @@ class Merger:
         self._disruptions.cold = False
 
     def final_contents(self) -> Contents:
-        """The contents to leave behind. A status that came without a time has nothing that could run free."""
+        """The contents to leave behind. A status without a time stays, because nothing in it could run free."""
         if self._time is None or self._time.has_measured:
             self.contents = as_freerunning(self.contents)
         return self.contents
@@ -281,7 +281,7 @@ class Merger:
         bounds = self._choice.bounds_of(time, counter)
         contradiction = nest(draft, time, bounds, self._promise or self.contents, counter) if bounds else None
         if contradiction is not None:
-            # Whose fault it was cannot be told: perhaps the counter jumped, and others measured before.
+            # Nothing shows which side was wrong: perhaps the counter jumped, and the others measured before that.
             self._disruptions.note_broken_promise()
             self._choice.void_all_but(told)
             self.complaints.add(
@@ -312,12 +312,12 @@ class Merger:
             draft.values["clock_status"] = status  # but a void time must not keep the status SYNCHRONIZED
 
     def _take_calendar(self, draft: Draft) -> None:
-        """Take the calendar as it is now to a time that was measured before."""
+        """Add the present calendar to a time that was measured before."""
         told = self._calendar_source()
         if told is None or (self._time is None and holds_time(self.contents)):
             return
         if draft.time_type == TimeType.TAI and told.contents.time_type != TimeType.TAI:
-            draft.take(_CALENDAR_WITHOUT_OFFSET, told.contents.body)  # with another offset it were another time
+            draft.take(_CALENDAR_WITHOUT_OFFSET, told.contents.body)  # another offset would make it another time
         else:
             draft.take(CALENDAR, told.contents.body)
             draft.take_flags(_TAI_OFFSET_VALID, told.contents.body)
@@ -335,21 +335,21 @@ class Merger:
             draft.take_flags(_GENERATION_PRESENT, generation)
         if notices is not None:
             draft.take_flags(NOTICES, notices)
-        # Of a device's page: there is no descriptor of this one that could be waited on.
+        # The flag is from a device's page; the segment has no descriptor on which a reader could wait.
         draft.flags &= ~_NOTIFICATION_PRESENT
 
     def _note_marker(self, name: str, marker: int) -> bool:
-        """Take note of the published *marker*, of the source *name*; whether that voids every time."""
+        """Take note of *marker*, which *name* gives and which is published. Returns whether it voids every time."""
         if self._disruptions.note_marker(marker):
             self._end_epoch(f"the disruption marker of {name} is now {marker}")
             return True
         if self._disruptions.cold:
-            # No event for readers, who know of nothing yet. But what was measured may be from before it.
+            # This is no event for readers, because they have seen nothing yet. But measurements may be from before it.
             self._choice.void_all_but(self._choice.told[name])
         return False
 
     def _note_interruption(self, reason: str) -> None:
-        """Take note that the counter was disrupted on this machine's own account: every time is void."""
+        """Take note of a disruption that this machine itself saw: every time is void."""
         self._disruptions.note_interruption()
         self._end_epoch(reason)
 
@@ -366,10 +366,10 @@ def _is_promise(contents: Contents) -> bool:
 
 
 def _take_quality(draft: Draft, measured: Contents) -> None:
-    """Take status and flags, as their source gives them now, to a time that was measured before."""
+    """Add status and flags, as their source gives them now, to a time that was measured before."""
     status = measured.body.clock_status
     if status == ClockStatus.INITIALIZING and draft.values["clock_status"] in TELLS_TIME:
-        draft.run_free()  # its source begins again: what it measured before holds, and runs free
+        draft.run_free()  # its source begins again: the earlier measurement holds, and runs free
     else:
         draft.take_flags(_TIME_FLAGS, measured.body)
         draft.values["clock_status"] = status
