@@ -19,7 +19,7 @@ def utc_text(ns: int) -> str:
 def duration_text(ns: int) -> str:
     """*ns*, 0 or more, in the unit that reads best; three digits, and whole seconds from 1000 s on.
 
-    Rounded up, because most durations that are shown are bounds: 41,234 ns is ``41.3 us``.
+    It is rounded up, because most durations shown are bounds: 41,234 ns is ``41.3 us``.
     """
     step = min(10 ** max(len(str(ns)) - _DIGITS, 0), 10**9)
     rounded_ns = -(-ns // step) * step

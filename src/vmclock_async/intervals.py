@@ -1,9 +1,9 @@
 """Order, groups, intersection and hull of ``TimeInterval``s.
 
 Two intervals that overlap have no order: true time may have been the same in both. So there is no ``<``, and a sort
-puts what cannot be ordered into one group.
+puts intervals that cannot be ordered into one group.
 
-The functions with an underscore complete the compiled ``TimeInterval``; the core is given them at the end.
+The functions with an underscore complete the compiled ``TimeInterval``; the last statement gives them to the core.
 """
 
 import datetime
@@ -26,10 +26,10 @@ _MICROSECOND: Final = datetime.timedelta(microseconds=1)
 
 
 class Order(Enum):
-    """How one interval lies to another."""
+    """The order of one interval and another."""
 
     BEFORE = "before"
-    """It ended before the other began: what it stamps is certain to be earlier."""
+    """It ended before the other began: the event that it stamps is certain to be earlier."""
     AFTER = "after"
     """It began after the other ended."""
     UNORDERED = "unordered"
@@ -39,10 +39,10 @@ class Order(Enum):
 def sorted_groups(intervals: Iterable[TimeInterval]) -> list[list[TimeInterval]]:
     """*intervals* in groups: each interval of a group is certainly before each one of the groups after it.
 
-    Within a group nothing can be said of all; intervals there are in order of earliest_ns. As many groups as can be.
+    There are as many groups as possible. A group as a whole has no order; its intervals are sorted by earliest_ns.
 
     Raises:
-        TypeError: one is no TimeInterval.
+        TypeError: one of *intervals* is no TimeInterval.
     """
     groups: list[list[TimeInterval]] = []
     end_ns = 0
@@ -57,12 +57,12 @@ def sorted_groups(intervals: Iterable[TimeInterval]) -> list[list[TimeInterval]]
 
 
 def intersection(first: TimeInterval, *others: TimeInterval) -> TimeInterval | None:
-    """What all have in common; None where that is nothing.
+    """The interval that all have in common; None where there is none.
 
-    Of several readings of one moment it contains true time, if they do. The status is the worst of theirs.
+    If several readings of one moment contain true time, so does their intersection. Its status is the worst of theirs.
 
     Raises:
-        TypeError: one is no TimeInterval.
+        TypeError: an argument is no TimeInterval.
     """
     intervals = _checked((first, *others))
     earliest_ns = max(interval.earliest_ns for interval in intervals)
@@ -71,10 +71,10 @@ def intersection(first: TimeInterval, *others: TimeInterval) -> TimeInterval | N
 
 
 def hull(first: TimeInterval, *others: TimeInterval) -> TimeInterval:
-    """The least interval that contains all of them. The status is the worst of theirs.
+    """The smallest interval that contains all of them. Its status is the worst of theirs.
 
     Raises:
-        TypeError: one is no TimeInterval.
+        TypeError: an argument is no TimeInterval.
     """
     intervals = _checked((first, *others))
     return TimeInterval(
@@ -87,10 +87,10 @@ def hull(first: TimeInterval, *others: TimeInterval) -> TimeInterval:
 def latest_ns_of(moment: TimeInterval | int | datetime.datetime) -> int:
     """The nanosecond of UTC since 1970 by which *moment* is over: an interval's latest_ns.
 
-    Nanoseconds stay what they are. An aware datetime is that exact microsecond.
+    Nanoseconds stay as they are. An aware datetime is that exact microsecond.
 
     Raises:
-        TypeError: *moment* is none of these: a bool, a float, a datetime without a time zone.
+        TypeError: *moment* is something else, such as a bool, a float or a datetime without a time zone.
     """
     return moment.latest_ns if isinstance(moment, TimeInterval) else _moment_ns(moment)
 
@@ -117,7 +117,7 @@ def _moment_ns(moment: object) -> int:
         return (moment - _EPOCH) // _MICROSECOND * 1000
     if not isinstance(moment, bool):
         try:
-            return operator.index(moment)  # type: ignore[arg-type]  # what is none is refused below
+            return operator.index(moment)  # type: ignore[arg-type]  # any other type is refused below
         except TypeError:
             pass
     raise TypeError(f"not a TimeInterval, nanoseconds since 1970 (an int), or an aware datetime: {moment!r}")
@@ -190,7 +190,7 @@ def _schema(_: type[TimeInterval]) -> CoreSchema:
         json_schema=from_fields,
         python_schema=core_schema.union_schema([core_schema.is_instance_schema(TimeInterval), from_fields]),
         serialization=core_schema.plain_serializer_function_ser_schema(_fields, return_schema=_FIELDS),
-        ref=f"vmclock_async.TimeInterval:{id(TimeInterval)}",  # makes it a component by its name
+        ref=f"vmclock_async.TimeInterval:{id(TimeInterval)}",  # makes it a component with this name
     )
 
 

@@ -1,4 +1,4 @@
-"""Dead reckoning: what a body says of the time at another counter value, and how far off that may be.
+"""Dead reckoning: the time that a body gives at another counter value, and how far off that may be.
 
 Exact integers throughout, every rounding outward. With c the counter, c0, P, k, R as the ABI has them
 (counter_value, counter_period_frac_sec, counter_period_shift, counter_period_maxerror_rate_frac_sec) and
@@ -54,9 +54,9 @@ _LARGEST_SHIFT: Final = 63
 _LONGEST_PAST_S: Final = 1
 """A counter that is further behind its reference than this was reset."""
 _WARP_TICKS: Final = 2**20
-"""Below a millisecond: cores whose counters are not quite in step are no reset."""
+"""Ticks by which one core's counter may be behind another's without a reset; below a millisecond."""
 LATEST_NS: Final = 2**63 - 1
-"""In 2262, where signed 64-bit nanoseconds end."""
+"""The end of signed 64-bit nanoseconds, in 2262."""
 
 
 class Reckoned(NamedTuple):
@@ -78,7 +78,7 @@ def went_back(earlier: int, later: int) -> bool:
 
 
 def reckon(body: VMClockBody, counter: int) -> Reckoned:
-    """The time of *body* at *counter*. Asks nothing of its flags or status."""
+    """The time of *body* at *counter*, whatever its flags and status are."""
     d = ticks_between(body.counter_value, counter)
     k = body.counter_period_shift
     reference = body.time_sec * UNITS_PER_SECOND + body.time_frac_sec
@@ -132,13 +132,13 @@ def bounds_at(
     """The interval in which *contents* puts true time at *counter*.
 
     Args:
-        contents: a snapshot of the segment, or what a commit writes to it.
+        contents: a snapshot of the segment, or the contents that a commit writes to it.
         counter: raw counter value, read together with the page.
-        counter_id: which counter *counter* is of (``timebase.COUNTER_ID``).
+        counter_id: the counter from which *counter* was read (``timebase.COUNTER_ID``).
         max_age_s: longest time in seconds by which the reference is carried forward.
-        max_past_s: longest time in seconds by which it is carried back.
-        max_drift_ppb: in place of the maximum period error where the page has none, parts in 10**9; 0: nothing is.
-        leap: whether a leap second that is announced widens the interval past the month's end.
+        max_past_s: longest time in seconds by which the reference is carried back.
+        max_drift_ppb: maximum period error to use where the page has none, parts in 10**9; 0: use none.
+        leap: whether an announced leap second widens the interval past the month's end.
 
     Raises:
         ClockNotSynchronizedError: clock_status is neither SYNCHRONIZED nor FREERUNNING.
@@ -175,7 +175,7 @@ def bounds_in_range(earliest_ns: int, latest_ns: int) -> Bounds:
     """The interval between the two.
 
     Raises:
-        ClockUnboundedError: it leaves the years for which there are times.
+        ClockUnboundedError: the interval leaves the years 1970 to 2262.
     """
     if earliest_ns < 0 or latest_ns > LATEST_NS:
         raise ClockUnboundedError(
@@ -187,9 +187,9 @@ def bounds_in_range(earliest_ns: int, latest_ns: int) -> Bounds:
 def find_bounds(
     contents: Snapshot | Contents, counter: int, *, counter_id: CounterId, max_age_s: int = 1000, leap: bool = True
 ) -> Bounds | None:
-    """The interval that ``bounds_at`` gives, or None where it raises, for what is asked at each commit.
+    """The interval that ``bounds_at`` gives, or None where it raises; quick, because each commit asks for it.
 
-    The core answers where it can. ``bounds_at`` does what is rare, such as a leap second.
+    The core answers where it can. ``bounds_at`` handles rare cases, such as a leap second.
     """
     body = contents.body
     if int(body.flags) & _BOTH_BOUNDS != _BOTH_BOUNDS or body.clock_status not in TELLS_TIME:
@@ -205,7 +205,7 @@ def find_bounds(
 
 
 def gives_interval(contents: Snapshot | Contents, counter: int, *, counter_id: CounterId) -> bool:
-    """Whether readers get an interval from *contents* at *counter*, by the rules of ``bounds_at``."""
+    """Whether ``bounds_at`` gives readers an interval from *contents* at *counter*."""
     return find_bounds(contents, counter, counter_id=counter_id) is not None
 
 
@@ -215,14 +215,14 @@ def reference_month_ns(contents: Snapshot | Contents) -> int:
     return _month_start_ns(contents.body.time_sec + offset_s)
 
 
-@lru_cache(maxsize=64)  # of a few limits, at each commit
+@lru_cache(maxsize=64)  # each commit asks for the same few limits
 def units(seconds: float | Fraction) -> int:
     """*seconds* in units of 2**-64 s, rounded down."""
     return math.floor(Fraction(seconds) * UNITS_PER_SECOND)
 
 
 def maxerror_rate(body: VMClockBody, max_drift_ppb: int) -> int:
-    """The maximum period error of *body*, in its own unit; where it has none that of a drift of *max_drift_ppb*."""
+    """The maximum period error of *body*, in its own unit; where it has none, the error by *max_drift_ppb*."""
     if body.flags & Flags.PERIOD_MAXERROR_VALID:
         return body.counter_period_maxerror_rate_frac_sec
     return -(-body.counter_period_frac_sec * max_drift_ppb // 10**9)
@@ -284,15 +284,15 @@ def _require_bound(contents: Snapshot | Contents, body: VMClockBody, counter_id:
 
 
 def _widened_by_leap(body: VMClockBody, earliest: int, latest: int, reference_utc_s: int) -> tuple[int, int]:
-    """Where UTC may or may not have made its leap, the hull of both readings.
+    """The hull of both readings, where UTC may or may not have made its leap.
 
-    That is past the end of the reference's month with one announced, and from within a positive one on: its body
-    may still be read when the second is over. A positive leap second repeats a second, so that true UTC is one
-    less than reckoned. A negative one skips the month's last: it is made a second before the month's end. Carried
-    back past a leap that is over, it is the other way round.
+    This is past the end of the reference's month if a leap second is announced, and from within a positive one on,
+    because its body may still be read when the second is over. A positive leap second repeats a second, so true UTC is
+    one second less than reckoned. A negative one skips the month's last second: it is made a second before the month's
+    end. For a time carried back past a leap that is over, the direction is the opposite.
 
-    The second that is repeated is held twice besides: in its first pass (from a second before the month's end on) and
-    its second, readings reach a second later. Else one of the second pass would be before one of the first.
+    The repeated second also widens the interval: in its first pass (from a second before the month's end on) and in its
+    second, readings reach a second later. Otherwise a reading in the second pass would be before one in the first.
     """
     match body.leap_indicator:
         case LeapIndicator.POS:
@@ -316,7 +316,7 @@ def _month_start_ns(utc_s: int) -> int:
     try:
         moment = datetime.datetime.fromtimestamp(utc_s, datetime.UTC)
     except (OverflowError, OSError, ValueError):
-        return 0  # out of every range, and refused for that
+        return 0  # out of every range, so it is refused later
     return int(moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()) * 10**9
 
 
@@ -326,5 +326,5 @@ def _month_end_ns(utc_s: int) -> int:
         moment = datetime.datetime.fromtimestamp(utc_s, datetime.UTC)
         in_next_month = moment.replace(day=1) + datetime.timedelta(days=32)
     except (OverflowError, OSError, ValueError):
-        return LATEST_NS  # out of every range, and refused for that
+        return LATEST_NS  # out of every range, so it is refused later
     return int(in_next_month.replace(day=1, hour=0, minute=0, second=0).timestamp()) * 10**9
