@@ -1,8 +1,8 @@
 """Recordings: the commits of a segment as JSON Lines, optionally compressed with gzip.
 
-The first line is the header, each one after it a commit. A truncated last line, as a recorder that was killed
-leaves it, costs that line alone, with a warning in the log; any other bad line is an error that names its number.
-A compressed recording that was cut anywhere gives every line that was written whole before the cut.
+The first line is the header, and each line after it is a commit. A recorder that was killed may leave a truncated last
+line: only that line is lost, with a warning in the log. Any other bad line is an error that names its number. A
+compressed recording that was cut anywhere gives every line that was written whole before the cut.
 
 Reading and writing here block; asynchronous callers do it in a worker thread, some hundred records at a time.
 """
@@ -29,11 +29,11 @@ __all__ = ("Record", "RecordingHeader", "RecordingReader", "RecordingWriter")
 _logger = logging.getLogger(__name__)
 
 _LONGEST_LINE: Final = 16384
-"""Bytes; a record is about 700. Without a limit, a file of another kind would be taken whole for one line."""
+"""Bytes; a record has about 700. Without a limit, a file of another kind would be read whole as one line."""
 _CHUNK: Final = 65536
 _LONGEST_SILENCE: Final = 2**17
-"""Bytes of a compressed file without a byte of text. In a recording there are about 40 of them, at its beginning. A
-header with a name of a gigabyte, or a million of empty members, would keep Python busy for a minute and longer."""
+"""Bytes of a compressed file that give no byte of text. A recording has about 40 of them, at its beginning. A header
+with a name of a gigabyte, or a million empty members, would keep Python busy for a minute and longer."""
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _U8 = Annotated[int, Field(ge=0, le=0xFF)]
@@ -50,9 +50,9 @@ class RecordingHeader(BaseModel):
     format: Literal["vmclock-recording"]
     version: Literal[1]
     counter_id: _U8
-    """Of the recorded segment."""
+    """The counter_id of the recorded segment."""
     time_type: _U8
-    """Of the recorded segment."""
+    """The time_type of the recorded segment."""
     segment_size: Annotated[int, Field(ge=SEGMENT_SIZE, le=MAX_SIZE)]
     """Bytes in the recorded segment."""
     created: AwareDatetime
@@ -66,16 +66,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     t_ns: _U64
-    """Monotonic nanoseconds since the first record; never less than the record before has."""
+    """Monotonic nanoseconds since the first record; never less than in the record before."""
     counter: _U64 | None
     """Raw counter of the recorded machine when the commit was seen; None where that is not known."""
     seq_count: _U32
-    """Of the recorded segment; a step of more than 2 says that commits in between were not seen."""
+    """The seq_count of the recorded segment; a step of more than 2 shows that commits in between were not seen."""
     body: VMClockBody
 
 
 class _CompressedFile(BufferedReader):
-    """A file as gzip reads it. It ends a stretch of the file that is long and has no text in it."""
+    """A file as gzip reads it. It refuses a long stretch of the file that gives no text."""
 
     silence = 0
     """Bytes that gzip has read since this was set to 0."""
@@ -93,7 +93,7 @@ class RecordingReader:
     """Reads the recording at `path`; a context manager.
 
     Raises:
-        RecordingError: it is missing, unreadable, empty, or its header is not one of this format and version.
+        RecordingError: the file is missing, unreadable or empty, or its header is not of this format and version.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -108,7 +108,7 @@ class RecordingReader:
                 raise RecordingError(self.path, 0, "is not a regular file; give the path of a recording")
             self._raw: Final = _CompressedFile(FileIO(self.path))
             self._file: IO[bytes] = self._raw
-            # Chosen by content, not by name: a recording that was renamed is still one.
+            # The content decides, not the name: a recording that was renamed is still one.
             if self._raw.peek(2)[:2] == _GZIP_MAGIC:
                 self._file = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw, mode="rb"))
         except OSError as exc:
@@ -126,7 +126,7 @@ class RecordingReader:
         """The next records, at most *limit*; none at the end.
 
         Raises:
-            RecordingError: the line after the records read so far is bad; names it.
+            RecordingError: the line after the records read so far is bad; the message names it.
         """
         if self._failure is not None:
             raise self._failure
@@ -135,22 +135,22 @@ class RecordingReader:
             while len(records) < limit and (line := next(self._lines, None)) is not None:
                 record = self._parse_record(line)
                 if record is None:
-                    self._cut = False  # has been said
+                    self._cut = False  # the log has said so already
                     break
                 records.append(record)
             if self._cut and len(records) < limit:
                 _logger.warning("%s: the compressed data is cut short after line %d", self.path, self._line)
                 self._cut = False
         except RecordingError as exc:
-            self._failure = exc  # first the good ones before it
+            self._failure = exc  # the good records before it come first
             if not records:
                 raise
         return records
 
     def count(self, limit_bytes: int) -> int | None:
-        """Records in the file, or None if that has more than *limit_bytes* of text; ``rewind`` to read on.
+        """Records in the file, or None if it has more than *limit_bytes* of text; call ``rewind`` to read on.
 
-        Counts lines, whatever is in them, and so no more than the time to decompress them.
+        It counts lines, whatever is in them, and so takes no more than the time to decompress them.
 
         Raises:
             RecordingError: the compressed data is damaged.
@@ -164,7 +164,7 @@ class RecordingReader:
                 return None
             lines += chunk.count(b"\n")
             end = chunk[-1:]
-        return lines + (end != b"\n") - 1  # less the header
+        return lines + (end != b"\n") - 1  # without the header
 
     def rewind(self) -> None:
         """Start again with the first record."""
@@ -211,7 +211,7 @@ class RecordingReader:
             return cast("bytes", self._file.read1(_CHUNK))  # type: ignore[attr-defined]
         except EOFError:
             self._cut = True
-            return b""  # the compressed file was cut short; what it still held has been read
+            return b""  # the compressed file was cut short; the rest of its text has been read
         except (gzip.BadGzipFile, zlib.error) as exc:
             raise RecordingError(
                 self.path, self._line, f"the compressed data is damaged after it ({exc})"
@@ -259,9 +259,9 @@ def _is_json(line: bytes) -> bool:
 class RecordingWriter:
     """Writes a recording to `path`, compressed if that ends in ``.gz``; a context manager.
 
-    Each record is in the file when ``write`` returns, so that a recorder that is killed loses none. (What the system
-    has not yet written to the disk, a power cut takes.) The compressed file is one gzip member in which every record
-    ends a block (Z_SYNC_FLUSH).
+    Each record is in the file when ``write`` returns, so that a recorder that is killed loses none. (A power cut loses
+    the records that the system has not yet written to the disk.) The compressed file is one gzip member in which every
+    record ends a block (Z_SYNC_FLUSH).
 
     Raises:
         RecordingError: the file cannot be written.
@@ -276,7 +276,7 @@ class RecordingWriter:
             raise RecordingError(self.path, 0, f"cannot be written ({exc.strerror})") from exc
         self._file: IO[bytes] = self._raw
         if self.path.endswith(".gz"):
-            # Neither a time nor a name in it: the same records make the same file.
+            # It holds no time and no name, so that the same records make the same file.
             self._file = cast("IO[bytes]", gzip.GzipFile("", "wb", fileobj=self._raw, mtime=0))
         try:
             self._write(header)
@@ -308,7 +308,7 @@ class RecordingWriter:
             RecordingError: the file cannot be written.
         """
         try:
-            with self._raw:  # gzip leaves open what it was handed
+            with self._raw:  # gzip does not close a file that it was given
                 self._file.close()
         except OSError as exc:
             raise RecordingError(self.path, self._line, f"cannot be written ({exc.strerror})") from exc

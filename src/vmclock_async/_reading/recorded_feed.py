@@ -23,7 +23,7 @@ class RecordedFeed(VirtualFeed):
     without one leaves it running; if it is the first, the counter begins at its body's counter_value.
 
     Raises:
-        RecordingError: it is no recording, or it has no record.
+        RecordingError: the file is no recording, or it has no record.
     """
 
     def __init__(self, path: str | os.PathLike[str], time: VirtualTime) -> None:
@@ -61,7 +61,7 @@ class RecordedFeed(VirtualFeed):
         return (counter + (self.time.elapsed_ns - self._times_ns[at]) * ticks // per_ns) % 2**64
 
     def page_now(self) -> tuple[Snapshot, bool]:
-        """The last page that was recorded up to this moment."""
+        """The last recorded page up to this moment."""
         return self._pages[self._index()], True
 
     def page_after(self, seen: Snapshot) -> Snapshot | None:
@@ -98,7 +98,7 @@ def _snapshot(header: RecordingHeader, record: Record) -> Snapshot:
 
 
 def _counters(records: list[Record]) -> list[tuple[int, int, int]]:
-    """For each record: the counter, and its rate from there on as ticks and the nanoseconds they take."""
+    """For each record: the counter, and its rate from there on, as ticks and the nanoseconds that they take."""
     counters: list[tuple[int, int, int]] = []
     rate = 1, 1
     for record in records:

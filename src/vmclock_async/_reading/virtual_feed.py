@@ -19,7 +19,7 @@ _LONGEST_WAIT_NS: Final = 60 * 10**9
 class VirtualFeed(ABC):
     """Pages that follow each other in virtual time. The core reads none of them by itself.
 
-    A derived class says which page there is, what the counter is, and when the next page comes.
+    A derived class gives the present page, the counter, and the time until the next page.
     """
 
     def __init__(self, path: str, time: VirtualTime) -> None:

@@ -15,7 +15,7 @@ class VirtualTime:
 
     Args:
         follow_loop: whether time runs with the event loop (``anyio.current_time()``), and so with the loop's test
-            clock if it has one, such as trio's ``MockClock``. Outside of a loop it stands still.
+            clock if it has one, such as trio's ``MockClock``. Outside a loop, time stands still.
     """
 
     def __init__(self, *, follow_loop: bool) -> None:
@@ -44,7 +44,7 @@ class VirtualTime:
         return self._advanced_ns + self._ran_ns
 
     def advance(self, seconds: float) -> None:
-        """Let *seconds* go by at once; tasks that wait for them go on.
+        """Let *seconds* pass at once; tasks that wait for them go on.
 
         Raises:
             ValueError: *seconds* is negative or not a number.

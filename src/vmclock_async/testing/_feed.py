@@ -42,7 +42,7 @@ class PlayedFeed(VirtualFeed):
 
     @property
     def utc_ns(self) -> int:
-        """True time in nanoseconds since 1970, as foreseen when the play began."""
+        """True time in nanoseconds since 1970, by the time that was given when the play began."""
         return self._beginning_ns + self.time.elapsed_ns
 
     def counter_ticks(self) -> int:
@@ -50,7 +50,7 @@ class PlayedFeed(VirtualFeed):
         return _BEGINNING_TICKS + self.time.elapsed_ns
 
     def monotonic_ns(self) -> int:
-        """The same as the counter, which makes a tick a nanosecond: one stamp serves for both."""
+        """The counter's value: it makes a tick a nanosecond, so one stamp serves for both."""
         return self.counter_ticks()
 
     def page_now(self) -> tuple[Snapshot, bool]:
@@ -68,7 +68,7 @@ class PlayedFeed(VirtualFeed):
         return self._device.disruption_marker if self.fenced else None
 
     def measure(self, shift_ns: int) -> dict[str, Any]:
-        """The fields of a synchronized time as it is now, *shift_ns* later."""
+        """The fields of a synchronized time that is the present time plus *shift_ns*."""
         return measured(
             self.counter_ticks(),
             self.utc_ns + shift_ns,
@@ -78,7 +78,7 @@ class PlayedFeed(VirtualFeed):
         )
 
     def commit(self, body: VMClockBody) -> None:
-        """Commit *body* to the page, also after somebody left it half written."""
+        """Commit *body* to the page, even if the page was left half written."""
         self._seq_count = ((self._seq_count | 1) + 1) % 2**32
         self._snapshot = Snapshot(
             magic=abi.MAGIC,
