@@ -222,7 +222,7 @@ class Committer:
     def _log_time(self, contents: Contents) -> None:
         """Log the source of the time and how good the time is, if either has changed."""
         source = self._merger.time_source
-        origin = "the time of before is held" if source is None else f"the time comes from {source}"
+        origin = "the time from before is held" if source is None else f"the time comes from {source}"
         try:
             bounds = bounds_at(contents, counter_ticks(), counter_id=COUNTER_ID)
         except ClockError as exc:
