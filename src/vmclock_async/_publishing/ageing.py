@@ -1,14 +1,15 @@
-"""A source of time that goes quiet: what becomes of its last measurement.
+"""Ageing: how the last measurement of a source that went quiet loses its status and its bounds.
 
-A measurement ages by its own counter value, not by when it arrived: a device's page may be read long after it was
-written. Its bound grows by itself, with every tick. On top of that:
+The age counts from the measurement's own counter value, not from its arrival, because a device's page may be read long
+after it was written. Its bound grows by itself, with every tick. On top of that:
 
 * after ``GRACE_S``, SYNCHRONIZED becomes FREERUNNING, and another source may take over;
 * after ``VOID_AFTER_S`` the status becomes UNKNOWN and the error bounds are cleared;
-* a publisher that is stopped in good order turns SYNCHRONIZED into FREERUNNING, and nothing else.
+* a publisher that is stopped in good order turns SYNCHRONIZED into FREERUNNING, and changes nothing else.
 
-A counter that is behind the measurement by more than a second was reset; that is as old as can be. A time in another
-machine's counter does not age: nothing here can tell how old it is, and no reader here gets a time from it.
+A counter that is behind the measurement by more than a second was reset; the measurement then has the greatest age. A
+time in another machine's counter does not age: nothing here can see how old it is, and no reader here gets a time from
+it.
 """
 
 from typing import Final
@@ -37,7 +38,7 @@ def is_ahead(measured: Contents, counter: int) -> bool:
 
 
 def age(draft: Draft, measured: Contents, counter: int) -> None:
-    """Let *draft*, whose time was measured as *measured* says, be as it is to be at *counter*."""
+    """Age *draft*, whose time is that of *measured*, to the counter value *counter*."""
     units = _age(measured, counter)
     if units > VOID_AFTER_S * UNITS_PER_SECOND:
         draft.void()
@@ -46,7 +47,7 @@ def age(draft: Draft, measured: Contents, counter: int) -> None:
 
 
 def _age(measured: Contents, counter: int) -> int:
-    """How old *measured* is at *counter*, units of 2**-64 s; ``_OLDEST_S`` where the counter was reset since."""
+    """Age of *measured* at *counter*, in units of 2**-64 s; ``_OLDEST_S`` seconds if the counter was reset since."""
     if measured.counter_id != COUNTER_ID:
         return 0
     body = measured.body

@@ -1,7 +1,7 @@
-"""Whose time, calendar and marker to publish: each that of the first source, in order of rank, which has it.
+"""The choice of a source for the time, the calendar and the marker: for each, the first in rank that has it.
 
-A time counts only as far as readers on this machine get an interval from it, in the constants that the segment keeps
-and with the calendar that goes with it. See merger for the rules.
+A time counts only if readers on this machine get an interval from it, in the constants that the segment keeps and with
+the calendar that goes with it. See merger for the rules.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from vmclock_async.timebase import COUNTER_ID
 __all__ = ("Choice", "holds_time")
 
 _HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
-"""Statuses of a source that takes nothing back of what it measured."""
+"""The statuses with which a source takes back nothing that it measured."""
 _TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 
 
@@ -31,7 +31,7 @@ class Choice:
         self.told: Final = {name: Testimony(name) for name in names}
         self._constants: Final = constants
         self._bounds: tuple[Contents, int, Bounds | None] | None = None
-        """A time, a counter value, and what the time gives readers there; the last that were asked for."""
+        """The last request and its result: a time, a counter value, and the interval that readers get there."""
 
     def first_with_marker(self) -> Testimony | None:
         """The first source that has a marker."""
@@ -48,13 +48,13 @@ class Choice:
         return None
 
     def void_all_but(self, measuring: Testimony | None) -> None:
-        """Let what the sources have measured be void, but for that of *measuring*."""
+        """Void the measurements of all sources except *measuring*."""
         for told in self.told.values():
             if told is not measuring:
                 told.end_epoch()
 
     def choose(self, current: Testimony | None, published: Contents, counter: int) -> Testimony | None:
-        """Whose time to publish after *published*, which has that of *current*; None for what was there before."""
+        """The source whose time to publish after *published*, which has that of *current*; None: keep the old time."""
         quiet: list[Testimony] = []
         fresh: list[Testimony] = []
         for told in self.told.values():
@@ -75,23 +75,23 @@ class Choice:
         return next((told for told in self.told.values() if told.has_time), None)
 
     def _is_readable(self, told: Testimony, published: Contents, counter: int) -> bool:
-        """Whether readers on this machine would get an interval from what *told* measured."""
+        """Whether readers on this machine would get an interval from the measurement of *told*."""
         time = self.expressed(told, published, counter)
         return time is not None and self.bounds_of(time, counter) is not None
 
     def bounds_of(self, time: Contents, counter: int) -> Bounds | None:
-        """The interval that *time* gives readers on this machine; asked twice for a time that is chosen."""
+        """The interval that *time* gives readers on this machine; kept, because a chosen time is asked for twice."""
         if self._bounds is None or self._bounds[0] is not time or self._bounds[1] != counter:
             self._bounds = time, counter, find_bounds(time, counter, counter_id=COUNTER_ID)
         return self._bounds[2]
 
     def _counts_here(self, told: Testimony, published: Contents, counter: int) -> bool:
-        """Whether what *told* measured is at least a time in this machine's counter, if without a bound."""
+        """Whether *told* has measured a time in this machine's counter, even one without a bound."""
         time = self.expressed(told, published, counter)
         return time is not None and time.counter_id == COUNTER_ID and time.body.counter_period_frac_sec > 0
 
     def _is_still_readable(self, current: Testimony | None, published: Contents, counter: int) -> bool:
-        """Whether readers get an interval from what is published, and its source takes nothing of it back."""
+        """Whether readers get an interval from *published*, and its source, *current*, takes nothing of it back."""
         if current is not None and (
             current.state is TimeState.FRESH or current.contents.body.clock_status not in _HELD
         ):
@@ -99,7 +99,7 @@ class Choice:
         return find_bounds(published, counter, counter_id=COUNTER_ID) is not None
 
     def expressed(self, told: Testimony, published: Contents, counter: int) -> Contents | None:
-        """What *told* measured, with the calendar that goes with it, in the segment's constants; None: it cannot be."""
+        """The time of *told* with its calendar, in the segment's constants; None where it cannot be expressed so."""
         source = told if told.has_calendar else self.first_with_calendar()
         calendar = source.contents.body if source else published.body
         dated = _dated(calendar)
@@ -117,7 +117,7 @@ class Choice:
 
 
 def holds_time(contents: Contents) -> bool:
-    """Whether *contents* have a time that readers would lose."""
+    """Whether *contents* have a time that readers could lose."""
     body = contents.body
     return body.clock_status in TELLS_TIME and bool(int(body.flags) & BOUND_FLAGS)
 

@@ -1,7 +1,7 @@
-"""What goes wrong again and again, in the log: at once, then one line a minute with a count, and its end.
+"""Complaints: a fault that repeats is logged at once, then in one line a minute with a count, and when it ends.
 
-A source that contradicts what was published may do so with each update, once a second or faster. A line for each would
-bury what else the log has to say.
+A source that contradicts the published time may do so with each update, once a second or faster. A line for each would
+bury the rest of the log.
 """
 
 import logging
@@ -18,13 +18,13 @@ EVERY_S: Final = 60.0
 @final
 @dataclass(slots=True)
 class _Complaint:
-    """One thing that goes wrong."""
+    """One fault that repeats."""
 
     text: Callable[[], str]
-    """Gives the last that was to be said of it."""
+    """Gives the words for its last occurrence."""
     said_at: float
     unsaid: int = 0
-    """How often it came since the last line."""
+    """Number of occurrences since the last line."""
     seen: int = 1
 
 
@@ -33,8 +33,8 @@ class Complaints:
     """Warnings in *log*, each at most once a minute.
 
     Args:
-        log: where they are written.
-        now: a clock that goes on, in seconds.
+        log: the logger to which they are written.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(self, log: logging.Logger, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class Complaints:
         self._open: Final[dict[tuple[str, str], _Complaint]] = {}
 
     def add(self, source: str, kind: str, text: Callable[[], str]) -> None:
-        """Of *source*, something of this *kind* went wrong once more: *text* says what, if it is to be written."""
+        """Note that *source* had a fault of this *kind* once more; *text* describes it, if a line is written."""
         complaint = self._open.get((source, kind))
         if complaint is None:
             self._open[source, kind] = _Complaint(text, self._now())

@@ -1,26 +1,26 @@
-"""What a segment keeps for life: its timescale and its counter.
+"""The constants that a segment keeps for life: its timescale and its counter.
 
-UAPI.13 calls time_type and counter_id constant, so that a reader may look at them once. A reader that took UTC for
-constant would be 37 s off after a change to TAI in place, as it comes about when the kernel learns its TAI offset
-minutes after boot. So from the first time that a reader may use, be it without a bound, until a cold start:
+UAPI.13 calls time_type and counter_id constant, so that a reader may read them only once. A reader that took UTC for
+constant would be 37 s off after a change to TAI in place, which happens when the kernel learns its TAI offset minutes
+after boot. So from the first time that a reader may use, with a bound or without, until a cold start:
 
 * the segment keeps its timescale, UTC or TAI. A TAI time with a valid offset becomes UTC at the same reference, and
   a UTC time becomes TAI with the offset that is known for its reference: that of the calendar, or the last published
   one, as long as no leap second can have come between unseen. The interval in UTC is the same to the bit.
-* the segment keeps counting with this machine's counter. counter_id says INVALID only as the publisher's answer to a
-  counter that became unfit; a page that tells no time does not make it say so.
-* a time that cannot be so expressed (another counter, MONOTONIC, smeared, an offset that nobody knows) is not
-  published: the body is void.
+* the segment keeps counting with this machine's counter. counter_id becomes INVALID only when that counter becomes
+  unfit; a page that tells no time does not change counter_id.
+* a time that cannot be expressed so (another counter, MONOTONIC, smeared, an unknown offset) is not published: the
+  body is void.
 
-A page without such a time fixes nothing: a device that only tells of disruptions says UTC because that is zero. There
-is nothing in that page which a timescale could give a meaning to, so a reader has no reason to look at it before there
-is a time. Were the zero to count, hardly a segment could be TAI, which UAPI.13 recommends.
+A page without such a time fixes nothing: a device that only reports disruptions says UTC because UTC is zero. Nothing
+in that page has a meaning that depends on a timescale, so a reader has no reason to read it before there is a time. If
+the zero counted, hardly any segment could be TAI, which UAPI.13 recommends.
 
-A publisher that starts warm keeps what the body there was told in, even if that body is void or stale. Of TAI alone it
-lets go, when no offset is known and no reader gets an interval from what is published: else there would be no time
-until a cold start, for the sake of an old body or a replayed recording. TAI_OFFSET_VALID is then clear, so that a
-reader which takes TAI for constant gets no UTC from it. Relayed bodies are copied verbatim, constants included: what is
-replayed speaks for itself, and another recording may have other constants.
+A publisher that starts warm keeps the constants of the body there, even if that body is void or stale. It gives up TAI
+alone, when no offset is known and no reader gets an interval from the published contents: otherwise there would be no
+time until a cold start, because of an old body or a replayed recording. TAI_OFFSET_VALID is then clear, so that a
+reader which takes TAI for constant gets no UTC from it. Relayed bodies are copied verbatim, constants included: a
+replayed body is complete by itself, and another recording may have other constants.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ _LEAP_S: Final[Mapping[int, int]] = {
     LeapIndicator.POS: -1,
     LeapIndicator.PRE_NEG: 1,
 }
-"""What the offset changes by at the month's end."""
+"""The change of the offset at the month's end, seconds."""
 
 
 @final
@@ -50,13 +50,13 @@ class Constants:
     """The constants of a segment that holds *contents*.
 
     Args:
-        contents: those that the publisher found there.
+        contents: the contents that the publisher found there.
         cold: whether nobody can have read them.
     """
 
     def __init__(self, contents: Contents, *, cold: bool) -> None:
         self.time_type: int | None = None
-        """The timescale that the segment keeps, with this machine's counter; None: it has yet to begin."""
+        """The timescale that the segment keeps, with this machine's counter; None: it keeps none yet."""
         if not cold:
             self.found(contents)
 
@@ -67,16 +67,16 @@ class Constants:
             self.keep(contents.time_type)
 
     def keep(self, time_type: int) -> None:
-        """Keep *time_type*, in which the segment tells a time in this machine's counter; at first."""
+        """Keep *time_type*, with a time in this machine's counter, if the segment keeps no timescale yet."""
         if self.time_type is None and time_type in _KEPT:
             self.time_type = time_type
 
     def express(self, fresh: Contents, held: Contents, counter: int) -> Contents | None:
-        """*fresh*, in the segment's constants; None where that cannot be.
+        """*fresh* in the segment's constants; None where it cannot be expressed so.
 
         Args:
             fresh: a time, with the calendar that goes with it.
-            held: what is published.
+            held: the published contents.
             counter: the present counter value.
         """
         if self.time_type is None:
@@ -106,7 +106,7 @@ class Constants:
         return draft.freeze()
 
     def refusal(self, contents: Contents) -> str:
-        """Why the time in *contents* is not published, for people."""
+        """The reason, in words, why the time in *contents* is not published."""
         if contents.counter_id != COUNTER_ID:
             told, kept = name_of(contents.counter_id), name_of(COUNTER_ID)
         else:
@@ -122,14 +122,14 @@ def _gives_interval(contents: Contents, counter: int) -> bool:
 
 
 def _offset_s(body: VMClockBody) -> int | None:
-    """The offset of *body* from TAI to UTC; None where it is not known, or has the old sign."""
+    """The offset of *body* from TAI to UTC, seconds; None where it is not known, or has the old sign."""
     return body.tai_offset_sec if body.flags & Flags.TAI_OFFSET_VALID and body.tai_offset_sec < 0 else None
 
 
 def _offset_held_s(held: Contents, fresh: Contents) -> int | None:
-    """The offset of *fresh*, in UTC, going by that of *held*, in TAI; None where that cannot be told.
+    """The offset of *fresh*, in UTC, derived from that of *held*, in TAI; None where it cannot be derived.
 
-    The offset changes at the end of a UTC month alone, and then as it was announced.
+    The offset changes only at the end of a UTC month, and then as announced.
     """
     offset_s = _offset_s(held.body)
     if held.time_type != TimeType.TAI or offset_s is None:

@@ -4,20 +4,20 @@ The published marker is the device's plus n * 2**32, where n counts the publishe
 clocksource that changed, an earlier promise that proved wrong). So its low 32 bits are the device's, and readers
 that see the device can compare.
 
-A disruption of the counter ends an epoch. What was measured before it is void: the commit that carries the new
-marker is the one that sets clock_status UNKNOWN and clears the error bounds. A source of time notes the epoch
-before it measures, and an update from an earlier epoch is dropped. A promise that proved wrong (see nesting) is a
-new marker, but ends no epoch: the counter went on, and measurements stay good.
+A disruption of the counter ends an epoch. Measurements from before it are void: the commit that carries the new
+marker also sets clock_status UNKNOWN and clears the error bounds. A source of time notes the epoch before it
+measures, and an update from an earlier epoch is dropped. A promise that proved wrong (see nesting) gives a new marker,
+but ends no epoch: the counter went on, and measurements stay good.
 
-* A change of the device's marker is a disruption, by all of its 64 bits. A maintenance notice is none, and neither is a
+* A change in any of the 64 bits of the device's marker is a disruption. A maintenance notice is none, and neither is a
   change of the generation counter alone (UAPI.13 calls the two orthogonal).
-* What is published goes up from disruption to disruption, so that it never repeats, although a device's marker may: n
-  is the least that makes it so.
+* The published marker goes up from disruption to disruption, so that it never repeats, although a device's marker may:
+  n is the least that makes it so.
 * Cold start: the first marker is no disruption, whatever it is.
 * Warm start: if the segment's marker differs from the device's by a multiple of 2**32, that multiple is n. If not,
-  the machine was disrupted while nobody looked. It was, too, if that multiple is negative, which n cannot be, or if
-  the run before in this process saw another marker of the device. A marker that went back by a multiple of 2**32
-  while no publisher ran looks like disruptions of the publisher's own, and is missed: the page cannot tell.
+  the machine was disrupted while no publisher ran. The same holds if that multiple is negative, which n cannot be, or
+  if the run before in this process saw another marker of the device. A marker that went back by a multiple of 2**32
+  while no publisher ran looks like the publisher's own disruptions, and is missed: the page cannot show it.
 """
 
 from typing import Final, final
@@ -30,7 +30,7 @@ _U64: Final = 2**64
 
 
 def is_own(difference: int) -> bool:
-    """Whether markers that differ by *difference* do so by disruptions of the publisher's own, at least one."""
+    """Whether markers that differ by *difference* do so by the publisher's own disruptions alone, at least one."""
     return difference != 0 and device_marker(difference) == 0
 
 
@@ -39,10 +39,10 @@ class Disruptions:
     """The marker to publish and the present epoch.
 
     Args:
-        marker: that of the segment.
+        marker: the segment's marker.
         cold: whether nobody can have read it yet.
         epoch: number of the first epoch.
-        device_marker: the device's marker that was last seen; None: it is not known.
+        device_marker: the device's marker as last seen; None: it is not known.
     """
 
     def __init__(self, marker: int, *, cold: bool, epoch: int = 0, device_marker: int | None = None) -> None:
@@ -50,9 +50,9 @@ class Disruptions:
         self.cold = cold
         """Cleared by the first commit."""
         self.device_marker = device_marker
-        """The device's marker that was last seen; None: it is not known."""
+        """The device's marker as last seen; None: it is not known."""
         self._is_first = True
-        """Whether the device has yet to say its marker to this publisher."""
+        """Whether this publisher has not yet seen a marker from the device."""
         self._base = marker
         self._own = 0
 
@@ -62,7 +62,7 @@ class Disruptions:
         return (self._base + self._own * OWN_DISRUPTION) % _U64
 
     def note_marker(self, marker: int) -> bool:
-        """Take note of the device's *marker*; whether there was a disruption."""
+        """Take note of the device's *marker*. Returns whether there was a disruption."""
         first, self._is_first = self._is_first, False
         published, seen, self.device_marker = self.marker, self.device_marker, marker
         if not first and marker == seen:
@@ -78,12 +78,12 @@ class Disruptions:
         return True
 
     def note_interruption(self) -> None:
-        """Take note that the counter was disrupted on this machine's own account."""
+        """Take note of a disruption of the counter that this machine itself saw."""
         self._own += 1
         self.epoch += 1
 
     def note_broken_promise(self) -> None:
-        """Take note that an earlier interval proved wrong: a new marker in the same epoch."""
+        """Take note that an earlier interval proved wrong: the marker is new, the epoch stays."""
         self._own += 1
 
     def note_relayed(self, marker: int) -> None:

@@ -1,4 +1,4 @@
-"""The next contents in the making: one dict by field and one int of flags, frozen once."""
+"""A draft of the next contents: one dict by field and one int of flags, frozen once."""
 
 from collections.abc import Iterable
 from typing import Final, final
@@ -14,18 +14,18 @@ BOUND_FLAGS: Final[int] = (
     | Flags.PERIOD_MAXERROR_VALID
     | Flags.PERIOD_ESTERROR_VALID
 ).value
-"""The flags that a void time has none of."""
+"""The flags that are all clear for a void time."""
 
 
 @final
 class Draft:
-    """Contents in the making, which begin as *contents*."""
+    """A draft of contents, which begins as *contents*."""
 
     __slots__ = ("counter_id", "flags", "time_type", "values")
 
     def __init__(self, contents: Contents) -> None:
         self.values: Final = contents.body.__dict__.copy()
-        """By field of the body, each of its field's own type and in range; but the flags are in ``flags``."""
+        """Values by field of the body, each of its field's own type and in range; the flags are in ``flags``."""
         self.flags: int = int(contents.body.flags)
         self.counter_id: int = contents.counter_id
         self.time_type: int = contents.time_type
@@ -41,17 +41,17 @@ class Draft:
         self.flags = self.flags & ~mask | int(body.flags) & mask
 
     def void(self) -> None:
-        """Make the time one that promises nothing."""
+        """Change the time to one that promises nothing."""
         self.flags &= ~BOUND_FLAGS
         self.values["clock_status"] = ClockStatus.UNKNOWN
 
     def run_free(self) -> None:
-        """Make a synchronized time one that runs free, because nobody says any more that it is synchronized."""
+        """Let a synchronized time run free, because no source says any more that it is synchronized."""
         if self.values["clock_status"] == ClockStatus.SYNCHRONIZED:
             self.values["clock_status"] = ClockStatus.FREERUNNING
 
     def freeze(self) -> Contents:
-        """The contents that this has become; the last use of the draft."""
+        """The contents that this has become; the draft must not be used after that."""
         return Contents.made_of(self.values, self.flags, self.counter_id, self.time_type)
 
 
@@ -63,7 +63,7 @@ def voided(contents: Contents) -> Contents:
 
 
 def as_freerunning(contents: Contents) -> Contents:
-    """*contents* of which nobody says any more that they are synchronized."""
+    """*contents* with a time that runs free if it was synchronized."""
     draft = Draft(contents)
     draft.run_free()
     return draft.freeze()

@@ -1,10 +1,10 @@
 """Handing messages from the sources' tasks to the writer task: without a buffer, so that none grows old.
 
-``send`` returns once the writer has taken the message. A memory object stream of anyio's does the same and more, and
-takes twice the loop's turns: here a message costs its sender one checkpoint, in which the writer takes it.
+``send`` returns once the writer has taken the message. anyio's memory object stream does the same and more, but needs
+twice as many turns of the loop: here a message costs its sender one checkpoint, in which the writer takes it.
 
-Cancelling loses nothing: a message is the sender's until it is taken, and the writer's from then on. What waits is
-taken in the order in which it came.
+Cancelling loses nothing: a message is the sender's until it is taken, and the writer's from then on. Waiting messages
+are taken in the order in which they came.
 """
 
 from collections import deque
@@ -25,32 +25,32 @@ class _Offer(Generic[_T]):
     message: _T
     is_taken: bool = False
     settled: anyio.Event | None = None
-    """Made by a sender that waits: set when the message is taken, or will never be."""
+    """Made by a sender that waits: it is set when the message is taken, or never will be."""
 
 
 @final
 class Handover(Generic[_T]):
-    """Between *senders* tasks, each of which says when it is done, and the one that receives."""
+    """Connects *senders* tasks, each of which says when it is done, with the one task that receives."""
 
     def __init__(self, senders: int) -> None:
         self._senders = senders
         self._offers: Final[deque[_Offer[_T]]] = deque()
         self._pending: Final = anyio.Semaphore(0, fast_acquire=True)
-        """Released for each offer, and for each sender that is done. An offer may be withdrawn since."""
+        """Released for each offer, and for each sender that is done. An offer may have been withdrawn since."""
         self._is_closed = False
 
     async def send(self, message: _T) -> None:
         """Hand over *message*.
 
         Raises:
-            anyio.BrokenResourceError: nobody receives any more, and nobody has taken the message.
+            anyio.BrokenResourceError: the receiver has closed, and has not taken the message.
         """
         offer = _Offer(message)
         self._offers.append(offer)
         self._pending.release()
         try:
             await anyio.lowlevel.checkpoint()
-            if not (offer.is_taken or self._is_closed):  # the receiver is busy, or the loop runs it later
+            if not (offer.is_taken or self._is_closed):  # the receiver is busy, or its turn comes later
                 offer.settled = anyio.Event()
                 await offer.settled.wait()
         finally:
@@ -82,7 +82,7 @@ class Handover(Generic[_T]):
         self._pending.release()
 
     def close(self) -> None:
-        """Receive nothing more: what waits is refused, and so is what is sent from now on."""
+        """Receive nothing more: waiting messages are refused, and so are messages sent from now on."""
         self._is_closed = True
         for offer in self._offers:
             if offer.settled is not None:

@@ -1,7 +1,7 @@
-"""Noticing code that holds the event loop, so that no other task runs.
+"""Detects code that holds the event loop, so that no other task runs.
 
-A task beats for as long as the loop runs; a thread looks whether it still does. The thread counts its own looks, not
-seconds: a process that was stopped, or a machine that was suspended, holds no loop.
+A task beats while the loop runs; a thread looks whether it still beats. The thread counts its own looks, not seconds,
+because a process that was stopped, or a machine that was suspended, holds no loop.
 """
 
 import inspect
@@ -31,7 +31,7 @@ __all__ = (
 
 _LOOPS: Final = ("asyncio", "trio")
 _LOOKS: Final = 4
-"""How many looks in a row find that the loop is held, before somebody is told."""
+"""Number of looks in a row that must find the loop held before a report."""
 
 SOURCE: Final[ContextVar[str | None]] = ContextVar("SOURCE", default=None)
 """Name of the source whose code runs in this context; tasks and worker threads that a source starts inherit it."""
@@ -42,10 +42,10 @@ class InterruptedSource(BaseException):
 
 
 async def run_as(name: str, source: Source, emit: Emit) -> None:
-    """Run *source*, which goes by *name*.
+    """Run *source*, whose name is *name*.
 
     Raises:
-        TypeError: its ``run`` is no async function. One that is called all the same may hold the event loop for ever.
+        TypeError: its ``run`` is no async function; a call of such a function could hold the event loop for ever.
     """
     SOURCE.set(name)
     run = source.run
@@ -60,7 +60,7 @@ _RUN_AS: Final = run_as.__code__
 
 
 def holders(frame: FrameType, sources: Mapping[str, Source]) -> list[str]:
-    """The names of the *sources* of which one has *frame*: by the task that runs it, or by its code's package."""
+    """Names of the *sources* that may run *frame*: one by the task that runs it, or more by the package of its code."""
     callers = list(stack(frame))
     for caller in callers:
         if caller.f_code is _RUN_AS:
@@ -71,7 +71,7 @@ def holders(frame: FrameType, sources: Mapping[str, Source]) -> list[str]:
 
 
 def stack(frame: FrameType) -> Iterator[FrameType]:
-    """*frame*, what called it, and so on up to the event loop; what called that is none of the loop's tasks."""
+    """*frame*, its caller, and so on up to the event loop; the loop's own callers belong to no task."""
     caller: FrameType | None = frame
     while caller is not None and (caller is frame or package(caller) not in _LOOPS):
         yield caller
@@ -79,18 +79,18 @@ def stack(frame: FrameType) -> Iterator[FrameType]:
 
 
 def package(frame: FrameType) -> str:
-    """The package that the code of *frame* is of."""
+    """The package to which the code of *frame* belongs."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def package_of(source: object) -> str | None:
-    """The package whose code shows that *source* runs; None for one of this package's own, which runs all the time."""
+    """The package whose code shows that *source* runs; None for this package, because its code runs all the time."""
     name = type(source).__module__.partition(".")[0]
     return None if name == __name__.partition(".")[0] else name
 
 
 def place(frame: FrameType, packages: Container[str | None]) -> str:
-    """Where *frame* is, or the innermost of its callers that is of *packages*: function, file and line."""
+    """Function, file and line of *frame*, or of its innermost caller in *packages* if *frame* is in none of them."""
     callers = list(stack(frame))
     at = next((caller for caller in callers if package(caller) in packages), callers[0])
     return f"{at.f_code.co_qualname} ({at.f_code.co_filename}:{at.f_lineno})"
@@ -101,9 +101,9 @@ class LoopWatch:
     """Watches the event loop in which ``run`` runs.
 
     Args:
-        held_after_s: how long the loop is held, at least, before *on_held* is called, seconds.
+        held_after_s: shortest time in seconds for which the loop is held before *on_held* is called.
         on_held: called in a thread, at each look while the loop is held, with the innermost frame of the loop's
-            thread and with how long the loop has been held, in seconds. Must not raise.
+            thread and the time for which the loop has been held, in seconds. It must not raise.
     """
 
     def __init__(self, held_after_s: float, on_held: Callable[[FrameType, float], None]) -> None:
@@ -112,7 +112,7 @@ class LoopWatch:
         self._beats = 0
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Watch until it is cancelled. Where no thread can be started, nothing is watched."""
+        """Watch until cancelled. Where no thread can be started, nothing is watched."""
         ended = threading.Event()
         thread = threading.Thread(
             target=self._look, args=(threading.get_ident(), ended), name="vmclock-async loop watch", daemon=True
@@ -137,7 +137,7 @@ class LoopWatch:
             beats = self._beats
             looks = looks + 1 if beats == seen else 0
             seen = beats
-            # One look more than that: the first of them may have come right after a beat.
+            # It takes one look more, because the first of them may have come right after a beat.
             if looks > _LOOKS and (frame := sys._current_frames().get(loop_thread)) is not None:
                 self._on_held(frame, looks * self._every_s)
-                del frame  # or it keeps alive whatever that code has
+                del frame  # it would keep that code's objects alive

@@ -1,4 +1,4 @@
-"""Nesting: a later body agrees with the intervals that were given earlier, as UAPI.13 wants it.
+"""Nesting: a later body agrees with the intervals that were given earlier, as UAPI.13 asks.
 
 At each commit, at the commit's own counter value, with F the fresh interval and C the earlier body's interval
 carried forward to that counter value, both in UTC:
@@ -9,15 +9,15 @@ carried forward to that counter value, both in UTC:
 * F's midpoint outside C: the earlier promise was wrong, or the clock was stepped. F is published alone, under a
   new disruption marker, in one commit.
 
-Where either promises nothing (no bound, another counter, out of range), F is published as it is. So it is where an
-announced leap second has widened either: its second reading is no place for a midpoint.
+Where either promises nothing (no bound, another counter, out of range), F is published as it is. The same holds where
+an announced leap second has widened either, because no midpoint can be taken from two readings.
 
-C is the last body that gave a bounded time, however long ago: what was void in between takes nothing back.
+C is the last body that gave a bounded time, however long ago: a void body in between takes nothing back.
 
 Nothing is promised for counter values ahead of a commit. An interval that was wrong by more than half a width
-shows as a contradiction. One that was wrong by less does not, and is outgrown: what is still believed of C after t
-seconds is F of t seconds ago, wider by R * t. (At 50 ppm an error of a millisecond that nothing contradicts may so
-last for 20 seconds: the price of intervals that agree with each other.)
+shows as a contradiction. An interval that was wrong by less does not show, and is outgrown: the part of C that still
+counts after t seconds is F of t seconds ago, wider by R * t. (So at 50 ppm an error of a millisecond that nothing
+contradicts may last for 20 seconds: the price of intervals that agree with each other.)
 """
 
 from typing import Final
@@ -35,9 +35,9 @@ _FOREVER_S: Final = 2**33
 
 
 def nest(draft: Draft, fresh: Contents, bounds: Bounds, earlier: Contents, counter: int) -> str | None:
-    """Nest the time in *draft*, taken from *fresh* that gives *bounds* at *counter*, into what *earlier* promises.
+    """Nest the time in *draft*, taken from *fresh* that gives *bounds* at *counter*, into the promise of *earlier*.
 
-    Returns both intervals, for people, where they contradict each other; None where the later agrees with the earlier.
+    Returns both intervals, in words, where they contradict each other; None where the later agrees with the earlier.
     """
     promised = find_bounds(earlier, counter, counter_id=COUNTER_ID, max_age_s=_FOREVER_S)
     if promised is None or _is_inside(bounds, promised):
@@ -61,7 +61,7 @@ def _is_inside(f: Bounds, c: Bounds) -> bool:
 
 
 def _plain(contents: Contents, counter: int, bounds: Bounds, *, max_age_s: int) -> Bounds | None:
-    """The *bounds* of *contents* without what an announced leap second adds; None where there are none without it."""
+    """The *bounds* of *contents* without the effect of an announced leap second; None where there are none."""
     if contents.body.leap_indicator == LeapIndicator.NONE:
         return bounds
     return find_bounds(contents, counter, counter_id=COUNTER_ID, max_age_s=max_age_s, leap=False)
@@ -71,7 +71,7 @@ def _take_intersection(draft: Draft, fresh: Contents, f: Bounds, c: Bounds, coun
     both = Bounds(max(f.earliest_ns, c.earliest_ns), min(f.latest_ns, c.latest_ns))
     body = fresh.body
     offset_s = body.tai_offset_sec if fresh.time_type == TimeType.TAI else 0
-    # Rounded down by less than a unit, of which now() makes a nanosecond outward.
+    # It is rounded down by less than a unit, which now() rounds outward to a nanosecond.
     reference = (both.midpoint_ns - offset_s * 10**9) * UNITS_PER_SECOND // 10**9
     shifted_ns = abs(both.midpoint_ns - f.midpoint_ns)
     draft.values["counter_value"] = counter

@@ -1,18 +1,18 @@
-"""Whether the time that a source tells can be one: complete, in the ABI's units, and of this machine's counter.
+"""Checks that a source's time can be true: complete, in the ABI's units, and in this machine's counter.
 
 A reader cannot tell a wrong unit from a right one: nanoseconds in ``time_frac_sec`` are a fraction of nearly zero,
-and a period of 2e-19 s is a clock that stands still; both come with a small bound. Here is what shows them:
+and a period of 2e-19 s is a clock that stands still; both come with a small bound. These checks find them:
 
-* The period is held against the counter's own rate by CLOCK_MONOTONIC_RAW, which nothing steers. It may differ by
-  ``TOLERANCE_PPM``, by the error of that measurement, and by the maximum period error that the update itself states:
-  the period of a clock that is being slewed is that of the clock.
-* A fraction of the second below 2**32 units is less than a quarter of a nanosecond. A source that measures right
+* The period is compared with the counter's own rate by CLOCK_MONOTONIC_RAW, which nothing steers. It may differ by
+  ``TOLERANCE_PPM``, by the error of that measurement, and by the maximum period error that the update itself states,
+  because a clock that is being slewed has its own period.
+* A fraction of the second below 2**32 units is less than a quarter of a nanosecond. A source that measures correctly
   sends one once in four thousand million measurements; a source that sends nanoseconds, microseconds or NTP's 32-bit
   fractions sends nothing else. So the first fraction of a source that is not zero shows its unit.
 * No clock goes beyond 2262, where signed 64-bit nanoseconds end.
 * A time needs counter_value, counter_period_frac_sec, time_sec and clock_status, or no reader gets a time from it.
 
-A time in another machine's counter is not held against this one's.
+A time in another machine's counter is not compared with this machine's.
 """
 
 import time
@@ -28,7 +28,7 @@ from vmclock_async.timebase import COUNTER_ID, Calibration
 __all__ = ("TOLERANCE_PPM", "CounterRate", "Objection", "Plausibility", "without_time")
 
 TOLERANCE_PPM: Final = 1000
-"""The kernel lets nobody correct its clock by more than 500 ppm, so that RAW is as good as that."""
+"""The kernel lets no program correct its clock by more than 500 ppm, so RAW is at least as good as that."""
 
 _INVALID: Final = CounterId.INVALID
 _NEEDED: Final = ("counter_value", "counter_period_frac_sec", "time_sec", "clock_status")
@@ -47,9 +47,9 @@ _TIME: Final = BodyUpdate.MEASURED_FIELDS | {"clock_status"}
 _LATEST_S: Final = 2**63 // 10**9
 _SMALLEST_FRACTION: Final = 2**32
 _WRONG_UNIT: Final = 2.0
-"""A period that is wrong by this factor was computed wrongly. By less, the machine may have moved to another host."""
+"""A period that is wrong by this factor was computed wrongly. If it is less, the machine may be on another host now."""
 _MOST_STATED: Final = 0.2
-"""The largest error that a period is believed to state, as a part of it: no clock is slewed by more than a tenth."""
+"""The largest stated error that counts, as a part of the period: no clock is slewed by more than a tenth."""
 _BASELINE_NS: Final = 1_000_000
 _SETTLED: Final = 1e-4
 """Relative error of the counter's rate that needs no longer baseline."""
@@ -57,38 +57,38 @@ _TRUSTED_NS: Final = 10**9
 
 
 class Objection(NamedTuple):
-    """Why the time of an update cannot be true."""
+    """The reason why the time of an update cannot be true."""
 
     describe: Callable[[], str]
-    """Gives `reason`: to word it costs more than to find that there is one."""
+    """Gives `reason`; it is called late, because the words cost more than the check."""
     is_fault: bool
-    """Whether only the source's own code can be the cause; if not, it may be the world."""
+    """Whether only the source's own code can be the cause; if not, the cause may be outside."""
     is_harmless: bool = False
-    """Whether readers get no time from it as it stands."""
+    """Whether readers get no time from the update as it stands."""
 
     @property
     def reason(self) -> str:
-        """What was sent, and what was expected, for people."""
+        """The value that was sent and the one that was expected, in words."""
         return self.describe()
 
 
 @final
 class Plausibility:
-    """What one source has told of the time so far, and whether that can be true; from its first update on."""
+    """Keeps the time that one source has given since its first update, and judges whether it can be true."""
 
     def __init__(self, counter_rate: "CounterRate | None" = None) -> None:
         self._told: dict[str, int | None] = {"counter_id": COUNTER_ID}
         self._is_complete = self._unit_is_shown = False
         self._judged: tuple[int, ...] = ()
-        """The period that was judged last: fraction, shift, stated error, and by which measurement."""
+        """The period that was judged last: fraction, shift, stated error, and time of the measurement used."""
         self._period_objection: Objection | None = None
-        """What there was to say against it."""
+        """The objection to that period."""
         self._rate: Final = counter_rate or _counter_rate()
 
     def objection(self, update: BodyUpdate) -> Objection | None:
-        """Why the time of this source cannot be true after *update*; None where it can, or where it tells none.
+        """The objection to the time of this source after *update*; None where it can be true, or where there is none.
 
-        *update* is a valid one. Takes a few microseconds, once a millisecond has passed since the first
+        *update* is valid. The call takes a few microseconds, once a millisecond has passed since the first
         ``Plausibility`` was made. It may block for a millisecond before that, and once a second where the period is
         wrong.
         """
@@ -113,7 +113,7 @@ class Plausibility:
             return None
         missing = [name for name in _NEEDED if name not in told]
         if not missing:
-            self._is_complete = True  # and stays so: what was said before need not be said again
+            self._is_complete = True  # and it stays so, because a source need not repeat a field
             return None
         return Objection(
             lambda: (
@@ -146,7 +146,7 @@ class Plausibility:
             return None
         shift = told.get("counter_period_shift") or 0
         stated = told.get("counter_period_maxerror_rate_frac_sec") or 0
-        # The same again, as many sources send it, is judged as before.
+        # Many sources repeat a period; the judgement then stays.
         judged = frac_sec, shift, stated, self._rate.measured_ns
         if judged != self._judged or self._rate.is_in_doubt(agrees=self._period_objection is None):
             self._period_objection = self._judge_period(frac_sec, shift, stated)
@@ -174,13 +174,13 @@ class Plausibility:
             return None
         return Objection(
             lambda: f"sent time_sec {seconds}, which is after the year 2262; expected seconds since 1970",
-            is_fault=False,  # it may be what a clock says that was set to it
+            is_fault=False,  # a clock may have been set to it
             is_harmless=True,
         )
 
 
 def without_time(update: BodyUpdate) -> BodyUpdate:
-    """*update* without its time: with a counter that is not fit, or as a page that tells none."""
+    """*update* without its time: with a counter that is not fit, or as a page that tells no time."""
     if update.verbatim:
         values = {name: update.__dict__[name] for name in BODY_FIELDS}
         values |= dict.fromkeys(BodyUpdate.MEASURED_FIELDS, 0) | {"clock_status": ClockStatus.UNKNOWN}
@@ -191,11 +191,11 @@ def without_time(update: BodyUpdate) -> BodyUpdate:
 
 @final
 class CounterRate:
-    """Seconds that a tick of this machine's counter takes by CLOCK_MONOTONIC_RAW, as far as it is known.
+    """Seconds that a tick of this machine's counter takes by CLOCK_MONOTONIC_RAW, as far as they are known.
 
     Args:
         calibration: begins to measure the counter's rate.
-        now_ns: CLOCK_MONOTONIC, nanoseconds.
+        now_ns: gives CLOCK_MONOTONIC, nanoseconds.
     """
 
     def __init__(
@@ -211,14 +211,15 @@ class CounterRate:
     def _begin(self) -> None:
         self._calibration = self._new_calibration()
         self._began_ns = self.measured_ns = self._now_ns()
-        """When the period was measured last."""
+        """Time of the last measurement of the period."""
         self._period_s = self._error_s = 0.0
         self._is_settled = False
 
     def other_than(self, period_s: float, stated_s: float) -> float | None:
-        """The counter's period, if *period_s*, give or take *stated_s*, is another; None: it is not, or none is known.
+        """The counter's period, if *period_s*, give or take *stated_s*, differs; None: it agrees, or none is known.
 
-        A machine may have moved to a host whose counter goes at another rate: what says so is measured again first.
+        Before it reports a difference, it repeats an old measurement, because the machine may have moved to a host
+        whose counter goes at another rate.
         """
         if not self._is_settled:
             self._measure()
@@ -232,7 +233,7 @@ class CounterRate:
         return self._period_s
 
     def is_in_doubt(self, *, agrees: bool) -> bool:
-        """Whether a period is to be judged again, which agrees with what is known, or does not."""
+        """Whether to judge a period again; *agrees*: whether it agreed with the counter's."""
         return not self._is_settled or (not agrees and self._is_old())
 
     def _is_old(self) -> bool:
@@ -248,7 +249,7 @@ class CounterRate:
             pass
         try:
             rate = self._calibration.rate()
-        except ValueError:  # the counter was set back, or its clock does not go: nothing is known
+        except ValueError:  # the counter was set back, or its clock stands still: nothing is known
             self._begin()
             return
         self.measured_ns = now_ns
@@ -259,5 +260,5 @@ class CounterRate:
 
 @cache
 def _counter_rate() -> CounterRate:
-    """That of this process; its baseline begins with the first call."""
+    """The rate that this process shares; its baseline begins with the first call."""
     return CounterRate()
