@@ -1,4 +1,4 @@
-"""The replay source: publishes a recording, commit by commit, in order, none skipped."""
+"""The replay source: it publishes a recording, commit by commit, in order, and skips none."""
 
 from vmclock_replay.source import ReplaySettings, ReplaySource
 

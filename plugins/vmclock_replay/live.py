@@ -1,20 +1,20 @@
 """Live mode: a recorded body in terms of this machine's counter and of the present.
 
-What was recorded is kept: statuses, flags and markers; how the clock was stepped or slewed from one measurement
-to the next; how its bound shrank, and grew again while a body was kept. A body that repeats the time of the one
-before keeps the reference that it was given then, and its bound grows as it did. A leap second takes place again,
-too: after it UTC is a second behind the present.
+A live replay keeps statuses, flags and markers; the steps and slews of the clock from one measurement to the next; and
+the bound as it shrank, and grew again while a body was kept. A body that repeats the time of the one before keeps that
+one's reference, and its bound grows as it did in the recording. A leap second takes place again, too: after it UTC is
+a second behind the present.
 
-What is exchanged is the counter (value, period, id) and the origin of time. The first time that was recorded is
-the present, and so is the first one that can be relied on (SYNCHRONIZED or FREERUNNING, newly measured) after each
-change of disruption_marker. A machine that was restored hours after its snapshot had its time jump by those hours,
-of which the recorder's monotonic clock saw nothing; a replay that kept them would be hours ahead of the present
-for the rest of its life. So on a live replay the time stays near the present, and what a disruption shows is what
-it means: a marker that moved, a time that is void, and then time again.
+A live replay exchanges the counter (value, period, id) and the origin of time. The first recorded time becomes the
+present, and so does the first reliable time (SYNCHRONIZED or FREERUNNING, newly measured) after each change of
+disruption_marker. When a machine was restored hours after its snapshot, its time jumped by those hours, but the
+recorder's monotonic clock did not see them; a replay that kept them would be hours ahead of the present for the rest
+of its life. So in a live replay the time stays near the present, and a disruption shows only in its meaning: a marker
+that moved, a time that is void, and then time again.
 
-CLOCK_MONOTONIC is what paces a replay and what a recorder counts; so the period comes from it too. A body without
-a time (no counter, no period, a timescale that is neither UTC nor TAI) is published with counter_id INVALID: its
-counter values mean nothing here.
+CLOCK_MONOTONIC paces a replay, and a recorder counts by it; so the period comes from it too. A body without a time (no
+counter, no period, a timescale that is neither UTC nor TAI) is published with counter_id INVALID, because its counter
+values mean nothing here.
 """
 
 import time
@@ -38,7 +38,7 @@ _U64: Final = 2**64
 
 @final
 class Anchor:
-    """Where the recording's beginning lies on this machine's counter and in its time."""
+    """The place of the recording's beginning on this machine's counter and in its time."""
 
     def __init__(self, header: RecordingHeader, before: Pairing, start: Pairing) -> None:
         self._header = header
@@ -46,7 +46,7 @@ class Anchor:
         self._start = start
         self._marker: int | None = None
         self._shift: int | None = None
-        """Units of 2**-64 s from recorded time to the present; None until there is a time to take it from."""
+        """Units of 2**-64 s from recorded time to the present; None until a time gives it."""
         self._recorded: VMClockBody | None = None
         self._published: VMClockBody | None = None
 
@@ -58,7 +58,7 @@ class Anchor:
         return cls(header, before, pair(time.CLOCK_MONOTONIC))
 
     def update(self, record: Record) -> BodyUpdate:
-        """The update that says now what *record* said then.
+        """The update that corresponds to *record* at present.
 
         Raises:
             SourceUnavailableError: this machine's counter went back since the replay began.
@@ -84,7 +84,7 @@ class Anchor:
         )
 
     def _reanchored(self, body: VMClockBody, record: Record) -> VMClockBody:
-        # Over the whole time since calibration began: the longer, the better the period.
+        # The period is measured over the whole time since calibration began: the longer, the better.
         now = pair(time.CLOCK_MONOTONIC)
         elapsed_ns = now.clock_ns - self._before.clock_ns
         ticks = ticks_between(self._before.counter_ticks, now.counter_ticks)
@@ -93,7 +93,7 @@ class Anchor:
                 "replay",
                 f"this machine's counter was disrupted ({ticks} ticks in {elapsed_ns} ns): the replay begins again",
             )
-        # Where the record's own time falls on our counter, however late it is published.
+        # This is the record's own time on our counter, however late it is published.
         counter = self._start.counter_ticks + record.t_ns * ticks // elapsed_ns
         seen = reckon(body, body.counter_value if record.counter is None else record.counter)
         shift = self._shift
@@ -101,10 +101,10 @@ class Anchor:
             shift = self._present(counter, elapsed_ns, ticks, body) - seen.low
             if body.clock_status in TELLS_TIME:
                 self._shift = shift
-        # Modulo: a recorded step out of the ABI's range stays out of every reader's.
+        # By the modulo, a recorded step out of the ABI's range stays out of every reader's range.
         reference = (seen.low + shift) % (_U64 * UNITS_PER_SECOND)
 
-        # Ours on top of the recorded: the windows of the pairings, and a tick.
+        # Our own error comes on top of the recorded one: the windows of the pairings, and a tick.
         ns_per_tick = Fraction(elapsed_ns, ticks)
         own_ns = (self._start.window_ticks + now.window_ticks + 1) * ns_per_tick + 1
         own_drift = Fraction(self._before.window_ticks + now.window_ticks, 2 * ticks)

@@ -22,7 +22,7 @@ from vmclock_replay.live import Anchor
 __all__ = ("ReplaySettings", "ReplaySource")
 
 _LARGEST_COUNTED: Final = 32 * 2**20
-"""Bytes of text up to which records are counted before they are replayed, for the sake of progress alone."""
+"""Largest recording, in bytes of text, whose records are counted before the replay; only progress() needs the count."""
 _PAUSE_OF_ONE_RECORD_NS: Final = 10**9
 
 
@@ -94,7 +94,9 @@ class ReplaySource:
                     last_ns, step_ns = record.t_ns, record.t_ns - last_ns
             if not self._settings.loop or not self._done:
                 return
-            if speed:  # the step from the last record to the first is not recorded: take the one before it
+            if (
+                speed
+            ):  # the step from the last record to the first is not recorded, so the last step takes its place
                 await anyio.sleep_until(start + (last_ns + (step_ns or _PAUSE_OF_ONE_RECORD_NS)) / 1e9 / speed)
             await anyio.to_thread.run_sync(reader.rewind)
 
@@ -117,4 +119,4 @@ def _count(path: Path) -> int | None:
         with RecordingReader(path) as reader:
             return reader.count(_LARGEST_COUNTED)
     except RecordingError:
-        return None  # the replay meets it too, but after the good records before it
+        return None  # the replay meets the same error, but after the good records before it
