@@ -1,6 +1,6 @@
-"""Running the sources: each as a task, tried again while it is unavailable, its updates handed to the writer task.
+"""Runs each source as a task, tries it again while it is unavailable, and hands its updates to the writer task.
 
-Errors go the same way as updates, so that all that was sent before them is committed first. Whatever a stranger's code
+Errors go the same way as updates, so that all updates sent before them are committed first. Whatever a stranger's code
 raises becomes an error that names the source.
 """
 
@@ -29,9 +29,9 @@ __all__ = ("Message", "SourceState", "Supervised", "Supervisor")
 _FIRST_RETRY_PAUSE_S: Final = 0.1
 _LONGEST_RETRY_PAUSE_S: Final = 30.0
 _RECOVERED_AFTER_S: Final = 5.0
-"""A source that ran as long was there: what it says next is news, and it is tried again soon."""
+"""A source that ran this long was available: its next outage is logged again, and it is tried again soon."""
 _LOOP_HELD_AFTER_S: Final = 2.0
-"""How long a source holds the event loop before the log names it."""
+"""Time for which a source holds the event loop before the log names it."""
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
 
@@ -41,7 +41,7 @@ SourceState = Literal["new", "running", "unavailable", "finished", "failed"]
 @final
 @dataclass(slots=True)
 class Supervised:
-    """A source and what is known of it."""
+    """A source, with its state and its counts."""
 
     name: str
     source: Source
@@ -52,11 +52,11 @@ class Supervised:
     updated_at: float | None = None
     last_error: str | None = None
     outage: str | None = None
-    """Why it is unavailable, as the log says, until it is heard again."""
+    """The reason why it is unavailable, as the log says; None once an update has come again."""
     outage_since: float = 0.0
 
     def note_update(self, update: BodyUpdate) -> None:
-        """The writer task has taken *update*; where that ends an outage, the log says so."""
+        """Note that the writer task has taken *update*; if that ends an outage, the log says so."""
         self.updates += 1
         self.updated_at = time.monotonic()
         if self.outage is not None and update.counter_id != CounterId.INVALID:
@@ -64,7 +64,7 @@ class Supervised:
             self.outage = None
 
     def note_outage(self, error: SourceError) -> None:
-        """The source is unavailable; the log says so once for each reason."""
+        """Note that the source is unavailable; the log says so once for each reason."""
         if error.reason != self.outage:
             if self.outage is None:
                 self.outage_since = time.monotonic()
@@ -75,7 +75,7 @@ class Supervised:
 @final
 @dataclass(slots=True)
 class Message:
-    """From a source's task to the writer's: an update, or what keeps the source from sending one."""
+    """A message from a source's task to the writer task: an update, or the error that prevents one."""
 
     sender: Supervised
     update: BodyUpdate | None = None
@@ -83,7 +83,7 @@ class Message:
     error: SourceError | None = None
 
     def raise_if_final(self) -> None:
-        """Raise the error that ends the run, if this is one."""
+        """Raise this message's error, if it is one that ends the run."""
         if self.error is not None and not isinstance(self.error, SourceUnavailableError):
             raise self.error
 
@@ -97,7 +97,7 @@ class _Emit:
     sender: Supervised
     handover: Handover[Message]
     over: bool = False
-    """Whether the run of the source that it was made for has ended."""
+    """Whether the source's run, for which it was made, has ended."""
 
     @property
     def epoch(self) -> int:
@@ -115,12 +115,12 @@ class _Emit:
                 f"sent an update with an epoch of {type(epoch).__name__}, not what emit.epoch gave",
             )
         if epoch is None and update.measures and "disruption_marker" not in update.__pydantic_fields_set__:
-            epoch = self.supervisor.epoch()  # all that can be known of when it was measured
+            epoch = self.supervisor.epoch()  # nothing more is known about the time of the measurement
         try:
             await self.handover.send(Message(self.sender, update, epoch))
         except anyio.BrokenResourceError:
-            # The writer has failed. The run is being cancelled, and with it whoever waits here, unless that is a
-            # task of somebody else.
+            # The writer has failed. The run is being cancelled, and with it the task that waits here, unless that task
+            # belongs to other code.
             await self.supervisor.ended.wait()
             raise self._too_late() from None
 
@@ -134,7 +134,7 @@ class _Emit:
 @final
 @dataclass(slots=True)
 class _Backoff:
-    """Growing pauses between tries: each twice the one before, less up to a half, 30 s at most."""
+    """Growing pauses between tries: each is twice the one before, at most 30 s, and then less by up to a half."""
 
     tries: int = 0
 
@@ -157,22 +157,22 @@ class Supervisor:
     def begin(self) -> None:
         """Begin another run."""
         self.failure: Exception | None = None
-        """The error with which the run ends, once there is one."""
+        """The error that ends the run, once there is one."""
         self.ended = anyio.Event()
         """Set when the run is over."""
         self.loop_watch = LoopWatch(_LOOP_HELD_AFTER_S, self._tell_holder)
         self._held_by: set[str] = set()
-        """The sources of which the log says that they hold the event loop."""
+        """The sources that the log has named because they hold the event loop."""
 
     def fail(self, error: VMClockError) -> None:
-        """End the run with *error*, of the writer task; the statistics say what a source did that it could not take."""
+        """End the run with *error*, from the writer task; if it names a source, that source's statistics have it."""
         self.failure = error
         for supervised in self.supervised:
             if isinstance(error, SourceError) and supervised.name == error.source:
                 supervised.state, supervised.last_error = "failed", error.reason
 
     async def supervise(self, supervised: Supervised, handover: Handover[Message]) -> None:
-        """Run the source until it returns or fails for good, and then tell the *handover* that it is done."""
+        """Run the source until it returns or fails for good, and then note in *handover* that it is done."""
         backoff = _Backoff()
         try:
             while True:
@@ -190,7 +190,7 @@ class Supervisor:
                 supervised.state = "unavailable" if unavailable else "failed"
                 supervised.last_error = error.reason
                 if isinstance(error.__cause__, InterruptedSource):
-                    await anyio.sleep_forever()  # until this run is cancelled, because it was told to end
+                    await anyio.sleep_forever()  # the run was asked to end, and will cancel this
                 with suppress(anyio.BrokenResourceError):  # the writer has failed, and the run is being cancelled
                     await handover.send(Message(supervised, error=error))
                 if not unavailable:
@@ -204,10 +204,10 @@ class Supervisor:
             handover.sender_is_done()
 
     async def _run_source(self, supervised: Supervised, emit: _Emit) -> SourceError | None:
-        """Run the source until it ends; the error with which it did, if it was one.
+        """Run the source until it ends. Returns its error, if it ended with one.
 
-        Whatever a stranger's code raises becomes an error that names the source, except for what is not its own to
-        raise: the cancellation of this run, Ctrl-C, and the end of the coroutine.
+        Whatever a stranger's code raises becomes an error that names the source, with three exceptions that come from
+        outside the source: the cancellation of this run, Ctrl-C, and the end of the coroutine.
         """
         name = supervised.name
         not_its_own = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit)
@@ -221,8 +221,8 @@ class Supervisor:
                 self.failure = self.failure or source_error(name, own)
             raise
         except not_its_own as exc:
-            # If it is not the run that is cancelled, the source leaked a CancelledError of its own, which would end
-            # the run without a word.
+            # If the run is not being cancelled, the source leaked a CancelledError of its own, which would end the run
+            # without a message.
             if not isinstance(exc, KeyboardInterrupt | GeneratorExit):
                 self.failure = self.failure or SourceError(name, "was cancelled from within")
             raise
@@ -234,11 +234,11 @@ class Supervisor:
         """Log, once a run, which source holds the event loop; called in the thread of the ``LoopWatch``."""
         names = " or ".join(holders(frame, self.sources))
         if not names or names in self._held_by:
-            return  # held by nobody here: by another part of the program, or by a machine that is too busy
+            return  # no source holds it, but another part of the program, or the machine is too busy
         self._held_by.add(names)
         _log.warning(
-            "%s has held the event loop for %.0f s, in %s: meanwhile no source is heard and nothing is published; what "
-            "blocks belongs into a thread (anyio.to_thread.run_sync)",
+            "%s has held the event loop for %.0f s, in %s: meanwhile no source is heard and nothing is published; move "
+            "the code that blocks to a thread (anyio.to_thread.run_sync)",
             names,
             held_s,
             place(frame, {package_of(source) for source in self.sources.values()}),

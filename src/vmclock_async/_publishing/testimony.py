@@ -1,7 +1,7 @@
-"""What one source has told so far: its time, its calendar, its marker, and what of that still counts.
+"""The testimony of one source: its time, its calendar, its marker, and which of these still count.
 
-In every body the bound is at least the estimated error: a bound below it is not a bound. What a source says is raised
-to that where it is heard, before anything is made of it.
+In every body the bound is at least the estimated error, because a bound below it is not a bound. A smaller bound is
+raised to the estimated error as soon as an update comes in, before anything uses it.
 """
 
 from enum import Enum, auto
@@ -36,20 +36,20 @@ _BOUNDS: Final = (
         (Flags.PERIOD_MAXERROR_VALID | Flags.PERIOD_ESTERROR_VALID).value,
     ),
 )
-"""Each bound, the estimate that it is not to be below, and the flags without which there is none to compare."""
+"""Each bound, the estimate that it must not be below, and the flags that both must have for a comparison."""
 
 
 class TimeState(Enum):
-    """What a source has measured, and what became of that."""
+    """The state of a source's measurement."""
 
     NONE = auto()
-    """Nothing that counts."""
+    """There is no measurement that counts."""
     FRESH = auto()
     """A time of this epoch that is not published yet."""
     PUBLISHED = auto()
     """A time of this epoch that is published, or was passed over."""
     VOID = auto()
-    """A time of an epoch that has ended, and none since."""
+    """A time of an epoch that has ended; there is none since."""
 
 
 _COUNTS: Final = (TimeState.FRESH, TimeState.PUBLISHED)
@@ -57,24 +57,24 @@ _COUNTS: Final = (TimeState.FRESH, TimeState.PUBLISHED)
 
 @final
 class Testimony:
-    """What one source has told so far."""
+    """The fields that one source has given so far, and their state."""
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
         self.contents = Contents(VMClockBody(), CounterId.INVALID, TimeType.UTC)
         self.has_marker = self.has_generation = self.has_notices = self.has_calendar = False
         self.has_time = False
-        """Whether it has said anything of the time, if only a status."""
+        """Whether it has given a field of the time, if only a status."""
         self.state = TimeState.NONE
         self.expressed: Contents | None = None
-        """That time with its calendar, in the segment's constants; None where it cannot be, or is yet to be made."""
+        """The time with its calendar, in the segment's constants; None where that is impossible, or not made yet."""
         self.expressed_of: Contents | None = None
-        """The ``contents`` that ``expressed`` was made of."""
+        """The ``contents`` from which ``expressed`` was made."""
         self.expressed_with: tuple[object, ...] = ()
-        """The calendar and the segment's timescale with which it was."""
+        """The calendar and the segment's timescale with which ``expressed`` was made."""
         self._void_measured: tuple[int, ...] = ()
         self._is_heard = False
-        """Whether it has told anything before."""
+        """Whether an update has come before."""
 
     @property
     def has_measured(self) -> bool:
@@ -83,11 +83,11 @@ class Testimony:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it has a time that holds, of whatever age."""
+        """Whether it has a time that holds, however old."""
         return self.state in _COUNTS and self.contents.body.clock_status in TELLS_TIME
 
     def hear(self, update: BodyUpdate, header: Contents) -> bool:
-        """Take *update*; constants that this source never spoke of are those of *header*. Whether it measured."""
+        """Take *update*; constants that the source never gave are those of *header*. Returns whether it measured."""
         contents, spoken, measures = self.contents, update.__pydantic_fields_set__, update.measures
         if contents.counter_id == _INVALID:
             counter_id = header.counter_id
@@ -97,7 +97,7 @@ class Testimony:
                 contents.body, counter_id, contents.time_type if self._is_heard else header.time_type
             )
         contents = _with_honest_bound(contents.updated(update))
-        if contents != self.contents:  # else what was made of them still holds
+        if contents != self.contents:  # else the results made from them still hold
             self.contents = contents
         measured = False
         if update.counter_id == _INVALID:
@@ -128,14 +128,14 @@ class Testimony:
             self.has_calendar |= not CALENDAR.isdisjoint(spoken)
 
     def _is_said_again(self, published: Contents) -> bool:
-        """Whether this page tells what is void, or may be: at first where *published* has more to its marker."""
+        """Whether this page repeats a void time. A first page may, if *published* adds disruptions to its marker."""
         body = self.contents.body
         if self._is_heard:
             return self.state is TimeState.VOID and _measured(body) == self._void_measured
         return is_own(published.body.disruption_marker - body.disruption_marker)
 
     def end_epoch(self) -> None:
-        """Let what it measured be void."""
+        """Void its measurement."""
         if self.has_measured:
             self._become_void()
 
