@@ -1,8 +1,8 @@
 /*
  * TimeInterval: two times and a status. Manual: _core.pyi.
  *
- * Here is what now() needs to be quick, and what is a line in C. The rest (datetimes, enums, pydantic) is a call of
- * a function in intervals.py, which gives them to set_interval_functions().
+ * This file holds the parts that make now() quick, and those that are one line of C. The rest (datetimes, enums,
+ * pydantic) calls functions of intervals.py, which hands them over by set_interval_functions().
  */
 #include "module.h"
 
@@ -110,7 +110,7 @@ PyObject *core_set_interval_functions(PyObject *module, PyObject *functions)
     Py_RETURN_NONE;
 }
 
-/* Calls a function of intervals.py with `self` and what else there is. */
+/* Calls a function of intervals.py with `self` and, unless it is NULL, `more`. */
 static PyObject *in_python(PyTypeObject *type, enum interval_function which, PyObject *self, PyObject *more)
 {
     struct module_state *state = PyType_GetModuleState(type);
@@ -169,8 +169,8 @@ static PyObject *interval_error(TimeInterval *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(interval_error_ns(&self->bounds));
 }
 
-/* The times of `other`: an interval, nanoseconds, or what intervals.py makes nanoseconds of; false with an exception
- * set. Beyond 64 bits it is the last moment there is. */
+/* The times of `other`: an interval, nanoseconds, or an object that intervals.py turns into nanoseconds; false with an
+ * exception set. A time beyond 64 bits becomes the nearest that 64 bits hold. */
 static bool times_of(PyObject *self, PyObject *other, int64_t *earliest_ns, int64_t *latest_ns)
 {
     if (Py_TYPE(other) == Py_TYPE(self)) {
@@ -178,7 +178,7 @@ static bool times_of(PyObject *self, PyObject *other, int64_t *earliest_ns, int6
         *latest_ns = ((TimeInterval *)other)->bounds.latest_ns;
         return true;
     }
-    /* A bool is an int, too, and no time. */
+    /* A bool is an int, too, but no time: intervals.py refuses it. */
     PyObject *moment = PyLong_CheckExact(other) ? Py_NewRef(other) : in_python(Py_TYPE(self), MOMENT, other, NULL);
     if (!moment)
         return false;

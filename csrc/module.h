@@ -1,4 +1,4 @@
-/* What belongs to one module object: its types, and what it was given of Python's. */
+/* The state of one module object: its types, and the Python objects that it was given. */
 #ifndef VMCLOCK_ASYNC_CORE_MODULE_H
 #define VMCLOCK_ASYNC_CORE_MODULE_H
 
@@ -27,9 +27,9 @@ enum interval_function {
 struct module_state {
     PyTypeObject *page_type;
     PyTypeObject *interval_type;
-    PyObject *counter_error; /* of set_counter_error(), or NULL */
+    PyObject *counter_error; /* from set_counter_error(), or NULL */
     PyObject *interval_functions[INTERVAL_FUNCTIONS];
-    TimeInterval *kept[KEPT]; /* memory of intervals that are gone, for those to come */
+    TimeInterval *kept[KEPT]; /* freed intervals, to be used again */
     int kept_count;
 };
 

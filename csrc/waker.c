@@ -1,10 +1,10 @@
 /*
- * Waking the readers of a file after a commit, and setting its mtime to when that was.
+ * Wakes the readers of a file after a commit, and sets its mtime to the time of the commit.
  *
- * futimens() checks permission at each call: a process that gave up its privileges after opening has none. A write()
- * does not check, sets the times as well, and raises IN_MODIFY. So such a process writes the first byte of the magic
- * over itself: that byte never changes while the page is mapped, and readers, which load the word whole, see the same
- * before and after. futimens() comes first because readers of earlier versions watch for IN_ATTRIB alone.
+ * futimens() checks permission at each call, so it fails in a process that gave up its privileges after opening. A
+ * write() does not check, sets the times as well, and raises IN_MODIFY. So such a process writes the first byte of the
+ * magic over itself: that byte never changes while the page is mapped, and readers, which load the word whole, see the
+ * same before and after. futimens() comes first because readers of earlier versions watch for IN_ATTRIB alone.
  *
  * futimens() raises IN_ATTRIB for every watch on the file: the kernel goes through the watches one by one within that
  * call, and a reader it wakes may take the caller's processor (for 250 us with five readers on two processors). So a
@@ -13,12 +13,12 @@
  * seccomp filter (systemd's SystemCallFilter=) the policy is left alone: many filters kill a process that calls
  * sched_setscheduler(2).
  *
- * Calls that arrive while one is due count as one: a reader looks at the page, not at how often it was woken.
+ * Calls that arrive while one is due count as one: a reader reads the page, and does not count its wake-ups.
  *
- * To signal a thread that sleeps costs 25 us where its processor sleeps too, five times the rest of a commit. So after
- * a call that came within a millisecond of the one before, as when a recording is replayed, the thread stays awake for
- * some rounds and looks by itself. Readers then hear of a commit a tenth of a millisecond later; after a pause they
- * hear at once.
+ * A signal to a sleeping thread costs 25 us where its processor sleeps too, five times the rest of a commit. So after
+ * a call that came within a millisecond of the one before, as in a replay of a recording, the thread stays awake for
+ * some rounds and looks by itself. Readers then wake up a tenth of a millisecond after a commit; after a pause they
+ * wake up at once.
  *
  * The writer's own thread does the first waking. So the segment of an earlier boot has this boot's mtime once write()
  * has returned, and a writer that commits only once needs no thread.
@@ -57,7 +57,7 @@ static void wake_all(Waker *self)
         atomic_store(&self->error, errno);
 }
 
-/* Does what is due, and looks again and again while the calls come one after the other; whether to go on. */
+/* Wakes the readers if that is due, and looks again while calls follow each other; returns whether to go on. */
 static bool wake_while_called(Waker *self, int64_t *last_ns)
 {
     const struct timespec pause = {.tv_nsec = 50 * 1000};
@@ -85,7 +85,7 @@ static void *wake_when_called(void *waker)
             ; /* EINTR */
         if (!wake_while_called(self, &last_ns))
             return NULL;
-        atomic_store(&self->asleep, 1); /* and only then looks: a caller sets due, and only then looks at this */
+        atomic_store(&self->asleep, 1); /* before the look at due: a caller sets due before it looks at this */
         if (atomic_load(&self->due) || atomic_load(&self->stopping))
             call(self);
     } while (true);

@@ -1,7 +1,7 @@
 /*
  * unchanged(): whether an earlier read of a page and its fence still holds. Manual: _core.pyi.
  *
- * Each control word holds the number of the last commit, so the same words mean the same content. The fence's marker
+ * Each control word holds the number of the last commit, so equal words mean equal content. The fence's marker
  * is compared as well, because it alone decides whether the machine was disrupted. The counter is read between the two
  * loads of the page's word, and before those of the fence, as in a read of a page.
  */
