@@ -131,7 +131,7 @@ class VMClockBody(BaseModel):
 
 
 class BodyUpdate(BaseModel):
-    """What a source says about the body: it speaks for the fields in ``model_fields_set`` and for no others.
+    """An update of the body by a source: it speaks for the fields in ``model_fields_set`` and for no others.
 
     A field with a value raises its validity flag (``VALIDITY_FLAGS``); an explicit None, allowed where there is such
     a flag, clears it. ``flags`` speaks only for DISRUPTION_SOON, DISRUPTION_IMMINENT, TIME_MONOTONIC and bits without
@@ -370,7 +370,7 @@ class _WholeUpdate(BodyUpdate):
 
 
 class Contents(NamedTuple):
-    """What one commit writes: a body, and the two constants of the page that give it its meaning."""
+    """The contents that one commit writes: a body, and the page's two constants that give it its meaning."""
 
     body: VMClockBody
     counter_id: int

@@ -51,13 +51,13 @@ _log: Final = logging.getLogger("vmclock_async.publisher")
 @final
 @dataclass(frozen=True, slots=True)
 class SourceStatistics:
-    """What one source has done so far."""
+    """The state and the counts of one source so far."""
 
     state: SourceState
     updates: int
     """Updates taken from it."""
     dropped: int
-    """Those of the updates that were dropped because a disruption had ended their epoch."""
+    """Updates among them that were dropped, because a disruption had ended their epoch."""
     restarts: int
     """Times it was run again after a ``SourceUnavailableError``."""
     update_age_s: float | None
@@ -68,7 +68,7 @@ class SourceStatistics:
 @final
 @dataclass(frozen=True, slots=True)
 class PublisherStatistics:
-    """What a publisher has done so far."""
+    """The counts and the sources of a publisher so far."""
 
     commits: int
     seq_count: int | None
@@ -137,7 +137,7 @@ class Publisher:
             raise supervisor.failure  # bare, not in the group's exception
 
     def statistics(self) -> PublisherStatistics:
-        """What the publisher and each source have done so far."""
+        """The counts so far, of the publisher and of each source."""
         committer = self._committer
         return PublisherStatistics(
             commits=committer.commits if committer else 0,
@@ -166,7 +166,7 @@ class Publisher:
                 tasks.cancel_scope.cancel()
 
     async def _serve(self, committer: Committer, message: Message, handover: Handover[Message]) -> None:
-        """Commit *message* and all that come after it, and what becomes due between them."""
+        """Commit *message* and all messages after it, and the changes that become due between them."""
         self._publish(committer, message)
         while True:
             # There is one scope a second, because one for each message costs much. Messages that come without a

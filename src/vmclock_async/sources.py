@@ -1,4 +1,4 @@
-"""What a clock source is, and finding the installed ones.
+"""The protocol of a clock source, and the search for installed sources.
 
 A source is found by entry point, group ``vmclock_async.sources``; the entry point's name is the source's name on
 the command line. Names are listed without importing anything; a plugin is imported when it is chosen, so a broken
@@ -136,7 +136,7 @@ class Probes(Protocol):
     """A source that can say whether this machine has what the source reads."""
 
     def probe(self) -> str:
-        """What was found, in a few words; ``publish auto`` calls it. It may block for two seconds.
+        """A few words on what was found; ``publish auto`` calls this. It may block for two seconds.
 
         Raises:
             VMClockError: the thing is not there, or cannot be used; the message says what to do.
@@ -193,7 +193,7 @@ class InstalledSource:
 
 
 def _lack_of(loaded: object) -> str | None:
-    """What *loaded* lacks to be a source class; None: nothing."""
+    """The reason why *loaded* is no source class; None if it is one."""
     if not (hasattr(loaded, "settings_type") and callable(getattr(loaded, "run", None))):
         return "it lacks settings_type or run()"
     settings_type: object = loaded.settings_type

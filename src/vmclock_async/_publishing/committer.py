@@ -112,7 +112,7 @@ class Committer:
             raise InvalidUpdateError(name, f"sent what is no update: {reason}") from exc
 
     def publish_due(self) -> None:
-        """Commit what has become due without an update: a disruption, a source that went quiet.
+        """Commit the changes that have become due without an update: a disruption, a source that went quiet.
 
         Raises:
             SegmentError: the segment cannot be written.
@@ -254,7 +254,7 @@ def _repaired(body: VMClockBody) -> VMClockBody:
 
 
 def _invalidity(update: BodyUpdate) -> str | None:
-    """What is wrong with *update*; None: it is valid."""
+    """The fault of *update*, in words; None: it is valid."""
     try:
         BodyUpdate.model_validate({field: getattr(update, field) for field in update.model_fields_set})
     except ValidationError as exc:

@@ -63,7 +63,7 @@ class Observed(NamedTuple):
 
     counter: int
     broken: str | None = None
-    """What broke the counter's continuity since the last look, in words; None if nothing did."""
+    """The event, in words, that broke the counter's continuity since the last look; None if nothing did."""
     marker: tuple[str, int] | None = None
     """The source that was asked for its disruption marker, and its answer; None: no source could be asked."""
 
@@ -273,7 +273,7 @@ class Merger:
         )
 
     def _take_time(self, draft: Draft, told: Testimony, time: Contents, counter: int) -> None:
-        """Take *time*, which *told* measured, and nest it into what was promised."""
+        """Take *time*, which *told* measured, and nest it into the earlier promise."""
         told.state = TimeState.PUBLISHED
         draft.take(_TIME_AND_CALENDAR, time.body)
         draft.take_flags(_TIME_FLAGS | _TAI_OFFSET_VALID, time.body)

@@ -146,7 +146,7 @@ class Plausibility:
             return None
         shift = told.get("counter_period_shift") or 0
         stated = told.get("counter_period_maxerror_rate_frac_sec") or 0
-        # Many sources repeat a period; the judgement then stays.
+        # Many sources repeat a period, and it is not judged again.
         judged = frac_sec, shift, stated, self._rate.measured_ns
         if judged != self._judged or self._rate.is_in_doubt(agrees=self._period_objection is None):
             self._period_objection = self._judge_period(frac_sec, shift, stated)
