@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) bool read_attached(Clock *self, uin
 {
     uint64_t marker = 0;
     Page *page = self->page, *fence = self->fence;
-    if (!page || atomic_load_explicit(&page->left, memory_order_relaxed) || !page_try_enter(page))
+    if (!page || page_is_left(page) || (fence && page_is_left(fence)) || !page_try_enter(page))
         return false;
     if (fence && !page_try_enter(fence)) {
         page_leave(page);
@@ -80,6 +80,24 @@ static bool read_at(Clock *self, uint64_t stamp, struct interval *out)
            !before_month_of_reference(copy, out->earliest_ns);
 }
 
+/* Whether the page and the fence's marker are still as in `copy`: after a second reading of the counter. */
+static bool is_as_copied(Clock *self, const uint64_t *copy)
+{
+    Page *page = self->page, *fence = self->fence;
+    if (!page_try_enter(page))
+        return false;
+    if (fence && !page_try_enter(fence)) {
+        page_leave(page);
+        return false;
+    }
+    bool same = page_has_word(page, CONTROL, copy[CONTROL]) &&
+                (!fence || device_marker(page_word_at(fence, MARKER)) == device_marker(copy[MARKER]));
+    if (fence)
+        page_leave(fence);
+    page_leave(page);
+    return same;
+}
+
 static bool read_at_monotonic(Clock *self, int64_t ns, struct interval *out)
 {
     uint64_t copy[PAGE_WORDS], counter;
@@ -87,10 +105,12 @@ static bool read_at_monotonic(Clock *self, int64_t ns, struct interval *out)
     if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) || ns < (int64_t)self->since_monotonic_ns)
         return false;
     int64_t age_ns = monotonic_ns() - ns;
-    if (age_ns < 0 || (u128)age_ns << 64 > self->limits.after * NS_PER_S ||
-        !reckon(copy, counter, &self->limits, out) || !reckon(copy, read_counter(), &self->limits, &after))
+    uint64_t later = read_counter(); /* CLOCK_MONOTONIC was read between the two */
+    if ((int64_t)(later - counter) < 0 || !is_as_copied(self, copy) || age_ns < 0 ||
+        (u128)age_ns << 64 > self->limits.after * NS_PER_S || !reckon(copy, counter, &self->limits, out) ||
+        !reckon(copy, later, &self->limits, &after))
         return false;
-    out->latest_ns = after.latest_ns; /* CLOCK_MONOTONIC was read between the two */
+    out->latest_ns = after.latest_ns;
     return set_back_by_monotonic(out, age_ns) && !is_near_leap(copy, out->earliest_ns);
 }
 
@@ -119,20 +139,17 @@ static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyO
     return NULL;
 }
 
-/* Converts max_error_ns to *limit_ns: 1. Returns 0 where Python has to say what is wrong with it, -1 with an exception
- * set. */
-static int limit_of(PyObject *max_error_ns, uint64_t *limit_ns)
+/* Whether max_error_ns is None or an integer of 64 bits. If it is neither, Python says what is wrong with it. */
+static bool limit_of(PyObject *max_error_ns, uint64_t *limit_ns)
 {
     *limit_ns = UINT64_MAX;
     if (max_error_ns == Py_None)
-        return 1;
+        return true;
     *limit_ns = PyLong_AsUnsignedLongLong(max_error_ns);
     if (*limit_ns != UINT64_MAX || !PyErr_Occurred())
-        return 1;
-    if (!PyErr_ExceptionMatches(PyExc_OverflowError))
-        return -1;
+        return true;
     PyErr_Clear();
-    return 0;
+    return false;
 }
 
 static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
@@ -141,9 +158,9 @@ static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count,
     uint64_t limit_ns;
     PyObject *max_error_ns =
         only_max_error_ns("now() takes no arguments but the keyword max_error_ns", 0, args, count, names);
-    int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
-    if (plain < 0)
+    if (!max_error_ns)
         return NULL;
+    bool plain = limit_of(max_error_ns, &limit_ns);
     LOCK(self);
     plain = plain && read_now(self, &found);
     struct module_state *state = self->state;
@@ -159,9 +176,9 @@ static PyObject *clock_at(Clock *self, PyObject *const *args, Py_ssize_t count, 
     uint64_t limit_ns;
     PyObject *max_error_ns =
         only_max_error_ns("at() takes a counter value and the keyword max_error_ns", 1, args, count, names);
-    int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
-    if (plain < 0)
+    if (!max_error_ns)
         return NULL;
+    bool plain = limit_of(max_error_ns, &limit_ns);
     if (plain && PyLong_Check(args[0])) {
         uint64_t stamp = PyLong_AsUnsignedLongLongMask(args[0]);
         LOCK(self);
@@ -181,9 +198,9 @@ static PyObject *clock_at_monotonic(Clock *self, PyObject *const *args, Py_ssize
     int overflow = 1;
     PyObject *max_error_ns = only_max_error_ns(
         "at_monotonic() takes nanoseconds of CLOCK_MONOTONIC and the keyword max_error_ns", 1, args, count, names);
-    int plain = max_error_ns ? limit_of(max_error_ns, &limit_ns) : -1;
-    if (plain < 0)
+    if (!max_error_ns)
         return NULL;
+    bool plain = limit_of(max_error_ns, &limit_ns);
     long long ns = PyLong_Check(args[0]) ? PyLong_AsLongLongAndOverflow(args[0], &overflow) : 0;
     if (plain && !overflow) {
         LOCK(self);

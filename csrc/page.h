@@ -56,6 +56,16 @@ static inline void page_leave(Page *self)
 #endif
 }
 
+static inline uint64_t page_word_at(Page *page, int index)
+{
+    return atomic_load_explicit(&page->words[index], memory_order_acquire);
+}
+
+static inline bool page_has_word(Page *page, int index, uint64_t word) { return page_word_at(page, index) == word; }
+
+/* Whether the page's reader has gone over to another file. */
+static inline bool page_is_left(Page *page) { return atomic_load_explicit(&page->left, memory_order_relaxed); }
+
 /* Whether the file still has a name. It has none once it was removed, or another file was renamed over it. */
 static inline bool page_is_linked(const Page *page)
 {

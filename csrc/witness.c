@@ -13,24 +13,20 @@
 
 enum { PAGE, CONTROL_WORD, FENCE, FENCE_CONTROL_WORD, FENCE_MARKER, EARLIEST_COUNTER, UNTIL, ARGUMENTS };
 
-static bool has_word(Page *page, int index, uint64_t word)
-{
-    return atomic_load_explicit(&page->words[index], memory_order_acquire) == word;
-}
-
 static bool is_unchanged(Page *page, Page *fence, const uint64_t *number, uint64_t *counter)
 {
     uint64_t control = number[CONTROL_WORD], fence_control = number[FENCE_CONTROL_WORD];
-    if (atomic_load_explicit(&page->left, memory_order_relaxed) || !page_try_enter(page))
+    if (page_is_left(page) || (fence && page_is_left(fence)) || !page_try_enter(page))
         return false;
     if (fence && !page_try_enter(fence)) {
         page_leave(page);
         return false;
     }
-    bool same = !((control | fence_control) & SEQ_ODD) && has_word(page, CONTROL, control) && page_is_linked(page);
+    bool same = !((control | fence_control) & SEQ_ODD) && page_has_word(page, CONTROL, control) && page_is_linked(page);
     *counter = read_counter();
-    same = same && has_word(page, CONTROL, control) &&
-           (!fence || (has_word(fence, CONTROL, fence_control) && has_word(fence, MARKER, number[FENCE_MARKER])));
+    same = same && page_has_word(page, CONTROL, control) &&
+           (!fence ||
+            (page_has_word(fence, CONTROL, fence_control) && page_has_word(fence, MARKER, number[FENCE_MARKER])));
     if (fence)
         page_leave(fence);
     page_leave(page);

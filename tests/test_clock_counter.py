@@ -71,6 +71,17 @@ def test_clock_of_early_boot_is_not_refused_for_ever(world: World, tmp_path: Pat
 
 
 @x86
+def test_counter_that_the_kernel_ceases_to_trust_is_refused_soon(world: World, tmp_path: Path) -> None:
+    """Also by a clock that was opened before, and by a lease that is held, though no publisher says so."""
+    command = played(tmp_path, HPET.replace("hpet", "tsc"))
+    assert output_of(command, "clocksource_lost", world.path, tmp_path / "clocksource") == [
+        "told",
+        "lost",
+        "refused",
+    ]
+
+
+@x86
 def test_source_asks_the_processor_where_the_kernel_says_nothing(tmp_path: Path) -> None:
     """Without /proc and /sys whoever measures goes by CPUID: a promise will do, and its lack is named."""
     command = played(tmp_path, "mount -t tmpfs none /proc", "mount -t tmpfs none /sys")

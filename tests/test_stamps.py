@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import event, given, settings, strategies as st
@@ -175,6 +176,40 @@ def test_monotonic_stamps_in_the_core_are_as_wide_as_the_slew_allows(segment: Pl
             assert interval.earliest_ns <= after.earliest_ns - (before_ns - stamp) / slowest
             assert interval.latest_ns <= after.latest_ns - (before_ns - stamp) / fastest + 1
             assert interval.latest_ns >= before.latest_ns - (after_ns - stamp) / fastest
+
+
+def test_limits_that_are_no_integers_are_refused_by_name(segment: PlayedSegment) -> None:
+    """In the core as in Python, for each kind of reading."""
+    with Clock(segment.path, fence=segment.device) as clock:
+        stamp = clock.counter_ticks()
+        calls: list[Callable[[Any], object]] = [
+            lambda limit: clock.now(max_error_ns=limit),
+            lambda limit: clock.at(stamp, max_error_ns=limit),
+            lambda limit: clock.at_monotonic(time.monotonic_ns(), max_error_ns=limit),
+        ]
+        clock.now()
+        for call in calls:
+            for wrong in (1.5, "1ms", b""):
+                with pytest.raises(TypeError, match="max_error_ns must be an integer, nanoseconds, not"):
+                    call(wrong)
+            with pytest.raises(ValueError, match="max_error_ns must be from 0"):
+                call(-1)
+
+
+def test_fence_that_is_replaced_is_followed(segment: PlayedSegment) -> None:
+    """A fence in another file counts from the first slow reading on, which comes within a second."""
+    with Clock(segment.path, fence=segment.device) as clock:
+        clock.now()
+        moved = segment.device.with_name("moved")
+        page = bytearray(segment.device.read_bytes())
+        page[0x10] ^= 0x40  # the marker
+        moved.write_bytes(page)
+        moved.chmod(0o644)
+        moved.rename(segment.device)
+        give_up = time.monotonic() + 20
+        with pytest.raises(ClockDisruptedError):  # noqa: PT012
+            while time.monotonic() < give_up:
+                clock.now()
 
 
 class Counting(Clock):

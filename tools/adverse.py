@@ -76,7 +76,8 @@ def run_round(copy: Path, seed: int, user: int) -> str:
     command += ["--dist", "worksteal", "--random-order-bucket=global", f"--random-order-seed={seed}"]
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_HANDED_DOWN}
     environment |= {"HOME": str(home), "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "examples")}
-    environment |= {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each child would compile every module again
     as_user = {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
     pytest = subprocess.Popen(
         command,

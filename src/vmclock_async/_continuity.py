@@ -56,15 +56,18 @@ def counter_unfit_because() -> str | None:
     return tsc_unfit_because(_cpu_flags(), current_clocksource(), invariant=_core.tsc_is_invariant())
 
 
-def counter_distrusted_because() -> str | None:
+def counter_distrusted_because(clocksource: Callable[[], str] | None = None) -> str | None:
     """Why a reader must not rely on this machine's counter, whatever the segment says; None if there is no reason.
 
     A publisher that uses the counter has tested what the processor promises, or trusts a hypervisor, which knows more
     than it shows to the guest. But the kernel may have found out since then that the counter is unstable.
+
+    Args:
+        clocksource: gives the kernel's clocksource; by default it is read from sysfs.
     """
     if _core.COUNTER_ID != CounterId.X86_TSC:
         return None
-    return _distrusted_because(current_clocksource())
+    return _distrusted_because((clocksource or current_clocksource)())
 
 
 def tsc_unfit_because(cpu_flags: frozenset[str], clocksource: str, *, invariant: bool | None = None) -> str | None:

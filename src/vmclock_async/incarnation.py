@@ -124,6 +124,8 @@ class Incarnation:
         self._next: tuple[_Life, object, uuid.UUID] | None = None
         self._known: _Known | None = None
         self.on_restore: tuple[OnRestore, ...] = ()
+        self._awaited_by: object = None
+        """The process whose event loop awaits the callbacks; the child of a fork has none that does."""
 
     def now(self, readings: Readings) -> uuid.UUID:
         """The incarnation at this moment; see ``Clock.incarnation``."""
@@ -159,7 +161,7 @@ class Incarnation:
                 if drawn == _upcoming.get() and process is upcoming_process and not life.is_restored(upcoming):
                     return drawn
             is_new = self._note(life)
-            if is_new and self.on_restore:
+            if is_new and self.on_restore and self._awaited_by is process:
                 raise ClockDisruptedError(
                     f"the machine was restored (its {life}), and its on_restore callbacks have not finished; "
                     "try again when they have"
@@ -181,6 +183,7 @@ class Incarnation:
 
     async def keep(self, waiting: Waiting, snapshot: Snapshot) -> None:
         """Await the callbacks after each restore that is seen after *snapshot*, for ever."""
+        self._awaited_by = this_process()
         while True:
             life = _Life.seen_by(waiting, snapshot)
             with _lock:

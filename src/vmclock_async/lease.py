@@ -257,7 +257,7 @@ async def open_lease(waiting: Waiting, duration_s: float) -> AsyncIterator[Lease
         )
     lease = Lease(waiting, duration_s, snapshot, counter, token=began.latest_ns)
     await waiting.wait_past(lease.token)
-    lease._left_s(await waiting.sample_patiently())
+    await lease._left_patiently()
     try:
         async with beside(lease._watch):
             with lease._scope:

@@ -45,6 +45,9 @@ class Handover(Generic[_T]):
         Raises:
             anyio.BrokenResourceError: the receiver has closed, and has not taken the message.
         """
+        if self._is_closed:
+            await anyio.lowlevel.checkpoint()
+            raise anyio.BrokenResourceError
         offer = _Offer(message)
         self._offers.append(offer)
         self._pending.release()

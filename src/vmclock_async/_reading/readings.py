@@ -184,7 +184,12 @@ class Readings:
 
 
 def require_limit(max_error_ns: int | None) -> None:
-    if max_error_ns is not None and not 0 <= operator.index(max_error_ns) < 2**64:
+    """Refuse a *max_error_ns* that is no integer, or out of range."""
+    if max_error_ns is None:
+        return
+    if isinstance(max_error_ns, bool) or not hasattr(max_error_ns, "__index__"):
+        raise TypeError(f"max_error_ns must be an integer, nanoseconds, not {max_error_ns!r}")
+    if not 0 <= operator.index(max_error_ns) < 2**64:
         raise ValueError(f"max_error_ns must be from 0 to 2**64 - 1, not {max_error_ns}")
 
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 import anyio
 
 from vmclock_async import _core
-from vmclock_async._continuity import counter_distrusted_because
+from vmclock_async._continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async._reading.feed import Attachment, Witness
 from vmclock_async._reading.readings import SYNC_LIMIT_S
 from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
@@ -41,8 +41,7 @@ class SegmentFeed:
     counter_id = COUNTER_ID
 
     def __init__(self, path: PathLike, *, fence: Fence, trust_writable: bool) -> None:
-        self._distrusted = counter_distrusted_because()
-        """Why the kernel did not trust the counter when it was last asked."""
+        self._clocksource: Final = RecentClocksource()
         self._reader: Final = SegmentReader(path, trust_writable=trust_writable)
         self._page_of_this_boot: _core.Page | None = None
         self._closed = False
@@ -74,6 +73,8 @@ class SegmentFeed:
     def sample(self, limit_s: float) -> tuple[Snapshot, int]:
         self._require_open()
         self._reader._reopen_if_replaced()
+        if self._fence is not None:
+            self._fence._reopen_if_replaced()
         return self._reader._sample_within(limit_s)
 
     def fence_marker(self) -> int | None:
@@ -87,12 +88,10 @@ class SegmentFeed:
         return self._fence._sample_within(SYNC_LIMIT_S)[0].body.vm_generation_counter
 
     def unfit_because(self, snapshot: Snapshot) -> str | None:
-        if self._distrusted is None:
-            return None
-        self._distrusted = (
-            counter_distrusted_because()
-        )  # the kernel may have judged another clocksource, the one it uses early in the boot
-        return None if self._distrusted is None or self._is_vouched_for(snapshot) else self._distrusted
+        # Asked again and again: early in a boot the clocksource may be only the first, and later the kernel may lose
+        # its trust in the counter.
+        distrusted = counter_distrusted_because(self._clocksource) and counter_distrusted_because()
+        return None if distrusted is None or self._is_vouched_for(snapshot) else distrusted
 
     def _is_vouched_for(self, snapshot: Snapshot) -> bool:
         """Whether a device gives the time in terms of this counter: its hypervisor knows more than this guest."""
