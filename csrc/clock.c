@@ -41,7 +41,7 @@ static inline __attribute__((always_inline)) bool read_attached(Clock *self, uin
 {
     uint64_t marker = 0;
     Page *page = self->page, *fence = self->fence;
-    if (!page || page_is_left(page) || (fence && page_is_left(fence)) || !page_try_enter(page))
+    if (!page || page_is_left(page) || !page_try_enter(page))
         return false;
     if (fence && !page_try_enter(fence)) {
         page_leave(page);

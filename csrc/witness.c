@@ -16,9 +16,9 @@ enum { PAGE, CONTROL_WORD, FENCE, FENCE_CONTROL_WORD, FENCE_MARKER, EARLIEST_COU
 static bool is_unchanged(Page *page, Page *fence, const uint64_t *number, uint64_t *counter)
 {
     uint64_t control = number[CONTROL_WORD], fence_control = number[FENCE_CONTROL_WORD];
-    if (page_is_left(page) || (fence && page_is_left(fence)) || !page_try_enter(page))
+    if (page_is_left(page) || !page_try_enter(page))
         return false;
-    if (fence && !page_try_enter(fence)) {
+    if (fence && (page_is_left(fence) || !page_try_enter(fence))) {
         page_leave(page);
         return false;
     }
