@@ -13,8 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed ## publish a recorded machine and watch it, for about 15 seconds
 	$(BIN)/vmclock-async demo
 
-test: .venv/installed-test ## run all tests, for less than three minutes on two processors
-	@echo "Less than three minutes on two idle processors; a line of dots says how far it is."
+test: .venv/installed-test ## run all tests, for three to four minutes on two processors
+	@echo "Three to four minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Without the tests that start processes or chronyds or take seconds, and on two kinds of event loop: uvloop follows
