@@ -19,7 +19,7 @@ test: .venv/installed-test ## run all tests, for three to four minutes on two pr
 
 # Without the tests that start processes or chronyds or take seconds, and on two kinds of event loop: uvloop follows
 # asyncio in most. The rest are 2,500 in two workers, because a worker takes 3 s to collect them.
-quick: .venv/installed-test ## run the tests that take milliseconds, in less than 30 seconds
+quick: .venv/installed-test ## run the tests that take milliseconds, in half a minute to a minute
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not rig and not process and not long" -k "not uvloop"
 
 ROUNDS ?= 5
