@@ -117,7 +117,8 @@ async def test_what_is_there_already_needs_no_watch(writer: SegmentWriter) -> No
     with SegmentReader(writer.path) as reader:
         before, threads = open_descriptors(), threading.active_count()
         await reader.wait_changed(0, poll_interval=NEVER_S)
-        assert (open_descriptors(), threading.active_count()) == (before, threads)
+        assert not open_descriptors() - before
+        assert threading.active_count() <= threads  # those of tests before may end meanwhile
         assert not reader.statistics().watching
 
 

@@ -29,7 +29,8 @@ else:
     _Loop = asyncio.AbstractEventLoop
 
 T = TypeVar("T")
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 6
+"""Readers that are being closed, of the 128 inotify instances that a user may have for all tests at once."""
 Move = tuple[str, int]
 FAR_S: Final = 1e6
 """A poll interval that no play reaches."""
