@@ -88,6 +88,7 @@ bench: .venv/installed-bench ## run the benchmarks
 
 clean: ## remove everything that was built or installed here
 	rm -rf .venv .headers .coverage* build dist src/*.egg-info src/vmclock_async/*.so
+	find src/vmclock_async plugins tests -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -41,16 +41,10 @@ static inline __attribute__((always_inline)) bool read_attached(Clock *self, uin
 {
     uint64_t marker = 0;
     Page *page = self->page, *fence = self->fence;
-    if (!page || page_is_left(page) || !page_try_enter(page))
+    if (!page || page_is_left(page) || !pages_try_enter(page, fence))
         return false;
-    if (fence && !page_try_enter(fence)) {
-        page_leave(page);
-        return false;
-    }
     bool whole = seqlock_read(page->words, copy, counter, fence ? fence->words : NULL, &marker);
-    if (fence)
-        page_leave(fence);
-    page_leave(page);
+    pages_leave(page, fence);
     return whole && copy[IDENTITY] == self->identity && copy[MARKER] == self->marker &&
            (!fence || device_marker(marker) == device_marker(copy[MARKER])) && (int64_t)(self->until - *counter) >= 0;
 }
@@ -84,17 +78,11 @@ static bool read_at(Clock *self, uint64_t stamp, struct interval *out)
 static bool is_as_copied(Clock *self, const uint64_t *copy)
 {
     Page *page = self->page, *fence = self->fence;
-    if (!page_try_enter(page))
+    if (!pages_try_enter(page, fence))
         return false;
-    if (fence && !page_try_enter(fence)) {
-        page_leave(page);
-        return false;
-    }
     bool same = page_has_word(page, CONTROL, copy[CONTROL]) &&
                 (!fence || device_marker(page_word_at(fence, MARKER)) == device_marker(copy[MARKER]));
-    if (fence)
-        page_leave(fence);
-    page_leave(page);
+    pages_leave(page, fence);
     return same;
 }
 
@@ -174,47 +162,48 @@ static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count,
     return interval_make(state, &found);
 }
 
-static PyObject *clock_at(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+static bool at_counter(Clock *self, PyObject *stamp, struct interval *out)
+{
+    return read_at(self, PyLong_AsUnsignedLongLongMask(stamp), out);
+}
+
+static bool at_ns(Clock *self, PyObject *stamp, struct interval *out)
+{
+    int overflow;
+    long long ns = PyLong_AsLongLongAndOverflow(stamp, &overflow);
+    return !overflow && read_at_monotonic(self, ns, out);
+}
+
+/* at() or at_monotonic(), by how each of them reads its stamp, an integer. */
+static PyObject *clock_at_stamp(Clock *self, bool (*read)(Clock *, PyObject *, struct interval *), const char *usage,
+                                const char *in_python, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     struct interval found;
     uint64_t limit_ns;
-    PyObject *max_error_ns =
-        only_max_error_ns("at() takes a counter value and the keyword max_error_ns", 1, args, count, names);
+    PyObject *max_error_ns = only_max_error_ns(usage, 1, args, count, names);
     if (!max_error_ns)
         return NULL;
-    bool plain = limit_of(max_error_ns, &limit_ns);
-    if (plain && PyLong_Check(args[0])) {
-        uint64_t stamp = PyLong_AsUnsignedLongLongMask(args[0]);
-        LOCK(self);
-        plain = read_at(self, stamp, &found);
-        struct module_state *state = self->state;
-        UNLOCK(self);
-        if (plain && interval_error_ns(&found) <= limit_ns)
-            return interval_make(state, &found);
-    }
-    return slowly(self, "_at_slowly", args[0], max_error_ns);
+    bool plain = limit_of(max_error_ns, &limit_ns) && PyLong_Check(args[0]);
+    LOCK(self);
+    plain = plain && read(self, args[0], &found);
+    struct module_state *state = self->state;
+    UNLOCK(self);
+    if (!plain || interval_error_ns(&found) > limit_ns)
+        return slowly(self, in_python, args[0], max_error_ns);
+    return interval_make(state, &found);
+}
+
+static PyObject *clock_at(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    return clock_at_stamp(self, at_counter, "at() takes a counter value and the keyword max_error_ns", "_at_slowly",
+                          args, count, names);
 }
 
 static PyObject *clock_at_monotonic(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    struct interval found;
-    uint64_t limit_ns;
-    int overflow = 1;
-    PyObject *max_error_ns = only_max_error_ns(
-        "at_monotonic() takes nanoseconds of CLOCK_MONOTONIC and the keyword max_error_ns", 1, args, count, names);
-    if (!max_error_ns)
-        return NULL;
-    bool plain = limit_of(max_error_ns, &limit_ns);
-    long long ns = PyLong_Check(args[0]) ? PyLong_AsLongLongAndOverflow(args[0], &overflow) : 0;
-    if (plain && !overflow) {
-        LOCK(self);
-        plain = read_at_monotonic(self, ns, &found);
-        struct module_state *state = self->state;
-        UNLOCK(self);
-        if (plain && interval_error_ns(&found) <= limit_ns)
-            return interval_make(state, &found);
-    }
-    return slowly(self, "_at_monotonic_slowly", args[0], max_error_ns);
+    return clock_at_stamp(self, at_ns,
+                          "at_monotonic() takes nanoseconds of CLOCK_MONOTONIC and the keyword max_error_ns",
+                          "_at_monotonic_slowly", args, count, names);
 }
 
 static bool is_page(struct module_state *state, PyObject *object)

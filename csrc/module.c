@@ -10,15 +10,15 @@
 #include "witness.h"
 
 static PyMethodDef core_methods[] = {
-    {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
     {"checked_counter", core_checked_counter, METH_NOARGS, "counter(), once the kernel says that it may be read."},
-    {"set_counter_error", core_set_counter_error, METH_O, "Set the error of counter() where it may not be read."},
-    {"set_interval_functions", core_set_interval_functions, METH_VARARGS, "Set what completes TimeInterval."},
+    {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
     {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},
-    {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
     {"inotify_unwatch", core_inotify_unwatch, METH_VARARGS, "End a watch, which is an event of its own."},
     {"inotify_watch", core_inotify_watch, METH_O, "A new inotify instance that watches one file, and the watch."},
+    {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
     {"reckon", core_reckon, METH_VARARGS, "The interval that now() makes of a page and a counter value."},
+    {"set_counter_error", core_set_counter_error, METH_O, "Set the error of counter() where it may not be read."},
+    {"set_interval_functions", core_set_interval_functions, METH_VARARGS, "Set what completes TimeInterval."},
     {"tsc_is_invariant", core_tsc_is_invariant, METH_NOARGS, "Whether the processor says that its TSC is invariant."},
     {"unchanged", (PyCFunction)(void (*)(void))core_unchanged, METH_FASTCALL, "Whether two pages are as they were."},
     {NULL, NULL, 0, NULL},

@@ -2,7 +2,7 @@
  * One mapped page, as Python sees it. Manual: _core.pyi. Protocol: seqlock.h.
  *
  * A Page owns its mapping and its descriptors. Three things may happen to it during a call:
- *   - another thread closes it: calls in flight are counted, and close() waits for them;
+ *   - another thread closes it: page_try_enter() says what keeps the mapping until the call ends;
  *   - another thread commits: a mutex keeps commits apart (free-threaded builds);
  *   - the process forks: the child would share a writer's page and its lock, so every writable page
  *     is closed in the child by a pthread_atfork handler, which sees forks made from C too.

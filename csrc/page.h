@@ -56,6 +56,24 @@ static inline void page_leave(Page *self)
 #endif
 }
 
+/* Counts the caller in at both pages, of which the fence may be NULL, or at neither. */
+static inline bool pages_try_enter(Page *page, Page *fence)
+{
+    if (!page_try_enter(page))
+        return false;
+    if (!fence || page_try_enter(fence))
+        return true;
+    page_leave(page);
+    return false;
+}
+
+static inline void pages_leave(Page *page, Page *fence)
+{
+    if (fence)
+        page_leave(fence);
+    page_leave(page);
+}
+
 static inline uint64_t page_word_at(Page *page, int index)
 {
     return atomic_load_explicit(&page->words[index], memory_order_acquire);

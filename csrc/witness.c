@@ -16,20 +16,14 @@ enum { PAGE, CONTROL_WORD, FENCE, FENCE_CONTROL_WORD, FENCE_MARKER, EARLIEST_COU
 static bool is_unchanged(Page *page, Page *fence, const uint64_t *number, uint64_t *counter)
 {
     uint64_t control = number[CONTROL_WORD], fence_control = number[FENCE_CONTROL_WORD];
-    if (page_is_left(page) || !page_try_enter(page))
+    if (page_is_left(page) || (fence && page_is_left(fence)) || !pages_try_enter(page, fence))
         return false;
-    if (fence && (page_is_left(fence) || !page_try_enter(fence))) {
-        page_leave(page);
-        return false;
-    }
     bool same = !((control | fence_control) & SEQ_ODD) && page_has_word(page, CONTROL, control) && page_is_linked(page);
     *counter = read_counter();
     same = same && page_has_word(page, CONTROL, control) &&
            (!fence ||
             (page_has_word(fence, CONTROL, fence_control) && page_has_word(fence, MARKER, number[FENCE_MARKER])));
-    if (fence)
-        page_leave(fence);
-    page_leave(page);
+    pages_leave(page, fence);
     return same;
 }
 

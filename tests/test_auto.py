@@ -15,14 +15,12 @@ from pydantic import BaseModel
 
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.fitness import fit
 from kit.programs import path_of
 from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async._cli.auto import pick
-from vmclock_async.timebase import counter_unfit_because
 
 START_S = 20.0
-
-fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
 
 
 class Published:

@@ -15,17 +15,16 @@ import pytest
 from kit.adjtimex import AdjtimexStandIn
 from kit.chrony_source import running, settings, under
 from kit.exchanges import NOW_NS, NS, PPM, RAW, estimator, exchange, timex
+from kit.fitness import fit
 from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd
 from kit.waits import until
 from vmclock_async import LeapIndicator
-from vmclock_async.timebase import counter_unfit_because
 from vmclock_chrony import ChronySource
 from vmclock_chrony.doubt import Doubt
 
 pytest.importorskip("pychrony")
 
-fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
 MS = 10**6
 
 

@@ -23,7 +23,6 @@ from vmclock_async.timebase import (
     Pairing,
     Rate,
     Timex,
-    counter_unfit_because,
     fixed_point_period,
 )
 from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, drift, max_error_ns, time_update
@@ -398,6 +397,3 @@ def test_true_time_is_inside_throughout_a_leap_second(insert: bool, tai: int, ev
             assert found.earliest_ns <= true_ns <= found.latest_ns, (moment_ms, update.leap_indicator)
     during = {LeapIndicator.PRE_POS, LeapIndicator.POS, LeapIndicator.POST_POS}
     assert told == (during if insert else {LeapIndicator.PRE_NEG, LeapIndicator.POST_NEG})
-
-
-fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))

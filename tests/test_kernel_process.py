@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kit.adjtimex import STA_CLOCKERR, STA_DEL, STA_INS, STA_NANO, STA_PLL, STA_UNSYNC, AdjtimexStandIn
+from kit.fitness import fit
 from kit.kernel_readings import MS, NEW_YEAR_S, NS
 from kit.waits import BOUND_S
 from vmclock_async import (
@@ -26,12 +27,8 @@ from vmclock_async import (
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import (
     COUNTER_ID,
-    counter_unfit_because,
     pair,
 )
-
-fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
-
 
 OPTIONS = ("--set", "kernel.poll_interval=0.02", "--set", "kernel.assumed_error=0.001")
 """The latter so that it does not matter whether a chronyd runs on the machine that runs the tests."""

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from kit.fitness import fit
 from kit.kernel_readings import MS, NS, STEP, SYNCHRONIZED, US, timex
 from kit.notes import Notes, bounds, contains_realtime
 from kit.waits import BOUND_S, until
@@ -31,14 +32,10 @@ from vmclock_async.timebase import (
     ClockStatusBits,
     Pairing,
     Timex,
-    counter_unfit_because,
     pair,
 )
 from vmclock_kernel import KernelSettings, KernelSource
 from vmclock_kernel.machine import Machine
-
-fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
-
 
 # The loop
 

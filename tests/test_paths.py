@@ -87,9 +87,11 @@ def test_every_place_that_was_looked_at_is_named(runtime: Path) -> None:
     assert "XDG_RUNTIME_DIR is /nowhere" in nowhere
 
 
-def test_place_of_another_user_is_told(run_script: Callable[..., str], runtime: Path) -> None:
+def test_place_of_another_user_is_told(run_script: Callable[..., str], runtime: Path, tmp_path: Path) -> None:
     """A runtime directory that ``su`` left behind, of another user: a typed error, or another place."""
-    said = run_script("anothers_runtime_directory", "/root/runtime", "/proc/1/cwd/x")
+    others = tmp_path / "others"
+    others.mkdir(mode=0)
+    said = run_script("anothers_runtime_directory", others / "runtime", "/proc/1/cwd/x")
     assert set(said.split()) <= {"SegmentNotInitializedError", "there"}
 
 

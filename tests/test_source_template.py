@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 
 from kit.commands import command, environment, run_new_interpreter
+from kit.fitness import fit
 from kit.ntp import NtpResponder
 from vmclock_async import Clock, ClockStatus, TimeInterval, VMClockError
-from vmclock_async.timebase import counter_unfit_because
 
 TEMPLATE = Path(__file__).parent.parent / "examples/clock-source-template"
 BOUND_S = 30.0
 """Longest time that a start may take, on a machine that is busy with others."""
 AHEAD_NS = 3600 * 10**9
 """So far is the server's time from this machine's: it cannot be mistaken for it."""
-
-fit = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
 
 
 def pip(*arguments: object) -> None:

@@ -1,8 +1,8 @@
 """Manual of the compiled core: ordered access to one VMClock page, and the CPU counter.
 
-No function here waits for another process. A function that touches the mapping counts itself in first, so that
-``close()`` in another thread cannot unmap the page meanwhile; on a closed page it raises ``ValueError``. The GIL is
-held throughout.
+No function here waits for another process. While a function touches the mapping, ``close()`` in another thread cannot
+unmap the page: the function holds the GIL, or, in a free-threaded build, it is counted and ``close()`` waits for it. On
+a closed page it raises ``ValueError``.
 """
 
 import datetime

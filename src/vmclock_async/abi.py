@@ -15,6 +15,7 @@ __all__ = (
     "BODY_OFFSET",
     "BODY_SIZE",
     "BODY_SIZE_WITH_GENERATION",
+    "BOTH_BOUNDS",
     "HEADER",
     "HEADER_SIZE",
     "MAGIC",
@@ -131,6 +132,8 @@ class Flags(IntFlag):
     NOTIFICATION_PRESENT = 1 << 9
 
 
+BOTH_BOUNDS: Final = (Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID).value
+"""The flags of a time with a bound, as an int: of the reference time, and of the period."""
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 """An int, because & of an IntFlag makes a new IntFlag, which takes ten times as long."""
 

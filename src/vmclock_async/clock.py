@@ -33,7 +33,7 @@ from vmclock_async.incarnation import Incarnation, OnRestore
 from vmclock_async.intervals import TimeInterval, latest_ns_of
 from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, reckon, units
+from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, elapsed, units
 from vmclock_async.segment import SegmentReaderStatistics
 
 __all__ = ("Clock", "open_clock")
@@ -136,7 +136,8 @@ class Clock(_core.Clock, OfThisProcess):
             SegmentError: as for ``now``.
         """
         snapshot, counter = self._readings.sample()
-        return reckon(snapshot.body, counter).elapsed * 10**9 // UNITS_PER_SECOND
+        body = snapshot.body
+        return elapsed(body, body.counter_value, counter) * 10**9 // UNITS_PER_SECOND
 
     @property
     def status(self) -> ClockStatus | int:
@@ -238,6 +239,7 @@ class Clock(_core.Clock, OfThisProcess):
         Raises:
             CounterNotSupportedError: the kernel does not trust this machine's counter, so waiting does not help.
             SegmentError: what is there is no segment, or the clock is closed.
+            TypeError: *max_error_ns* is no integer.
             ValueError: *max_error_ns* is not from 0 to 2**64 - 1.
         """
         require_limit(max_error_ns)
@@ -297,14 +299,14 @@ class Clock(_core.Clock, OfThisProcess):
 
     def _at_slowly(self, counter_ticks: int, max_error_ns: int | None) -> TimeInterval:
         """``at()`` in the same cases, and for a stamp of an earlier month."""
-        interval = self._readings.at(counter_ticks, max_error_ns=max_error_ns)
-        self._attach_to(self._readings.sample()[0])
+        interval, snapshot = self._readings.at(counter_ticks, max_error_ns)
+        self._attach_to(snapshot)
         return interval
 
     def _at_monotonic_slowly(self, ns: int, max_error_ns: int | None) -> TimeInterval:
         """``at_monotonic()`` in the same cases."""
-        interval = self._readings.at_monotonic(ns, max_error_ns=max_error_ns)
-        self._attach_to(self._readings.sample()[0])
+        interval, snapshot = self._readings.at_monotonic(ns, max_error_ns)
+        self._attach_to(snapshot)
         return interval
 
     def _attach_to(self, snapshot: Snapshot) -> None:

@@ -24,7 +24,7 @@ from vmclock_async import _core
 from vmclock_async._belonging import OfThisProcess, this_process
 from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Witness
-from vmclock_async._reading.waiting import Waiting
+from vmclock_async._reading.waiting import POLL_WHILE_COMMITTING_S, Waiting
 from vmclock_async._segment.reader import UNSTABLE_S
 from vmclock_async.errors import (
     ClockDisruptedError,
@@ -42,8 +42,6 @@ __all__ = ("Lease", "open_lease")
 
 _LONGEST_POLL_S: Final = 0.25
 """Poll interval of a lease's watch, because a bound lost by age and a path that leads nowhere wake nobody."""
-_POLL_WHILE_COMMITTING_S: Final = 0.001
-"""Pause between tries to read a device that is being written."""
 
 
 class _Held(NamedTuple):
@@ -226,7 +224,7 @@ class Lease(OfThisProcess):
             except SegmentUnstableError:  # the device's page
                 if anyio.current_time() > min(give_up, self._end):
                     raise
-                await anyio.sleep(_POLL_WHILE_COMMITTING_S)
+                await anyio.sleep(POLL_WHILE_COMMITTING_S)
             else:
                 self._end = anyio.current_time() + left_s
                 return sample[0], left_s

@@ -4,8 +4,9 @@ Sources run as tasks of one task group. Each hands its updates, without a buffer
 body of them and commits it. So there is no queue in which a time could grow old, and one place where the segment
 changes.
 
-Each step that an update passes has its own module in ``_publishing``: supervisor, handover, committer, merger,
-disruptions and epochs, nesting, ageing.
+Each step that an update passes has its own module in ``_publishing``: supervisor, handover, committer (with
+plausibility), merger. The merger's rules are in testimony, choice, constants, disruptions (and epochs), nesting and
+ageing.
 
 Invariants:
     * Only the writer task touches the segment. A commit has no await in it: cancelling at any point leaves a whole

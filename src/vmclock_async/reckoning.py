@@ -17,7 +17,16 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmclock_async import _core
-from vmclock_async.abi import TELLS_TIME, CounterId, Flags, LeapIndicator, TimeType, name_of, pack_page
+from vmclock_async.abi import (
+    BOTH_BOUNDS,
+    TELLS_TIME,
+    CounterId,
+    Flags,
+    LeapIndicator,
+    TimeType,
+    name_of,
+    pack_page,
+)
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
@@ -49,7 +58,6 @@ __all__ = (
 UNITS_PER_SECOND: Final = 2**64
 """Times here are in units of 2**-64 s, as time_frac_sec is."""
 
-_BOTH_BOUNDS: Final = (Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID).value
 _LARGEST_SHIFT: Final = 63
 _LONGEST_PAST_S: Final = 1
 """A counter that is further behind its reference than this was reset."""
@@ -192,7 +200,7 @@ def find_bounds(
     The core answers where it can. ``bounds_at`` handles rare cases, such as a leap second.
     """
     body = contents.body
-    if int(body.flags) & _BOTH_BOUNDS != _BOTH_BOUNDS or body.clock_status not in TELLS_TIME:
+    if int(body.flags) & BOTH_BOUNDS != BOTH_BOUNDS or body.clock_status not in TELLS_TIME:
         return None
     data = pack_page(body.__dict__, contents.counter_id, contents.time_type)
     found = _core.reckon(data, counter, counter_id, (_LONGEST_PAST_S, 0), (max_age_s, 0), 0)

@@ -3,10 +3,11 @@
 import selectors
 import socket
 import threading
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class UdpServer:
+class UdpServer(ABC):
     """Answers on a port of 127.0.0.1, from a thread of its own, from the end of its constructor until it is closed."""
 
     def __init__(self) -> None:
@@ -37,9 +38,9 @@ class UdpServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @abstractmethod
     def _answer(self, request: bytes) -> bytes | None:
         """What to answer *request* with, if anything."""
-        raise NotImplementedError
 
     def _serve(self) -> None:
         with selectors.DefaultSelector() as selector:

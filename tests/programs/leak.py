@@ -54,7 +54,7 @@ page[24] = 1 << 4 | 1 << 6
 page[34] = 2
 page[0x28:0x30] = _core.counter().to_bytes(8, "little")
 page[0x30:0x38] = (2**32).to_bytes(8, "little")
-page[0x48:0x50] = (1_577_836_800).to_bytes(8, "little")
+page[0x48:0x50] = (1_578_700_800).to_bytes(8, "little")
 with tempfile.NamedTemporaryFile(delete=False) as named:  # that has a name, as segments have
     os.ftruncate(named.fileno(), 4096)
     timed = _core.Page(os.dup(named.fileno()))

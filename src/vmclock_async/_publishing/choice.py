@@ -9,9 +9,9 @@ from typing import Final, final
 
 from vmclock_async._publishing.ageing import is_quiet
 from vmclock_async._publishing.constants import Constants
-from vmclock_async._publishing.draft import BOUND_FLAGS, Draft
+from vmclock_async._publishing.draft import BOUND_FLAGS, TAI_OFFSET_VALID, Draft
 from vmclock_async._publishing.testimony import CALENDAR, Testimony, TimeState
-from vmclock_async.abi import TELLS_TIME, ClockStatus, Flags
+from vmclock_async.abi import TELLS_TIME, ClockStatus
 from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.reckoning import Bounds, find_bounds
 from vmclock_async.timebase import COUNTER_ID
@@ -20,7 +20,6 @@ __all__ = ("Choice", "holds_time")
 
 _HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
 """The statuses with which a source takes back nothing that it measured."""
-_TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 
 
 @final
@@ -109,7 +108,7 @@ class Choice:
             if source is not told and dated != _dated(time.body):
                 draft = Draft(time)
                 draft.take(CALENDAR, calendar)
-                draft.take_flags(_TAI_OFFSET_VALID, calendar)
+                draft.take_flags(TAI_OFFSET_VALID, calendar)
                 time = draft.freeze()
             told.expressed = self._constants.express(time, published, counter)
             told.expressed_of, told.expressed_with = told.contents, made_with
@@ -128,5 +127,5 @@ def _dated(body: VMClockBody) -> tuple[int, ...]:
         body.tai_offset_sec,
         body.leap_indicator,
         body.leap_second_smearing_hint,
-        int(body.flags) & _TAI_OFFSET_VALID,
+        int(body.flags) & TAI_OFFSET_VALID,
     )

@@ -6,7 +6,7 @@ from typing import Final, final
 from vmclock_async.abi import ClockStatus, Flags
 from vmclock_async.models import Contents, VMClockBody
 
-__all__ = ("BOUND_FLAGS", "Draft", "as_freerunning", "voided")
+__all__ = ("BOUND_FLAGS", "TAI_OFFSET_VALID", "Draft", "as_freerunning", "voided")
 
 BOUND_FLAGS: Final[int] = (
     Flags.TIME_MAXERROR_VALID
@@ -15,6 +15,8 @@ BOUND_FLAGS: Final[int] = (
     | Flags.PERIOD_ESTERROR_VALID
 ).value
 """The flags that are all clear for a void time."""
+TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
+"""An int, as the flags of a draft are."""
 
 
 @final

@@ -36,10 +36,10 @@ from vmclock_async._publishing.choice import Choice, holds_time
 from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.disruptions import Disruptions
-from vmclock_async._publishing.draft import BOUND_FLAGS, Draft, as_freerunning, voided
+from vmclock_async._publishing.draft import BOUND_FLAGS, TAI_OFFSET_VALID, Draft, as_freerunning, voided
 from vmclock_async._publishing.nesting import nest
 from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony, TimeState
-from vmclock_async.abi import TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
+from vmclock_async.abi import BOTH_BOUNDS, TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
 from vmclock_async.models import BodyUpdate, Contents
 from vmclock_async.reckoning import went_back
 from vmclock_async.timebase import COUNTER_ID
@@ -48,10 +48,8 @@ __all__ = ("Merger", "Observed")
 
 _INVALID: Final = CounterId.INVALID
 _TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC.value
-_TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 _NOTIFICATION_PRESENT: Final = Flags.NOTIFICATION_PRESENT.value
-_BOTH_BOUNDS: Final = (Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID).value
 _TIME_AND_CALENDAR: Final = (*sorted(TIME | CALENDAR),)
 _CALENDAR_WITHOUT_OFFSET: Final = CALENDAR - {"tai_offset_sec"}
 
@@ -183,9 +181,8 @@ class Merger:
         if asked is not None and asked[0] == name and asked[1] != marker:
             told.end_epoch()  # the update is overtaken: the marker has changed again since, and that was seen
         elif self._note_marker(name, marker) and measured:
-            told.state = (
-                TimeState.FRESH
-            )  # the time that came along with the new marker is the one that is not void
+            # The time that came along with the new marker is the one that is not void.
+            told.state = TimeState.FRESH
 
     def _end_time(self, *, counter_id: int) -> None:
         """Void the published time, and make *counter_id* its counter."""
@@ -276,7 +273,7 @@ class Merger:
         """Take *time*, which *told* measured, and nest it into the earlier promise."""
         told.state = TimeState.PUBLISHED
         draft.take(_TIME_AND_CALENDAR, time.body)
-        draft.take_flags(_TIME_FLAGS | _TAI_OFFSET_VALID, time.body)
+        draft.take_flags(_TIME_FLAGS | TAI_OFFSET_VALID, time.body)
         draft.counter_id, draft.time_type = time.counter_id, time.time_type
         bounds = self._choice.bounds_of(time, counter)
         contradiction = nest(draft, time, bounds, self._promise or self.contents, counter) if bounds else None
@@ -320,7 +317,7 @@ class Merger:
             draft.take(_CALENDAR_WITHOUT_OFFSET, told.contents.body)  # another offset would make it another time
         else:
             draft.take(CALENDAR, told.contents.body)
-            draft.take_flags(_TAI_OFFSET_VALID, told.contents.body)
+            draft.take_flags(TAI_OFFSET_VALID, told.contents.body)
 
     def _take_disruption(self, draft: Draft) -> None:
         draft.values["disruption_marker"] = self._disruptions.marker
@@ -362,7 +359,7 @@ class Merger:
 
 def _is_promise(contents: Contents) -> bool:
     body = contents.body
-    return int(body.flags) & _BOTH_BOUNDS == _BOTH_BOUNDS and body.clock_status in TELLS_TIME
+    return int(body.flags) & BOTH_BOUNDS == BOTH_BOUNDS and body.clock_status in TELLS_TIME
 
 
 def _take_quality(draft: Draft, measured: Contents) -> None:

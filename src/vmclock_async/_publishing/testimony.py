@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Final, final
 
 from vmclock_async._publishing.disruptions import is_own
-from vmclock_async._publishing.draft import Draft
+from vmclock_async._publishing.draft import TAI_OFFSET_VALID, Draft
 from vmclock_async.abi import TELLS_TIME, CounterId, Flags, LeapIndicator, TimeType
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.timebase import COUNTER_ID
@@ -21,7 +21,6 @@ CALENDAR: Final = frozenset({"tai_offset_sec", "leap_indicator", "leap_second_sm
 NOTICES: Final = BodyUpdate.SPOKEN_FLAGS.value & ~Flags.TIME_MONOTONIC.value
 """DISRUPTION_SOON, DISRUPTION_IMMINENT, and bits without a name."""
 _INVALID: Final = CounterId.INVALID
-_TAI_OFFSET_VALID: Final = Flags.TAI_OFFSET_VALID.value
 _TIME_GROUP: Final = TIME | {"counter_id", "time_type"}
 
 _BOUNDS: Final = (
@@ -150,7 +149,7 @@ def _measured(body: VMClockBody) -> tuple[int, ...]:
 
 def _tells_calendar(body: VMClockBody) -> bool:
     tells_time = body.clock_status in TELLS_TIME and body.counter_period_frac_sec != 0
-    return tells_time or bool(int(body.flags) & _TAI_OFFSET_VALID) or body.leap_indicator != LeapIndicator.NONE
+    return tells_time or bool(int(body.flags) & TAI_OFFSET_VALID) or body.leap_indicator != LeapIndicator.NONE
 
 
 def _with_honest_bound(contents: Contents) -> Contents:

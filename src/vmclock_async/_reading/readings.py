@@ -23,8 +23,8 @@ from vmclock_async.reckoning import (
     UNITS_PER_SECOND,
     bounds_at,
     bounds_in_range,
+    elapsed,
     maxerror_rate,
-    reckon,
     reference_month_ns,
     ticks_between,
 )
@@ -64,13 +64,13 @@ class Readings:
         self.drift_ppb: Final = math.ceil(Fraction(max_drift_ppm or 0) * 1000)
         self._since: Since | None = None
 
-    def at(self, counter_ticks: int, *, max_error_ns: int | None = None) -> TimeInterval:
-        """See ``Clock.at``."""
+    def at(self, counter_ticks: int, max_error_ns: int | None) -> tuple[TimeInterval, Snapshot]:
+        """See ``Clock.at``; and the snapshot from which the interval was made."""
         require_limit(max_error_ns)
         counter_ticks = operator.index(counter_ticks) % 2**64
         snapshot, counter, since = self.sample_since()
         _require_continuous(since, ticks_between(since.counter, counter_ticks) >= 0)
-        ago = reckon(snapshot.body.model_copy(update={"counter_value": counter_ticks}), counter).elapsed
+        ago = elapsed(snapshot.body, counter_ticks, counter)
         if ago < 0:
             raise ValueError(f"the counter is at {counter}, and {counter_ticks} lies ahead of that")
         if ago > self.max_age * UNITS_PER_SECOND:
@@ -78,10 +78,10 @@ class Readings:
         at = self.interval(snapshot, counter_ticks, None, max_past_s=self.max_age)
         leap_ns = _S if at.earliest_ns < reference_month_ns(snapshot) else 0
         bounds = bounds_in_range(at.earliest_ns - leap_ns, at.latest_ns + leap_ns)
-        return _within(TimeInterval(*bounds, at.status), max_error_ns)
+        return _within(TimeInterval(*bounds, at.status), max_error_ns), snapshot
 
-    def at_monotonic(self, ns: int, *, max_error_ns: int | None = None) -> TimeInterval:
-        """See ``Clock.at_monotonic``."""
+    def at_monotonic(self, ns: int, max_error_ns: int | None) -> tuple[TimeInterval, Snapshot]:
+        """See ``Clock.at_monotonic``; and the snapshot from which the interval was made."""
         require_limit(max_error_ns)
         ns = operator.index(ns)
         snapshot, _, since = self.sample_since()
@@ -99,7 +99,7 @@ class Readings:
         near_leap = snapshot.body.leap_indicator or earliest_ns < reference_month_ns(snapshot)
         leap_ns = _S if near_leap else 0
         bounds = bounds_in_range(earliest_ns - leap_ns, latest_ns + leap_ns)
-        return _within(TimeInterval(*bounds, now.status), max_error_ns)
+        return _within(TimeInterval(*bounds, now.status), max_error_ns), snapshot
 
     def sample(self, limit_s: float = SYNC_LIMIT_S) -> tuple[Snapshot, int]:
         """A snapshot and the counter read within it; its marker is noted. In a loop's thread *limit_s* must be 0."""

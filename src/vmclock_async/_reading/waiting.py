@@ -7,14 +7,14 @@ from typing import Final, final
 import anyio
 import anyio.lowlevel
 
-from vmclock_async._reading.readings import Readings, require_limit
+from vmclock_async._reading.readings import Readings
 from vmclock_async._segment.reader import UNSTABLE_S, unstable_error
 from vmclock_async.errors import ClockDisruptedError, ClockError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
 
-__all__ = ("Waiting",)
+__all__ = ("POLL_WHILE_COMMITTING_S", "Waiting")
 
 _LONGEST_POLL_S: Final = 60.0
 """Poll interval of wait_past() and wait_status() when no commit wakes them."""
@@ -22,7 +22,7 @@ _POLL_WHILE_UNBOUNDED_S: Final = 0.25
 """Poll interval of wait_bounded(), because a bound may come without a commit."""
 _POLL_WHILE_MISSING_S: Final = 0.05
 """Poll interval while a segment starts over, or was left half written."""
-_POLL_WHILE_COMMITTING_S: Final = 0.001
+POLL_WHILE_COMMITTING_S: Final = 0.001
 """Pause between tries to read a page that a commit changes."""
 
 
@@ -59,7 +59,6 @@ class Waiting:
 
     async def wait_bounded(self, max_error_ns: int | None) -> TimeInterval:
         """See ``Clock.wait_bounded``."""
-        require_limit(max_error_ns)
         await anyio.lowlevel.checkpoint()
         while True:
             fence = self.feed.fence_marker()
@@ -97,7 +96,7 @@ class Waiting:
                 first = exc.seq_count if first is None else first
                 if anyio.current_time() > give_up:
                     raise unstable_error(exc.path, first, exc.seq_count, wait_s) from exc
-            await anyio.sleep(_POLL_WHILE_COMMITTING_S)
+            await anyio.sleep(POLL_WHILE_COMMITTING_S)
 
     async def sample_until_there(self) -> tuple[Snapshot, int]:
         """A sample, once there is one: this waits while a segment starts over, or was left half written."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from io import FileIO
 from typing import Final, Self, TypeVar, final
 
 import anyio
@@ -22,7 +21,7 @@ from vmclock_async._paths import absolute
 from vmclock_async._segment.boot import of_this_boot
 from vmclock_async._segment.descriptor import event_loop
 from vmclock_async._segment.page import CHECKED_BYTES, Mapped, check_page, map_page
-from vmclock_async._segment.watch import DeviceWatch, InodeWatch, Watch
+from vmclock_async._segment.watch import Followed
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
@@ -67,29 +66,6 @@ class SegmentReaderStatistics:
     """Why nothing wakes the waiters; None if something does, or nobody has waited."""
 
 
-class _Followed:
-    """A mapped page, and the watch that wakes the tasks of one event loop when it changes."""
-
-    __slots__ = ("mapped", "watch")
-
-    def __init__(self, mapped: Mapped) -> None:
-        self.mapped: Final = mapped
-        self.watch: Final[Watch] = (
-            DeviceWatch(_own_device(mapped)) if mapped.is_device else InodeWatch(mapped.page.fileno())
-        )
-
-
-def _own_device(mapped: Mapped) -> FileIO | None:
-    """The device opened a second time, if it notifies, because the open file records what was last read()."""
-    if not mapped.notifies:
-        return None
-    fd = mapped.page.fileno()
-    try:
-        return FileIO(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-    except OSError:  # no longer permitted: then the event loops share one open device, and one of them polls
-        return FileIO(os.dup(fd))
-
-
 def _unfollow(reader: "SegmentReader | None", key: "weakref.ref[object]") -> None:
     """Call ``_unfollow`` of *reader*; an event loop has gone."""
     if reader is not None:
@@ -123,7 +99,7 @@ class SegmentReader(OfThisProcess):
         self._unpacked: tuple[bytes, Snapshot] | None = None
         self._mapped = self._map()
         self._process = this_process()
-        self._followed: Final[dict[weakref.ref[object], _Followed]] = {}
+        self._followed: Final[dict[weakref.ref[object], Followed]] = {}
         """The page and watch of each event loop."""
         self._calls: Final[dict[int, int]] = {}
         """Number of calls of wait_changed() in progress, by thread."""
@@ -264,10 +240,10 @@ class SegmentReader(OfThisProcess):
             polling_because=next(filter(None, reasons), None),
         )
 
-    def _follow(self, loop: object) -> _Followed:
+    def _follow(self, loop: object) -> Followed:
         """Begin to watch the mapped page for the tasks of *loop*, which is the caller's."""
         try:
-            followed = _Followed(self._mapped)
+            followed = Followed(self._mapped)
         except ValueError as exc:
             raise self._closed_error() from exc
         reader = weakref.ref(self)

@@ -37,11 +37,12 @@ import anyio.to_thread
 
 from vmclock_async import _core
 from vmclock_async._segment.descriptor import Readable
+from vmclock_async._segment.page import Mapped
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno
 
-__all__ = ("DeviceWatch", "InodeWatch", "Watch")
+__all__ = ("DeviceWatch", "Followed", "InodeWatch", "Watch")
 
 _PAGE_BYTES: Final = 4096
 _IN_VAIN: Final = 3
@@ -220,3 +221,27 @@ class DeviceWatch(Watch):
     def abandon(self) -> None:
         if self._device is not None:
             self._device.close()
+
+
+@final
+class Followed:
+    """A mapped page, and the watch that wakes the tasks of one event loop when it changes."""
+
+    __slots__ = ("mapped", "watch")
+
+    def __init__(self, mapped: Mapped) -> None:
+        self.mapped: Final = mapped
+        self.watch: Final[Watch] = (
+            DeviceWatch(_own_device(mapped)) if mapped.is_device else InodeWatch(mapped.page.fileno())
+        )
+
+
+def _own_device(mapped: Mapped) -> FileIO | None:
+    """The device opened a second time, if it notifies, because the open file records what was last read()."""
+    if not mapped.notifies:
+        return None
+    fd = mapped.page.fileno()
+    try:
+        return FileIO(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+    except OSError:  # no longer permitted: then the event loops share one open device, and one of them polls
+        return FileIO(os.dup(fd))
