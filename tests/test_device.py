@@ -21,18 +21,16 @@ from vmclock_async import (
     TimeType,
     VMClockBody,
 )
-from vmclock_async.testing import PlayedSegment, check_source
+from vmclock_async.testing import Heard, PlayedSegment, check_source
 from vmclock_async.timebase import COUNTER_ID
 from vmclock_device import DeviceSettings, DeviceSource
 
 
-class Heard:
-    """An ``Emit`` that keeps what it is handed."""
-
-    epoch = 0
+class Followed(Heard):
+    """What a source says, and an event at each update."""
 
     def __init__(self) -> None:
-        self.updates: list[BodyUpdate] = []
+        super().__init__()
         self.changed = anyio.Event()
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
@@ -98,7 +96,7 @@ async def test_changes_are_followed(tmp_path: Path, segment_path: Path) -> None:
     page = tmp_path / "page"
     with SegmentWriter(page) as writer:
         writer.write(VMClockBody(disruption_marker=1))
-        heard = Heard()
+        heard = Followed()
         device = source(page)
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
@@ -127,7 +125,7 @@ async def test_writer_that_wakes_nobody_is_polled(tmp_path: Path, make_page: Cal
 
     page = tmp_path / "page"
     page.write_bytes(make_page(body=(1).to_bytes(8, "little") + bytes(80)).ljust(4096, b"\0"))
-    heard = Heard()
+    heard = Followed()
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(source(page, poll_interval=0.02).run, heard)
@@ -185,7 +183,7 @@ async def test_what_is_no_page_says_so(
     if content is not None:
         page.write_bytes(content if isinstance(content, bytes) else make_page(**content))
     with pytest.raises(SourceUnavailableError, match=message):
-        await source(page).run(Heard())
+        await source(page).run(Followed())
     if may_come:
         # It is there, and perhaps in the middle of an update: to be picked, and tried again.
         assert source(page).probe() == f"{page}, not readable at this moment"
@@ -240,7 +238,7 @@ async def test_page_that_turns_into_nonsense_ends_no_other_source(
 async def test_missing_device_names_the_remedy() -> None:
     """The default path: which kernels have the driver, and who has to offer the device."""
     with pytest.raises(SourceUnavailableError, match=r"Linux 6\.13 and later .* hypervisor has to offer"):
-        await DeviceSource(DeviceSettings()).run(Heard())
+        await DeviceSource(DeviceSettings()).run(Followed())
 
 
 def test_forbidden_page_names_who_may_read_it(tmp_path: Path, run_script: Callable[..., str]) -> None:
@@ -265,7 +263,7 @@ async def test_cancelling_leaves_nothing_open(tmp_path: Path) -> None:
         writer.write(VMClockBody())
     before = sorted(os.listdir("/proc/self/fd"))
     for checkpoints in range(12):
-        heard = Heard()
+        heard = Followed()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(source(page).run, heard)
             for _ in range(checkpoints):

@@ -40,7 +40,7 @@ from vmclock_async.abi import BODY_FIELDS
 from vmclock_async.reckoning import bounds_at, reckon, ticks_between
 from vmclock_async.recording import Record, RecordingHeader, RecordingReader, RecordingWriter
 from vmclock_async.sources import build_source
-from vmclock_async.testing import check_source
+from vmclock_async.testing import Heard, check_source
 from vmclock_async.timebase import COUNTER_ID, fixed_point_period, pair
 from vmclock_replay import ReplaySettings, ReplaySource
 from vmclock_replay.live import Anchor
@@ -57,19 +57,15 @@ BOUNDED = Flags.TIME_MAXERROR_VALID | Flags.PERIOD_MAXERROR_VALID
 PERIOD_2_GHZ = fixed_point_period(NS, 2 * NS)
 
 
-class Notes:
+class Notes(Heard):
     """An ``Emit`` that notes each update and when it came, and ends *scope* with the one numbered *last*."""
 
     def __init__(self, *, takes_s: float = 0, last: int = 0, scope: anyio.CancelScope | None = None) -> None:
+        super().__init__()
         self.takes_s = takes_s
         self.last = last
         self.scope = scope
-        self.updates: list[BodyUpdate] = []
         self.times_s: list[float] = []
-
-    @property
-    def epoch(self) -> int:
-        return 0
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         self.updates.append(update)

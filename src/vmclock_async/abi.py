@@ -21,6 +21,7 @@ __all__ = (
     "MAGIC",
     "MAX_SIZE",
     "OWN_DISRUPTION",
+    "OWN_GENERATION",
     "SEGMENT_SIZE",
     "SEGMENT_SIZE_WITH_GENERATION",
     "TELLS_TIME",
@@ -33,10 +34,12 @@ __all__ = (
     "SmearingHint",
     "TimeType",
     "device_marker",
+    "is_own_generation",
     "name_of",
     "pack_body",
     "pack_header",
     "pack_page",
+    "shows_restore",
     "unpack_body",
     "unpack_header",
 )
@@ -145,6 +148,33 @@ OWN_DISRUPTION: Final = 2**32
 def device_marker(marker: int) -> int:
     """The part of a published disruption *marker* that is the device's: its low 32 bits."""
     return marker % OWN_DISRUPTION
+
+
+OWN_GENERATION: Final = int.from_bytes(b"vmck") * 2**32
+"""The high 32 bits of each vm_generation_counter that a publisher draws itself, because no device gives one."""
+
+
+def is_own_generation(generation: int) -> bool:
+    """Whether *generation* is a publisher's own, and no device's."""
+    return generation - generation % 2**32 == OWN_GENERATION
+
+
+def shows_restore(
+    generation_before: int | None, marker_before: int, generation_after: int | None, marker_after: int
+) -> bool:
+    """Whether the machine was restored between two bodies with these generation counters and disruption markers.
+
+    Two counters of one origin, a device or the publisher itself, differ only if it was. A counter that appears, or
+    takes the place of one of the other origin, may do so because a source was added. So it shows a restore only if the
+    marker is another one as well. A marker of 0 says nothing: a publisher that begins again may not know it yet.
+    """
+    if generation_after is None:
+        return False
+    if generation_before is not None and is_own_generation(generation_before) == is_own_generation(
+        generation_after
+    ):
+        return generation_before != generation_after
+    return marker_after not in (0, marker_before)
 
 
 def name_of(value: int) -> str:

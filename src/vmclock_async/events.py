@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from vmclock_async._belonging import OfThisProcess
 from vmclock_async._reading.waiting import Waiting
-from vmclock_async.abi import ClockStatus, Flags, LeapIndicator
+from vmclock_async.abi import ClockStatus, Flags, LeapIndicator, shows_restore
 from vmclock_async.models import Snapshot
 
 __all__ = (
@@ -48,7 +48,8 @@ class Disrupted:
 class Restored:
     """The machine was restored from a snapshot: other machines may have been restored from the same one."""
 
-    generation_before: int
+    generation_before: int | None
+    """None: the page had no generation counter before this restore."""
     generation_after: int
     snapshot: Snapshot = field(repr=False)
 
@@ -101,18 +102,21 @@ def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
 
     Both must come from one clock or reader: ``Snapshot.opened``, which each counts for itself, shows a replacement.
     """
+    return _events_between(before, after, before.body.vm_generation_counter)
+
+
+def _events_between(before: Snapshot, after: Snapshot, generation_before: int | None) -> tuple[Event, ...]:
     events: list[Event] = []
     old, new = before.body, after.body
     if before.opened != after.opened:
         events.append(SegmentReplaced(after))
     if old.disruption_marker != new.disruption_marker:
         events.append(Disrupted(old.disruption_marker, new.disruption_marker, after))
-    if (
-        old.vm_generation_counter is not None
-        and new.vm_generation_counter is not None
-        and old.vm_generation_counter != new.vm_generation_counter
+    generation = new.vm_generation_counter
+    if generation is not None and shows_restore(
+        generation_before, old.disruption_marker, generation, new.disruption_marker
     ):
-        events.append(Restored(old.vm_generation_counter, new.vm_generation_counter, after))
+        events.append(Restored(generation_before, generation, after))
     if old.clock_status != new.clock_status:
         events.append(StatusChanged(old.clock_status, new.clock_status, after))
     raised = int(new.flags) & ~int(old.flags)  # an IntFlag's own operators cost microseconds
@@ -152,10 +156,10 @@ class EventStream(OfThisProcess):
         await anyio.lowlevel.checkpoint()
         while not self._pending:
             snapshot = await self._waiting.next(self._seen)
-            self._pending.extend(events_between(self._seen, snapshot))
-            generation = snapshot.body.vm_generation_counter
-            if generation is not None:
-                self._note_generation(generation, snapshot)
+            # A page may lack its generation for a while, and no two snapshots show a restore in that time.
+            self._pending.extend(_events_between(self._seen, snapshot, self._generation))
+            if snapshot.body.vm_generation_counter is not None:
+                self._generation = snapshot.body.vm_generation_counter
             self._seen = snapshot
         return self._pending.popleft()
 
@@ -165,12 +169,6 @@ class EventStream(OfThisProcess):
     async def __anext__(self) -> Event:
         """The same as ``receive``; there is no last event."""
         return await self.receive()
-
-    def _note_generation(self, generation: int, snapshot: Snapshot) -> None:
-        """Add a restore that shows only after a while without a generation, because no two snapshots show it."""
-        before, self._generation = self._generation, generation
-        if self._seen.body.vm_generation_counter is None and before is not None and before != generation:
-            self._pending.append(Restored(before, generation, snapshot))
 
 
 @asynccontextmanager

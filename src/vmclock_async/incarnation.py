@@ -14,7 +14,9 @@ These cases are no restore, though marker or generation look new:
 * A page may lack its generation for a while, because a publisher that begins again has not heard from its device yet.
   The last generation is remembered, and compared once there is one again.
 * A page may have marker 0 for a while, for the same reason. Where another marker was seen, 0 says nothing.
-* A page that first had no generation, and now has one, still has its old marker.
+* A page that first had no generation, and now has one, still has its old marker. If its marker is another one too, it
+  may be a restore, and counts as one.
+* The publisher's own generation counter takes the place of a device's, or the other way round.
 * A marker that the fence's device contradicts may come from a page that begins again. It says nothing until the two
   agree.
 * The publisher's own disruptions move the marker by multiples of 2**32.
@@ -32,7 +34,7 @@ from vmclock_async._belonging import this_process
 from vmclock_async._reading.feed import Witness
 from vmclock_async._reading.readings import Readings
 from vmclock_async._reading.waiting import Waiting
-from vmclock_async.abi import device_marker
+from vmclock_async.abi import device_marker, shows_restore
 from vmclock_async.errors import ClockDisruptedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
 
@@ -66,11 +68,14 @@ class _Life(NamedTuple):
     generation: int | None
     """The generation counter; None if neither page nor device has one."""
     marker: int | None
-    """The low 32 bits of the disruption marker; None if it is uncertain."""
+    """The disruption marker; None if it is uncertain."""
+    device_marker: int | None
+    """The device's part of the last marker in which it was not 0; None if it is uncertain."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, generation: int | None) -> "_Life":
-        return cls(generation, device_marker(snapshot.body.disruption_marker))
+        marker = snapshot.body.disruption_marker
+        return cls(generation, marker, device_marker(marker))
 
     @classmethod
     def seen_by(cls, waiting: Waiting, snapshot: Snapshot) -> "_Life":
@@ -79,21 +84,31 @@ class _Life(NamedTuple):
             life = cls.of(snapshot, waiting.readings.generation(snapshot))
             waiting.readings.require_fence(snapshot)
         except SegmentUnstableError:
-            return cls(None, None)
+            return cls(None, None, None)
         except ClockDisruptedError:
-            return life._replace(marker=None)
+            return life._replace(marker=None, device_marker=None)
         return life
 
     def is_restored(self, before: "_Life") -> bool:
         """Whether this look is from after a restore that *before* does not know, or may be."""
+        if self.marker is None or before.marker is None:  # then only two counters of one origin show a restore
+            restored = shows_restore(before.generation, 0, self.generation, 0)
+        else:
+            restored = shows_restore(before.generation, before.marker, self.generation, self.marker)
+        if restored:
+            return True
         if self.generation is not None and before.generation is not None:
-            return self.generation != before.generation
-        return before.marker is not None and self.marker not in (None, 0, before.marker)
+            return False
+        # Without a counter, each disruption that the device reports may be a restore.
+        return before.device_marker is not None and self.device_marker not in (None, 0, before.device_marker)
 
     def remembering(self, before: "_Life") -> "_Life":
         """What is known after this look, which belongs to the same life as *before*."""
-        generation = before.generation if self.generation is None else self.generation
-        return _Life(generation, before.marker if not self.marker and before.marker else self.marker)
+        return _Life(
+            before.generation if self.generation is None else self.generation,
+            before.marker if not self.marker and before.marker else self.marker,
+            before.device_marker if not self.device_marker and before.device_marker else self.device_marker,
+        )
 
     def __str__(self) -> str:
         if self.generation is None:

@@ -26,6 +26,7 @@ from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Witness
 from vmclock_async._reading.waiting import POLL_WHILE_COMMITTING_S, Waiting
 from vmclock_async._segment.reader import UNSTABLE_S
+from vmclock_async.abi import shows_restore
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,
@@ -58,9 +59,14 @@ class _Held(NamedTuple):
     def require(self, now: "_Held") -> None:
         if now.opened != self.opened:
             raise ClockDisruptedError("the segment was replaced by another")
-        for what, before, after in zip(self._fields, self, now, strict=True):
-            if before != after:
-                raise ClockDisruptedError(f"the segment's {what} was {before}, and is {after}")
+        if now.marker != self.marker:
+            raise ClockDisruptedError(f"the segment's marker was {self.marker}, and is {now.marker}")
+        if shows_restore(self.generation, self.marker, now.generation, now.marker):
+            raise ClockDisruptedError(f"the segment's generation was {self.generation}, and is {now.generation}")
+
+    def remembering(self, now: "_Held") -> "_Held":
+        """This, with the generation of *now* if there was none before: a source that sees restores may come later."""
+        return now if self.generation is None else self
 
 
 @final
@@ -87,7 +93,7 @@ class Lease(OfThisProcess):
         """
         self._waiting: Final = waiting
         self._readings: Final = waiting.readings
-        self._held: Final = _Held.of(snapshot, self._readings.generation(snapshot))
+        self._held = _Held.of(snapshot, self._readings.generation(snapshot))
         self._start = self._latest = counter
         self._process: Final = this_process()
         self._witness: Witness | None = None
@@ -176,7 +182,9 @@ class Lease(OfThisProcess):
         snapshot, counter = sample
         try:
             # First, because after a migration the lack of a bound is only the consequence.
-            self._held.require(_Held.of(snapshot, self._readings.generation(snapshot)))
+            now = _Held.of(snapshot, self._readings.generation(snapshot))
+            self._held.require(now)
+            self._held = self._held.remembering(now)
             self._readings.require_generation(snapshot)
             self._readings.interval(snapshot, counter, None)
             self._waiting.feed.require_in_place()

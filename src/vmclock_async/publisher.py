@@ -29,15 +29,17 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from vmclock_async._paths import absolute
 from vmclock_async._publishing.committer import Committer
 from vmclock_async._publishing.handover import Handover
+from vmclock_async._publishing.report import Report
 from vmclock_async._publishing.supervisor import Message, SourceState, Supervised, Supervisor
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
-from vmclock_async.errors import VMClockError
+from vmclock_async.errors import SegmentError, VMClockError
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import Source
 
@@ -103,8 +105,12 @@ class Publisher:
         if not named:
             raise ValueError("a publisher needs at least one source")
         self._committer: Committer | None = None
-        self._supervisor: Final = Supervisor(named, lambda: self._committer.epoch if self._committer else 0)
+        self._supervisor: Final = Supervisor(
+            self.path, named, lambda: self._committer.epoch if self._committer else 0
+        )
         self._running = False
+        self._handover: Handover[Message] | None = None
+        """Leads to the writer task of the present run."""
 
     async def run(self) -> None:
         """Publish until every source has returned. Cancelling it stops cleanly at any point.
@@ -123,7 +129,7 @@ class Publisher:
         supervisor = self._supervisor
         supervisor.begin()
         try:
-            handover = Handover[Message](len(supervisor.supervised))
+            self._handover = handover = Handover[Message](len(supervisor.supervised))
             async with anyio.create_task_group() as watching:
                 await watching.start(supervisor.loop_watch.run)
                 async with anyio.create_task_group() as tasks:
@@ -133,9 +139,32 @@ class Publisher:
                 watching.cancel_scope.cancel()
         finally:
             self._running = False
+            self._handover = None
             supervisor.ended.set()
         if supervisor.failure is not None:
             raise supervisor.failure  # bare, not in the group's exception
+
+    async def disrupt(self, reason: str = "reported by the program", *, restored: bool = False) -> None:
+        """Report that the machine was disrupted; returns once the new disruption marker is committed.
+
+        For a program that runs a publisher and knows of a disruption that no source sees. Every time measured before is
+        void, and comes back when it has been measured again.
+
+        Args:
+            reason: what happened, for the log.
+            restored: whether the machine was restored from a snapshot, so that other machines may have been restored
+                from the same one. If no source gives a generation counter, the publisher commits one of its own.
+
+        Raises:
+            RuntimeError: the publisher is not running.
+            SegmentError: the publisher ended before the commit; or it relays a sole source bit for bit.
+        """
+        handover = self._handover
+        if handover is None:
+            await anyio.lowlevel.checkpoint()
+            raise RuntimeError(f"the publisher of {self.path} is not running")
+        if not await self._supervisor.deliver(Message(None, report=Report(reason, restored)), handover):
+            raise SegmentError(self.path, f"its publisher ended before it committed the disruption ({reason})")
 
     def statistics(self) -> PublisherStatistics:
         """The counts so far, of the publisher and of each source."""
@@ -180,7 +209,12 @@ class Publisher:
 
     def _publish(self, committer: Committer, message: Message) -> None:
         update, sender = message.update, message.sender
-        if update is None:
+        if message.report is not None:
+            if sender is not None:
+                sender.note_there()
+            message.report.settle(committer.take_report(message.report))
+            return
+        if update is None or sender is None:
             message.raise_if_final()
             return
         sender.note_update(update)

@@ -57,6 +57,11 @@ class Emit(Protocol):
         """
         ...
 
+    @property
+    def segment(self) -> str:
+        """Absolute path of the segment that is published; it may not exist yet."""
+        ...
+
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         """Hand over *update*; returns once the writer task has taken it, so nothing queues up and grows old.
 
@@ -66,6 +71,28 @@ class Emit(Protocol):
 
         Raises:
             InvalidUpdateError: *update* is not a ``BodyUpdate``.
+        """
+        ...
+
+    async def disrupt(self, reason: str, *, restored: bool = False) -> None:
+        """Report that the machine was disrupted; returns once the new disruption marker is committed.
+
+        For a source that has no marker of its own to emit. Every time measured before is void.
+
+        Args:
+            reason: what happened, for the log.
+            restored: whether the machine was restored from a snapshot, so that other machines may have been restored
+                from the same one. If no source gives a generation counter, the publisher commits one of its own.
+
+        Raises:
+            SourceError: the publisher relays a sole source bit for bit, or the run has ended.
+        """
+        ...
+
+    async def announce_restores(self) -> None:
+        """Announce that from now on this source reports each restore of the machine (``disrupt(restored=True)``).
+
+        The segment has a generation counter from then on, so clocks know that they see restores.
         """
         ...
 

@@ -2,27 +2,15 @@
 
 import time
 
-import anyio
-import anyio.lowlevel
-
 from vmclock_async import BodyUpdate, CounterId, TimeType, VMClockBody
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import Bounds, bounds_at
+from vmclock_async.testing import Heard
 from vmclock_async.timebase import COUNTER_ID, pair
 
 
-class Notes:
-    """An ``Emit`` that keeps what it is given, in an epoch of the test's."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.updates: list[BodyUpdate] = []
-        self.epochs: list[int | None] = []
-
-    async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
-        await anyio.lowlevel.checkpoint()
-        self.updates.append(update)
-        self.epochs.append(epoch)
+class Notes(Heard):
+    """What a source of time says, in an epoch of the test's."""
 
     @property
     def last(self) -> BodyUpdate:

@@ -6,13 +6,13 @@ import anyio
 import anyio.abc
 
 from vmclock_async import BodyUpdate
+from vmclock_async.testing import Heard
 from vmclock_chrony import ChronySettings, ChronySource
 
 
-class Emit:
-    epoch = 0
-
+class Emit(Heard):
     def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+        super().__init__()
         self.tasks = tasks
         self.left = int(sys.argv[2])
 

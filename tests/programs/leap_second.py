@@ -9,12 +9,12 @@ import anyio.lowlevel
 from vmclock_async import BodyUpdate, CounterId, LeapIndicator, TimeType, VMClockBody
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import bounds_at
+from vmclock_async.testing import Heard
 from vmclock_async.timebase import COUNTER_ID, Timex, adjtimex, counter_ticks
 from vmclock_kernel import KernelSettings, KernelSource
 
 
-class Segment:
-    epoch = 0
+class Segment(Heard):
     contents: Contents | None = None
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:

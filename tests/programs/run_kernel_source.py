@@ -3,12 +3,11 @@
 import anyio
 
 from vmclock_async import BodyUpdate, SourceError
+from vmclock_async.testing import Heard
 from vmclock_kernel import KernelSettings, KernelSource
 
 
-class Unused:
-    epoch = 0
-
+class Unused(Heard):
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         raise AssertionError(update)
 

@@ -18,9 +18,10 @@ from vmclock_async._continuity import Continuity, RecentClocksource
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
+from vmclock_async._publishing.report import Report
 from vmclock_async._wording import failure, validation_reason
 from vmclock_async.abi import Flags, name_of
-from vmclock_async.errors import ClockError, InvalidUpdateError, SourceError, VMClockError
+from vmclock_async.errors import ClockError, InvalidUpdateError, SegmentError, SourceError, VMClockError
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.segment import SegmentWriter
@@ -110,6 +111,26 @@ class Committer:
             if reason is None:
                 raise  # it is valid, so the error is not the source's
             raise InvalidUpdateError(name, f"sent what is no update: {reason}") from exc
+
+    def take_report(self, report: Report) -> SegmentError | None:
+        """Commit the disruption that *report* names, or the generation counter that it announces.
+
+        Returns the reason why it cannot be committed; None: it is.
+
+        Raises:
+            SegmentError: the segment cannot be written.
+        """
+        if self._is_relaying:
+            (name,) = self._sources
+            return SegmentError(
+                self._writer.path,
+                f"it is a copy of what {name} says, bit for bit, so that no report can be added; publish a second "
+                "source beside it",
+            )
+        self._notice()
+        self._merger.take_report(report)
+        self._publish_composed(always=False)
+        return None
 
     def publish_due(self) -> None:
         """Commit the changes that have become due without an update: a disruption, a source that went quiet.

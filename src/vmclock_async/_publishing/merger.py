@@ -37,7 +37,9 @@ from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.disruptions import Disruptions
 from vmclock_async._publishing.draft import BOUND_FLAGS, TAI_OFFSET_VALID, Draft, as_freerunning, voided
+from vmclock_async._publishing.generation import OwnGeneration
 from vmclock_async._publishing.nesting import nest
+from vmclock_async._publishing.report import Report
 from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony, TimeState
 from vmclock_async.abi import BOTH_BOUNDS, TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
 from vmclock_async.models import BodyUpdate, Contents
@@ -102,6 +104,7 @@ class Merger:
         self._disruptions: Final = Disruptions(
             contents.body.disruption_marker, cold=cold, epoch=epoch, device_marker=device_marker
         )
+        self._generation: Final = OwnGeneration()
         self._constants: Final = Constants(contents, cold=cold)
         self._choice: Final = Choice(names, self._constants)
         self._time: Testimony | None = None
@@ -183,6 +186,15 @@ class Merger:
         elif self._note_marker(name, marker) and measured:
             # The time that came along with the new marker is the one that is not void.
             told.state = TimeState.FRESH
+
+    def take_report(self, report: Report) -> None:
+        """Take *report*: of a disruption, or that restores will be reported."""
+        if report.reason is None:
+            self._generation.announce()
+        else:
+            self._note_interruption(report.reason)
+        if report.restored:
+            self._generation.note_restore()
 
     def _end_time(self, *, counter_id: int) -> None:
         """Void the published time, and make *counter_id* its counter."""
@@ -327,7 +339,10 @@ class Merger:
                 generation = told.contents.body
             if notices is None and told.has_notices:
                 notices = told.contents.body
-        if generation is not None:
+        if generation is None:
+            self._generation.take(draft)
+        else:
+            self._generation.note_another()
             draft.values["vm_generation_counter"] = generation.vm_generation_counter
             draft.take_flags(_GENERATION_PRESENT, generation)
         if notices is not None:

@@ -18,6 +18,7 @@ import anyio.lowlevel
 
 from vmclock_async._publishing.handover import Handover
 from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
+from vmclock_async._publishing.report import Report
 from vmclock_async._wording import source_error
 from vmclock_async.abi import CounterId
 from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
@@ -59,8 +60,13 @@ class Supervised:
         """Note that the writer task has taken *update*; if that ends an outage, the log says so."""
         self.updates += 1
         self.updated_at = time.monotonic()
-        if self.outage is not None and update.counter_id != CounterId.INVALID:
-            _log.info("%s: is there again, after %.1f s", self.name, self.updated_at - self.outage_since)
+        if update.counter_id != CounterId.INVALID:
+            self.note_there()
+
+    def note_there(self) -> None:
+        """Note that the source works; if that ends an outage, the log says so."""
+        if self.outage is not None:
+            _log.info("%s: is there again, after %.1f s", self.name, time.monotonic() - self.outage_since)
             self.outage = None
 
     def note_outage(self, error: SourceError) -> None:
@@ -75,12 +81,14 @@ class Supervised:
 @final
 @dataclass(slots=True)
 class Message:
-    """A message from a source's task to the writer task: an update, or the error that prevents one."""
+    """A message to the writer task: an update, a report, or the error that prevents both."""
 
-    sender: Supervised
+    sender: Supervised | None
+    """The source; None: the program that runs the publisher."""
     update: BodyUpdate | None = None
     epoch: int | None = None
     error: SourceError | None = None
+    report: Report | None = None
 
     def raise_if_final(self) -> None:
         """Raise this message's error, if it is one that ends the run."""
@@ -102,6 +110,23 @@ class _Emit:
     @property
     def epoch(self) -> int:
         return self.supervisor.epoch()
+
+    @property
+    def segment(self) -> str:
+        return self.supervisor.segment
+
+    async def disrupt(self, reason: str, *, restored: bool = False) -> None:
+        await self._report(Report(f"{self.sender.name}: {reason}", restored))
+
+    async def announce_restores(self) -> None:
+        await self._report(Report())
+
+    async def _report(self, report: Report) -> None:
+        if self.over:
+            await anyio.lowlevel.checkpoint()
+            raise self._too_late()
+        if not await self.supervisor.deliver(Message(self.sender, report=report), self.handover):
+            raise self._too_late()
 
     async def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> None:
         if self.over:
@@ -146,9 +171,10 @@ class _Backoff:
 
 @final
 class Supervisor:
-    """Runs *sources*, each as a task of the publisher's run; *epoch* gives the number of the present epoch."""
+    """Runs *sources* of *segment*, each as a task of the publisher's run; *epoch* gives the present epoch's number."""
 
-    def __init__(self, sources: Mapping[str, Source], epoch: Callable[[], int]) -> None:
+    def __init__(self, segment: str, sources: Mapping[str, Source], epoch: Callable[[], int]) -> None:
+        self.segment: Final = segment
         self.sources: Final = dict(sources)
         self.supervised: Final = [Supervised(name, source) for name, source in sources.items()]
         self.epoch: Final = epoch
@@ -170,6 +196,20 @@ class Supervisor:
         for supervised in self.supervised:
             if isinstance(error, SourceError) and supervised.name == error.source:
                 supervised.state, supervised.last_error = "failed", error.reason
+
+    async def deliver(self, message: Message, handover: Handover[Message]) -> bool:
+        """Hand over *message*, which has a report, and wait until it is committed. False: the run ended before that.
+
+        Raises:
+            VMClockError: the writer task refused the report.
+        """
+        assert message.report is not None
+        try:
+            await handover.send(message)
+        except anyio.BrokenResourceError:
+            await self.ended.wait()
+            return False
+        return await message.report.wait(self.ended)
 
     async def supervise(self, supervised: Supervised, handover: Handover[Message]) -> None:
         """Run the source until it returns or fails for good, and then note in *handover* that it is done."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple, final
 
 from vmclock_async._reading.feed import Feed
-from vmclock_async.abi import device_marker
+from vmclock_async.abi import device_marker, is_own_generation
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockStaleError,
@@ -166,16 +166,25 @@ class Readings:
             )
 
     def generation(self, snapshot: Snapshot) -> int | None:
-        """The machine's generation counter: that of *snapshot*, or else that of the device at this moment."""
+        """The machine's generation counter: that of *snapshot* if a device gave it, else the present one of the device.
+
+        The publisher's own counter comes last: it is drawn where the publisher sees no device's counter.
+        """
         told = snapshot.body.vm_generation_counter
-        return self.feed.fence_generation() if told is None else told
+        if told is not None and not is_own_generation(told):
+            return told
+        device = self.feed.fence_generation()
+        return told if device is None else device
 
     def require_generation(self, snapshot: Snapshot) -> None:
         """Raise if the device was restored, and the segment does not show it yet. Time does not depend on this."""
-        generation, device = snapshot.body.vm_generation_counter, self.feed.fence_generation()
-        if None not in (generation, device) and generation != device:
+        told = snapshot.body.vm_generation_counter
+        if told is None or is_own_generation(told):
+            return
+        device = self.feed.fence_generation()
+        if device is not None and told != device:
             raise ClockDisruptedError(
-                f"the device's generation is {device}, and the segment's is {generation}: the machine was restored, "
+                f"the device's generation is {device}, and the segment's is {told}: the machine was restored, "
                 "and its publisher has not published that yet; wait for a new commit"
             )
 

@@ -11,10 +11,12 @@ If the rest of the process may be the cause of a finding, the run is repeated, a
 import ctypes
 import inspect
 import math
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, Final, NamedTuple, NoReturn, final
 
@@ -112,13 +114,13 @@ async def _first_run(name: str, make_source: Callable[[], Source], patience_s: f
         _broken(
             name, "run never blocks the event loop", f"it held it for {_BLOCKING_S:g} s and more in {run.blocked}"
         )
-    if not run.updates and run.was_cancelled:
+    if run.says_nothing and run.was_cancelled:
         run = await _run(name, make_source(), patience_s=patience_s * _LONG, enough=1)
-    if not run.updates and run.error is None:
+    if run.says_nothing and run.error is None:
         seen = (
             f"it did neither within {patience_s * _LONG:g} s" if run.was_cancelled else "it returned with neither"
         )
-        _broken(name, "run emits an update, or raises what keeps it from that", seen)
+        _broken(name, "run emits an update or a report, or raises what keeps it from that", seen)
     return run
 
 
@@ -166,12 +168,17 @@ class _Run(NamedTuple):
     """The end of a run."""
 
     updates: tuple[BodyUpdate, ...]
+    reports: int
     error: VMClockError | None
     was_cancelled: bool
     reached: bool
     """Whether the await came at which the run was to be cancelled."""
     blocked: str | None
     """Place where it held the event loop."""
+
+    @property
+    def says_nothing(self) -> bool:
+        return not (self.updates or self.reports)
 
     def says_less_than(self, other: "_Run") -> bool:
         return len(self.updates) < len(other.updates)
@@ -192,8 +199,11 @@ async def _run(
     async with anyio.create_task_group() as tasks:
         if cancel_at is None:
             await tasks.start(LoopWatch(_BLOCKING_S, blocking.is_held).run)
-        with anyio.move_on_after(patience_s) as scope:
-            emit = _Listener(scope, enough, epochs_end=epochs_end)
+        with (
+            TemporaryDirectory(prefix="vmclock-async-check-") as directory,
+            anyio.move_on_after(patience_s) as scope,
+        ):
+            emit = _Listener(os.path.join(directory, "shm0"), scope, enough, epochs_end=epochs_end)
             awaits = _Awaits(scope, cancel_at)
             not_its_own = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit)
             try:
@@ -219,7 +229,7 @@ async def _run(
     if emit.broken:
         _broken(name, *emit.broken[0])
     reached = cancel_at is not None and awaits.number >= cancel_at
-    return _Run(tuple(emit.updates), error, scope.cancelled_caught, reached, blocking.place)
+    return _Run(tuple(emit.updates), emit.reports, error, scope.cancelled_caught, reached, blocking.place)
 
 
 class _BlockedForGood(BaseException):
@@ -252,7 +262,8 @@ class _Blocking:
 class _Listener(Emit):
     """Receives a source's updates; notes each broken promise, because the source may not let the error out."""
 
-    def __init__(self, scope: anyio.CancelScope, enough: int | None, *, epochs_end: bool) -> None:
+    def __init__(self, segment: str, scope: anyio.CancelScope, enough: int | None, *, epochs_end: bool) -> None:
+        self._segment: Final = segment
         self._scope: Final = scope
         self._enough: Final = enough
         self._epochs_end: Final = epochs_end
@@ -265,6 +276,8 @@ class _Listener(Emit):
         self._plausibility: Final = Plausibility()
         self._not_awaited: Final[dict[object, Coroutine[Any, Any, None]]] = {}
         self.updates: Final[list[BodyUpdate]] = []
+        self.reports = 0
+        """Number of reported disruptions and announcements."""
         self.broken: Final[list[tuple[str, str]]] = []
 
     @property
@@ -272,6 +285,21 @@ class _Listener(Emit):
         self._reads.append((counter_ticks(), self._epoch))
         self._given.add(self._epoch)
         return self._epoch
+
+    @property
+    def segment(self) -> str:
+        return self._segment
+
+    async def disrupt(self, reason: str, *, restored: bool = False) -> None:
+        await anyio.lowlevel.checkpoint()
+        if not (isinstance(reason, str) and reason):
+            self._refuse("a disruption has a reason, in words", f"it reported {reason!r}")
+        self._epoch += 1
+        self.reports += 1
+
+    async def announce_restores(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.reports += 1
 
     def __call__(self, update: BodyUpdate, *, epoch: int | None = None) -> Coroutine[Any, Any, None]:
         if len(self._not_awaited) >= _MANY:
