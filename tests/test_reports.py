@@ -1,0 +1,266 @@
+"""Reports of a disruption, from a source or from the program, and the generation counter that restores draw."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+import anyio.lowlevel
+import pytest
+from pydantic import BaseModel
+
+from kit.merging import COLD, SECOND, composed, measurement, merger, page, told
+from kit.waits import settled
+from vmclock_async import (
+    BodyUpdate,
+    ClockStatus,
+    Emit,
+    Flags,
+    Publisher,
+    SegmentError,
+    SegmentReader,
+    SourceError,
+    VMClockBody,
+)
+from vmclock_async._publishing.merger import Merger
+from vmclock_async._publishing.report import Report
+from vmclock_async.abi import OWN_DISRUPTION, is_own_generation, shows_restore
+from vmclock_async.models import Contents
+from vmclock_async.timebase import COUNTER_ID
+
+RESTORED = Report("a snapshot was resumed", restored=True)
+ANNOUNCED = Report()
+
+
+class Scripted:
+    """A source that does what the test's *script* says."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(self, script: Callable[[Emit], Awaitable[None]]) -> None:
+        self.script = script
+
+    async def run(self, emit: Emit) -> None:
+        """Run the script."""
+        await self.script(emit)
+
+
+async def silent(emit: Emit) -> None:
+    """Say nothing, for ever."""
+    await anyio.sleep_forever()
+
+
+def reported(merger: Merger, report: Report, at: int) -> Contents:
+    """What is published after *report*, at the counter value *at*."""
+    merger.take_report(report)
+    return composed(merger, at)
+
+
+def generation_of(contents: Contents) -> int:
+    """The generation counter of *contents*, which is a publisher's own."""
+    generation = contents.body.vm_generation_counter
+    assert generation is not None
+    assert contents.body.flags & Flags.VM_GEN_COUNTER_PRESENT
+    assert is_own_generation(generation)
+    return generation
+
+
+def test_disruption_voids_each_time_in_its_commit() -> None:
+    """The commit with the new marker has no time from before, and a measurement from before is dropped."""
+    publishing = merger("clock")
+    told(publishing, "clock", measurement(SECOND), SECOND)
+    epoch = publishing.epoch
+    contents = reported(publishing, Report("somebody says so"), 2 * SECOND)
+    assert contents.body.disruption_marker == OWN_DISRUPTION
+    assert contents.body.clock_status == ClockStatus.UNKNOWN
+    assert not contents.body.flags & Flags.TIME_MAXERROR_VALID
+    assert publishing.epoch == epoch + 1
+    assert contents.body.vm_generation_counter is None
+    back = told(publishing, "clock", measurement(3 * SECOND), 3 * SECOND)
+    assert back.body.clock_status == ClockStatus.SYNCHRONIZED
+    assert back.body.disruption_marker == OWN_DISRUPTION
+
+
+def test_each_restore_has_another_generation() -> None:
+    """A generation is there from the announcement on, changes with each restore, and with nothing else."""
+    publishing = merger("clock")
+    told(publishing, "clock", measurement(SECOND), SECOND)
+    first = generation_of(reported(publishing, ANNOUNCED, 2 * SECOND))
+    assert generation_of(reported(publishing, Report("a suspend"), 3 * SECOND)) == first
+    assert generation_of(told(publishing, "clock", measurement(4 * SECOND), 4 * SECOND)) == first
+    seen = {first}
+    for number in range(5, 105):
+        seen.add(generation_of(reported(publishing, RESTORED, number * SECOND)))
+    assert len(seen) == 101
+
+
+def test_restore_that_nobody_announced_shows_by_its_marker() -> None:
+    """Without an announcement the counter appears along with the new marker, and readers take that for a restore."""
+    publishing = merger("clock")
+    before = told(publishing, "clock", measurement(SECOND), SECOND).body
+    after = reported(publishing, RESTORED, 2 * SECOND)
+    assert shows_restore(
+        before.vm_generation_counter, before.disruption_marker, generation_of(after), after.body.disruption_marker
+    )
+
+
+def test_next_publisher_goes_on_with_the_generation() -> None:
+    """The publisher's own counter is kept by the segment: to begin again is no restore."""
+    first = reported(merger("clock"), ANNOUNCED, SECOND)
+    again = Merger(("clock",), first, cold=False)
+    assert generation_of(reported(again, ANNOUNCED, 2 * SECOND)) == generation_of(first)
+    assert generation_of(reported(again, RESTORED, 3 * SECOND)) != generation_of(first)
+
+
+def test_generation_of_a_device_has_precedence() -> None:
+    """Where the device has a generation counter, that one is published, and a report changes the marker alone."""
+    publishing = merger("device", "told")
+    own = generation_of(reported(publishing, ANNOUNCED, SECOND))
+    flags = Flags.VM_GEN_COUNTER_PRESENT
+    with_device = told(
+        publishing, "device", page(disruption_marker=7, vm_generation_counter=3, flags=flags), 2 * SECOND
+    )
+    assert with_device.body.vm_generation_counter == 3
+    assert not shows_restore(own, with_device.body.disruption_marker, 3, with_device.body.disruption_marker)
+    after = reported(publishing, RESTORED, 3 * SECOND)
+    assert after.body.vm_generation_counter == 3
+    assert after.body.disruption_marker == 7 + OWN_DISRUPTION
+    restored = told(
+        publishing, "device", page(disruption_marker=8, vm_generation_counter=4, flags=flags), 4 * SECOND
+    )
+    assert restored.body.vm_generation_counter == 4
+
+
+def test_report_before_the_first_commit_is_kept() -> None:
+    """A publisher that begins with a restore commits it, and measurements from before it are of another epoch."""
+    publishing = merger("clock")
+    epoch = publishing.epoch
+    contents = reported(publishing, RESTORED, SECOND)
+    assert publishing.epoch == epoch + 1
+    assert generation_of(contents)
+    assert contents.body.disruption_marker == OWN_DISRUPTION
+    assert COLD.body.disruption_marker == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "restored"),
+    [
+        ((None, 0), (None, 5), False),
+        ((3, 1), (3, 2), False),
+        ((3, 1), (4, 1), True),
+        ((3, 1), (None, 2), False),
+        ((None, 1), (3, 1), False),
+        ((None, 1), (3, 2), True),
+        ((None, 1), (3, 0), False),
+        ((3, 1), ("own 1", 1), False),
+        ((3, 1), ("own 1", 2), True),
+        (("own 1", 1), (3, 1), False),
+        (("own 1", 1), (3, 0), False),
+        (("own 1", 1), ("own 1", 2), False),
+        (("own 1", 1), ("own 2", 1), True),
+    ],
+)
+def test_restore_is_told_from_what_looks_like_one(
+    before: tuple[int | str | None, int], after: tuple[int | str | None, int], restored: bool
+) -> None:
+    """A counter that appears, or changes its origin, is a restore only along with another marker, and 0 is none."""
+
+    def generation(value: int | str | None) -> int | None:
+        if isinstance(value, str):
+            own = reported(merger("clock"), ANNOUNCED, SECOND).body.vm_generation_counter
+            assert own is not None
+            return own // 2**32 * 2**32 + int(value.split()[1])
+        return value
+
+    assert shows_restore(generation(before[0]), before[1], generation(after[0]), after[1]) is restored
+
+
+@pytest.mark.anyio
+async def test_program_reports_a_restore(tmp_path: Path) -> None:
+    """Publisher.disrupt() returns once readers can see it, and each call is a restore of its own."""
+    publisher = Publisher(tmp_path / "shm0", [Scripted(silent)])
+    seen: list[VMClockBody] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
+        await settled()
+        for _ in range(3):
+            await publisher.disrupt("a fork of the machine", restored=True)
+            with SegmentReader(tmp_path / "shm0") as reader:
+                seen.append(reader.snapshot().body)
+        tasks.cancel_scope.cancel()
+    assert [body.disruption_marker for body in seen] == [OWN_DISRUPTION, 2 * OWN_DISRUPTION, 3 * OWN_DISRUPTION]
+    assert len({body.vm_generation_counter for body in seen}) == 3
+
+
+@pytest.mark.anyio
+async def test_report_is_refused_where_nobody_can_commit_it(tmp_path: Path) -> None:
+    """Without a run it is the caller's error; a run that fails says that it has not committed the report."""
+    (tmp_path / "shm0").mkdir()
+    publisher = Publisher(tmp_path / "shm0", [Scripted(silent)])
+    with pytest.raises(RuntimeError, match="is not running"):
+        await publisher.disrupt()
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await publisher.run()
+        except SegmentError as exc:
+            failures.append(exc)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await settled()
+        with pytest.raises(SegmentError, match=r"ended before it committed the disruption \(because\)"):
+            await publisher.disrupt("because")
+    assert len(failures) == 1
+
+
+@pytest.mark.anyio
+async def test_copy_of_a_page_takes_no_report(tmp_path: Path) -> None:
+    """A sole source of whole pages is relayed bit for bit; the refusal ends nothing."""
+    ready = anyio.Event()
+
+    async def relay(emit: Emit) -> None:
+        await emit(BodyUpdate.from_body(VMClockBody(disruption_marker=4), counter_id=COUNTER_ID, time_type=0))
+        ready.set()
+        await anyio.sleep_forever()
+
+    publisher = Publisher(tmp_path / "shm0", {"device": Scripted(relay)})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
+        await ready.wait()
+        with pytest.raises(SegmentError, match="a copy of what device says, bit for bit"):
+            await publisher.disrupt(restored=True)
+        assert publisher.statistics().sources["device"].state == "running"
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_source_reports_and_goes_on(tmp_path: Path) -> None:
+    """emit.disrupt() returns after the commit, in a new epoch; emit.segment is the segment's path."""
+    heard: list[object] = []
+
+    async def notice(emit: Emit) -> None:
+        await emit.announce_restores()
+        before = emit.epoch
+        await emit.disrupt("the kernel says so", restored=True)
+        with SegmentReader(emit.segment) as reader:
+            heard.append(reader.snapshot().body.disruption_marker)
+        heard.append(emit.epoch - before)
+
+    await Publisher(tmp_path / "shm0", [Scripted(notice)]).run()
+    assert heard == [OWN_DISRUPTION, 1]
+
+
+@pytest.mark.anyio
+async def test_report_after_the_run_is_refused(tmp_path: Path) -> None:
+    """What a source's own thread or task reports too late is an error that says so."""
+    kept: list[Emit] = []
+
+    async def keep(emit: Emit) -> None:
+        kept.append(emit)
+        await anyio.lowlevel.checkpoint()
+
+    await Publisher(tmp_path / "shm0", {"late": Scripted(keep)}).run()
+    with pytest.raises(SourceError, match="its run had ended"):
+        await kept[0].disrupt("too late")
