@@ -34,6 +34,7 @@ from vmclock_async.clock import (
     Clock as Clock,
     open_clock as open_clock,
 )
+from vmclock_async.disruption import report_disruption as report_disruption
 from vmclock_async.errors import (
     ClockDisruptedError as ClockDisruptedError,
     ClockError as ClockError,
@@ -41,8 +42,10 @@ from vmclock_async.errors import (
     ClockStaleError as ClockStaleError,
     ClockUnboundedError as ClockUnboundedError,
     CounterNotSupportedError as CounterNotSupportedError,
+    DisruptionRefusedError as DisruptionRefusedError,
     InvalidUpdateError as InvalidUpdateError,
     LeaseLostError as LeaseLostError,
+    NobodyListensError as NobodyListensError,
     RecordingError as RecordingError,
     SegmentError as SegmentError,
     SegmentInUseError as SegmentInUseError,

@@ -19,8 +19,10 @@ __all__ = (
     "ClockStaleError",
     "ClockUnboundedError",
     "CounterNotSupportedError",
+    "DisruptionRefusedError",
     "InvalidUpdateError",
     "LeaseLostError",
+    "NobodyListensError",
     "RecordingError",
     "SegmentError",
     "SegmentInUseError",
@@ -101,6 +103,20 @@ class SegmentInUseError(SegmentError):
     """Another live writer holds the segment."""
 
     _remedy = "stop the other writer, or choose another path"
+
+
+@final
+class NobodyListensError(SegmentError):
+    """No publisher listens for reports of a disruption at `path`, at this moment."""
+
+    _remedy = "start the publisher with the source told, as publish auto does"
+
+
+@final
+class DisruptionRefusedError(SegmentError):
+    """The publisher that listens at `path` did not commit a reported disruption."""
+
+    _remedy = "see the publisher's log"
 
 
 @final

@@ -13,7 +13,7 @@ from vmclock_async.errors import VMClockError
 
 __all__ = ("run",)
 
-_COMMANDS: Final = ("publish", "show", "now", "watch", "sources", "demo")
+_COMMANDS: Final = ("publish", "show", "now", "watch", "disrupt", "sources", "demo")
 """Names of the commands. Each is a function in a module of the same name."""
 
 

@@ -1,14 +1,15 @@
-"""The sources that ``publish auto`` publishes: the device, chronyd and the kernel's clock, in this order, if present.
+"""The sources that ``publish auto`` publishes, if present: device, told, chrony and kernel, in this order.
 
-The device, first in rank, reports migrations and restores. On most machines another source has to give the time: the
-first of the others that has it. All of them are probed before the start, and a message says what was found for each.
+The device, first in rank, reports migrations and restores, and so do programs that report to told. On most machines
+another source has to give the time: the first of the others that has it. All of them are probed before the start, and a
+message says what was found for each.
 A missing source is probed again for as long as the publisher runs: a daemon may start, and a device may be plugged
 in, after the publisher.
 """
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Final, cast, final
 
@@ -26,11 +27,15 @@ from vmclock_async.errors import (
 )
 from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
 
-__all__ = ("AUTO", "CHOICES", "pick")
+__all__ = ("AUTO", "CHOICES", "DEFAULTS", "pick")
 
 AUTO: Final = "auto"
-CHOICES: Final = ("device", "chrony", "kernel")
+CHOICES: Final = ("device", "told", "chrony", "kernel")
 """Names of all sources that may be picked, in order of rank."""
+DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {"told": {"restores": False}}
+"""Options of sources that are picked, unless others are given. Nobody has promised to report each restore to told."""
+_WITHOUT_TIME: Final = ("told",)
+"""Sources that give no time, and are no reason to publish."""
 _LONGEST_PROBE_S: Final = 5.0
 """Longest time, in seconds, to wait for a probe. A probe promises to block for at most two seconds."""
 _LOOK_EVERY_S: Final = 5.0
@@ -60,7 +65,7 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
             continue
         probe = _Probe(source)
         found, absent_because = probe.look()
-        any_found |= absent_because is None
+        any_found |= absent_because is None and name not in _WITHOUT_TIME
         complain(
             f"{AUTO}: {name}: {found}"
             if absent_because is None

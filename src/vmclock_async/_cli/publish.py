@@ -27,7 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vmclock_async._cli.auto import AUTO, CHOICES, pick
+from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
@@ -150,10 +150,13 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
     def build(name: str) -> Source:
         return build_source(name, options.get(name, {}))
 
+    def build_default(name: str) -> Source:
+        return build_source(name, {**DEFAULTS.get(name, {}), **options.get(name, {})})
+
     built: dict[str, Source] = {}
     named = frozenset(names) - {AUTO}
     for name in names:
-        built |= pick(build, besides=named) if name == AUTO else {name: build(name)}
+        built |= pick(build_default, besides=named) if name == AUTO else {name: build(name)}
     return built
 
 
