@@ -34,6 +34,7 @@ from vmclock_async import (
     VMClockBody,
     open_clock,
 )
+from vmclock_async.abi import OWN_DISRUPTION
 from vmclock_async.events import (
     StatusChanged,
     events_between,
@@ -287,3 +288,32 @@ async def test_two_processes_are_two_incarnations(world: World, clock: Clock, ru
     """Of one segment, at one time."""
     found = {str(clock.incarnation)} | {run_script("incarnation", world.path).strip()}
     assert len(found) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fields", "seen"),
+    [
+        ({}, False),
+        ({"disruption_marker": OWN_DISRUPTION}, False),
+        ({"disruption_marker": 3}, True),
+        ({"vm_generation_counter": 1}, True),
+    ],
+)
+async def test_clock_says_whether_it_sees_restores(
+    segment_path: Path, caplog: pytest.LogCaptureFixture, fields: dict[str, int], seen: bool
+) -> None:
+    """Where nothing reports restores, an incarnation and callbacks say so once in the log."""
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(make_body(**{"vm_generation_counter": None, "disruption_marker": 0} | fields))
+
+        async def restored(snapshot: Snapshot) -> None:
+            raise AssertionError(snapshot)
+
+        async with open_clock(segment_path, fence=None, on_restore=[restored]) as clock:
+            assert clock.restores_are_seen is seen
+            for _ in range(3):
+                assert clock.incarnation
+            await settled()
+    told = [record.getMessage() for record in caplog.records if "nothing reports restores" in record.getMessage()]
+    assert len(told) == (not seen)

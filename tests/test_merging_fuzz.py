@@ -11,6 +11,7 @@ from kit.merging import Silent
 from vmclock_async import BodyUpdate, CounterId, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
 from vmclock_async._publishing.committer import Committer
 from vmclock_async._publishing.merger import Merger, Observed
+from vmclock_async._publishing.standstill import Standstill
 from vmclock_async.models import Contents
 from vmclock_async.timebase import COUNTER_ID
 
@@ -113,7 +114,9 @@ def test_device_goes_on_whatever_else_is_said(
     path = tmp_path_factory.mktemp("fuzz") / "shm0"
     device = Device()
     with SegmentWriter(path, size=112) as writer:
-        committer = Committer(writer, {"device": device, "strange": Silent(), "other": Silent()})
+        committer = Committer(
+            writer, {"device": device, "strange": Silent(), "other": Silent()}, standstill=Standstill(1.0)
+        )
         for name, update, disruptions in updates:
             try:
                 committer.publish(name, update, None)

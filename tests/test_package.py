@@ -25,7 +25,14 @@ import vmclock_told
 from kit.programs import path_of
 from vmclock_async import errors
 
-PLUGINS: tuple[ModuleType, ...] = (vmclock_chrony, vmclock_device, vmclock_kernel, vmclock_pytest, vmclock_replay, vmclock_told)
+PLUGINS: tuple[ModuleType, ...] = (
+    vmclock_chrony,
+    vmclock_device,
+    vmclock_kernel,
+    vmclock_pytest,
+    vmclock_replay,
+    vmclock_told,
+)
 PACKAGES: tuple[ModuleType, ...] = (vmclock_async, *PLUGINS)
 
 

@@ -162,6 +162,17 @@ class Clock(_core.Clock, OfThisProcess):
         """
         return self._incarnation.now(self._readings)
 
+    @property
+    def restores_are_seen(self) -> bool:
+        """Whether restores of the machine from a snapshot are seen: by a device, or by a source that reports each.
+
+        If not, a clone keeps its ``incarnation``, and ``on_restore`` is not called; the log says so once.
+
+        Raises:
+            SegmentError: as for ``now``.
+        """
+        return self._readings.sees_restores(self.snapshot())
+
     def counter_ticks(self) -> int:
         """This machine's raw counter at this moment: a stamp for ``at``, in order with other loads.
 

@@ -22,6 +22,7 @@ These cases are no restore, though marker or generation look new:
 * The publisher's own disruptions move the marker by multiples of 2**32.
 """
 
+import logging
 import os
 import threading
 import uuid
@@ -44,6 +45,8 @@ OnRestore = Callable[[Snapshot], Awaitable[None]]
 """A function that is awaited after a restore, with the snapshot that showed it, before others see the new incarnation.
 
 Inside the function ``Clock.incarnation`` is already the new one, so that it can authenticate with it."""
+
+_log: Final = logging.getLogger("vmclock_async.clock")
 
 _LONGEST_POLL_S: Final = 60.0
 _POLL_WHILE_ONLY_THE_DEVICE_TELLS_S: Final = 0.25
@@ -139,6 +142,7 @@ class Incarnation:
         self._next: tuple[_Life, object, uuid.UUID] | None = None
         self._known: _Known | None = None
         self.on_restore: tuple[OnRestore, ...] = ()
+        self._is_blindness_told = False
         self._awaited_by: object = None
         """The process whose event loop awaits the callbacks; the child of a fork has none that does."""
 
@@ -156,6 +160,7 @@ class Incarnation:
         snapshot, counter = readings.sample()
         readings.require_fence(snapshot)
         readings.require_generation(snapshot)
+        self._tell_blindness(readings, snapshot)
         drawn, until = self.of(snapshot, readings.generation(snapshot)), readings.asked_again_at(snapshot, counter)
         if witness is not None and until is not None and self._next is None:
             self._known = _Known(drawn, this_process(), witness, counter, until % 2**64)
@@ -187,6 +192,16 @@ class Incarnation:
                 self._drawn, self._drawn_by = uuid.uuid4(), process
             return self._drawn
 
+    def _tell_blindness(self, readings: Readings, snapshot: Snapshot) -> None:
+        """Log, once, that restores are not seen: a clone that believes in a new identity is worse than none."""
+        if not self._is_blindness_told and not readings.sees_restores(snapshot):
+            self._is_blindness_told = True
+            _log.warning(
+                "%s: nothing reports restores of this machine, so that a clone keeps the incarnation of its original; "
+                "publish the source vmgenid or device too, or told where each restore is reported",
+                readings.feed.path,
+            )
+
     def _note(self, life: _Life) -> bool:
         """Whether *life* is a new one; if not, it is remembered. The caller holds the lock."""
         if self._life is not None:
@@ -199,6 +214,7 @@ class Incarnation:
     async def keep(self, waiting: Waiting, snapshot: Snapshot) -> None:
         """Await the callbacks after each restore that is seen after *snapshot*, for ever."""
         self._awaited_by = this_process()
+        self._tell_blindness(waiting.readings, snapshot)
         while True:
             life = _Life.seen_by(waiting, snapshot)
             with _lock:

@@ -184,7 +184,12 @@ class Publisher:
                 await anyio.to_thread.run_sync(opener.open)  # a cold start waits for the disk
                 sources = self._supervisor.sources
                 _log.info("publishing %s to %s", ", ".join(sources), self.path)
-                self._committer = committer = Committer(opener.opened, sources, previous=self._committer)
+                self._committer = committer = Committer(
+                    opener.opened,
+                    sources,
+                    standstill=self._supervisor.loop_watch.standstill,
+                    previous=self._committer,
+                )
                 try:
                     await self._serve(committer, message, handover)
                 finally:

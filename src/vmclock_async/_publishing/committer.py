@@ -19,6 +19,7 @@ from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
 from vmclock_async._publishing.report import Report
+from vmclock_async._publishing.standstill import Standstill
 from vmclock_async._wording import failure, validation_reason
 from vmclock_async.abi import Flags, name_of
 from vmclock_async.errors import ClockError, InvalidUpdateError, SegmentError, SourceError, VMClockError
@@ -37,12 +38,21 @@ _log: Final = logging.getLogger("vmclock_async.publisher")
 
 @final
 class Committer:
-    """Commits to the segment of *writer* what *sources* say; its counts go on from *previous*, the run before."""
+    """Commits to the segment of *writer* what *sources* say.
+
+    Its counts go on from *previous*, the run before. *standstill* shows that the machine or the process stood still.
+    """
 
     def __init__(
-        self, writer: SegmentWriter, sources: Mapping[str, Source], *, previous: "Committer | None" = None
+        self,
+        writer: SegmentWriter,
+        sources: Mapping[str, Source],
+        *,
+        standstill: Standstill,
+        previous: "Committer | None" = None,
     ) -> None:
         self._writer: Final = writer
+        self._standstill: Final = standstill
         # The sources that can be asked for their marker, else None: the check takes longer than the question.
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
         self._can_ask: Final = any(source is not None for source in self._sources.values())
@@ -204,9 +214,9 @@ class Committer:
 
     def _notice(self) -> None:
         """Observe the world, and let the merger take note of it."""
-        broken = self._continuity.break_seen()
+        broken, stood_still = self._continuity.break_seen(), self._standstill.seen()
         marker = self._ask_for_marker()
-        self._merger.notice(Observed(counter_ticks(), broken, marker))
+        self._merger.notice(Observed(counter_ticks(), broken or stood_still, marker))
 
     def _ask_for_marker(self) -> tuple[str, int] | None:
         """The source that marks disruptions, and its marker at this moment, if it can be asked.

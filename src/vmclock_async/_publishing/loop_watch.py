@@ -15,6 +15,7 @@ from typing import Final, final
 import anyio
 from anyio.abc import TaskStatus
 
+from vmclock_async._publishing.standstill import Standstill
 from vmclock_async.sources import Emit, Source
 
 __all__ = (
@@ -110,6 +111,8 @@ class LoopWatch:
         self._every_s: Final = held_after_s / _LOOKS
         self._on_held: Final = on_held
         self._beats = 0
+        self.standstill: Final = Standstill(self._every_s)
+        """Its ticks are the looks of the thread."""
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled. Where no thread can be started, nothing is watched."""
@@ -123,17 +126,20 @@ class LoopWatch:
             task_status.started()
             return
         try:
+            self.standstill.begin()
             task_status.started()
             while True:
                 await anyio.sleep(self._every_s)
                 self._beats += 1
         finally:
+            self.standstill.end()
             ended.set()
             thread.join()  # it waits for nothing but *ended*
 
     def _look(self, loop_thread: int, ended: threading.Event) -> None:
         looks, seen = 0, self._beats
         while not ended.wait(self._every_s):
+            self.standstill.tick()
             beats = self._beats
             looks = looks + 1 if beats == seen else 0
             seen = beats

@@ -176,6 +176,11 @@ class Readings:
         device = self.feed.fence_generation()
         return told if device is None else device
 
+    def sees_restores(self, snapshot: Snapshot) -> bool:
+        """Whether restores are seen: by a generation counter, or as disruptions that a device reports."""
+        is_from_device = self.feed.fenced or device_marker(snapshot.body.disruption_marker) != 0
+        return is_from_device or self.generation(snapshot) is not None
+
     def require_generation(self, snapshot: Snapshot) -> None:
         """Raise if the device was restored, and the segment does not show it yet. Time does not depend on this."""
         told = snapshot.body.vm_generation_counter
