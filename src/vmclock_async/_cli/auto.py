@@ -1,6 +1,6 @@
-"""The sources that ``publish auto`` publishes, if present: device, told, chrony and kernel, in this order.
+"""The sources that ``publish auto`` publishes, if present, in this order: device, vmgenid, told, chrony, kernel.
 
-The device, first in rank, reports migrations and restores, and so do programs that report to told. On most machines
+The device, first in rank, reports migrations and restores. vmgenid reports restores, and told what programs report. On most machines
 another source has to give the time: the first of the others that has it. All of them are probed before the start, and a
 message says what was found for each.
 A missing source is probed again for as long as the publisher runs: a daemon may start, and a device may be plugged
@@ -30,11 +30,11 @@ from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
 __all__ = ("AUTO", "CHOICES", "DEFAULTS", "pick")
 
 AUTO: Final = "auto"
-CHOICES: Final = ("device", "told", "chrony", "kernel")
+CHOICES: Final = ("device", "vmgenid", "told", "chrony", "kernel")
 """Names of all sources that may be picked, in order of rank."""
 DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {"told": {"restores": False}}
 """Options of sources that are picked, unless others are given. Nobody has promised to report each restore to told."""
-_WITHOUT_TIME: Final = ("told",)
+_WITHOUT_TIME: Final = ("vmgenid", "told")
 """Sources that give no time, and are no reason to publish."""
 _LONGEST_PROBE_S: Final = 5.0
 """Longest time, in seconds, to wait for a probe. A probe promises to block for at most two seconds."""
