@@ -93,12 +93,11 @@ class KernelLog:
 
 
 def _reseed_line(record: bytes) -> ReseedLine | None:
-    """The line in *record*, if it reports a restore."""
-    prefix, _, message = record.decode("utf-8", "replace").partition(";")
-    if message.partition("\n")[0] != _RESEEDED:
-        return None
-    try:
-        _, sequence, stamp_us, *_ = prefix.split(",")
-        return ReseedLine(int(sequence), int(stamp_us))
-    except ValueError:
-        return None
+    """The last line in *record* that reports a restore; further lines of one record begin with a space."""
+    found = None
+    for line in record.decode("utf-8", "replace").split("\n"):
+        prefix, _, message = line.partition(";")
+        if message == _RESEEDED and not line.startswith(" "):
+            _, sequence, stamp_us, *_ = prefix.split(",")
+            found = ReseedLine(int(sequence), int(stamp_us))
+    return found

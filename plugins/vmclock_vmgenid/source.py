@@ -72,18 +72,19 @@ class VmgenidSource:
         try:
             log = KernelLog(self._settings.kmsg)
         except OSError as exc:
+            _log.warning(
+                "%s cannot be read (%s), so that restores are seen only if this kernel sends uevents to this process; "
+                "run with CAP_SYSLOG (systemd: AmbientCapabilities=CAP_SYSLOG), or set the sysctl "
+                "kernel.dmesg_restrict to 0",
+                self._settings.kmsg,
+                exc.strerror,
+            )
             with _unavailable("uevents cannot be read"):
-                _log.warning(
-                    "%s cannot be read (%s), so that restores are seen only if this kernel sends uevents to this "
-                    "process; run with CAP_SYSLOG (systemd: AmbientCapabilities=CAP_SYSLOG), or set the sysctl "
-                    "kernel.dmesg_restrict to 0",
-                    self._settings.kmsg,
-                    exc.strerror,
-                )
                 await self._follow_uevents(emit)
-        with _unavailable(f"{self._settings.kmsg} cannot be read"), log:
-            _log.info("restores of the device %s are read from %s", device, self._settings.kmsg)
-            await self._follow(log, emit)
+        else:
+            with _unavailable(f"{self._settings.kmsg} cannot be read"), log:
+                _log.info("restores of the device %s are read from %s", device, self._settings.kmsg)
+                await self._follow(log, emit)
 
     async def _follow(self, log: KernelLog, emit: Emit) -> None:
         await emit.announce_restores()
@@ -123,8 +124,8 @@ class VmgenidSource:
                     return entry.name
         raise SourceUnavailableError(
             "vmgenid",
-            f"no device in {bus}/platform/drivers/vmgenid: the hypervisor has to offer one (QEMU: -device vmgenid), and "
-            "the driver is in Linux 5.18 and later (CONFIG_VMGENID)",
+            f"no device in {bus}/platform/drivers/vmgenid; the hypervisor has to offer one (QEMU: -device vmgenid), "
+            "and the driver is in Linux 5.18 and later (CONFIG_VMGENID)",
         )
 
 
@@ -141,5 +142,5 @@ def _unavailable(what: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise SourceUnavailableError(
-            "vmgenid", f"{what} ({exc.strerror or exc}); see whether /dev/kmsg is there"
+            "vmgenid", f"{what} ({exc.strerror or exc}); see who may read the kernel's log"
         ) from exc

@@ -1,8 +1,8 @@
 """The sources that ``publish auto`` publishes, if present, in this order: device, vmgenid, told, chrony, kernel.
 
-The device, first in rank, reports migrations and restores. vmgenid reports restores, and told what programs report. On most machines
-another source has to give the time: the first of the others that has it. All of them are probed before the start, and a
-message says what was found for each.
+The device, first in rank, reports migrations and restores. vmgenid reports restores, and told what programs report. On
+most machines another source has to give the time: the first of the others that has it. All of them are probed before
+the start, and a message says what was found for each.
 A missing source is probed again for as long as the publisher runs: a daemon may start, and a device may be plugged
 in, after the publisher.
 """
