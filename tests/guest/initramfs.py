@@ -8,6 +8,7 @@ import lzma
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import IO, Final
@@ -28,19 +29,23 @@ def kernel_in(root: Path) -> tuple[Path, Path]:
     return image, modules
 
 
-def build(path: Path, *, debian: Path, modules: Path) -> None:
-    """Write the archive to *path*; *debian* is a tree with Python, *modules* that of the kernel's modules."""
+def build(path: Path, *, debian: Path, modules: Path, checks: Sequence[str]) -> None:
+    """Write the archive to *path*: *debian* is a tree with Python, *modules* the kernel's; *checks* are run there."""
     compileall.compile_dir(debian / "usr/lib/python3.11", quiet=2, stripdir=str(debian), prependdir="/")
     site = path.with_name("site")
     _fill(site)
-    driver = next(modules.rglob("ptp_vmclock.ko*"))
+    driver = next(modules.rglob("ptp_vmclock.ko*"), None)  # not before Linux 6.13
     with path.open("wb") as file:
         archive = _Cpio(file)
         archive.add_tree(debian, "")
         archive.add("opt", stat.S_IFDIR | 0o755)
         archive.add_tree(site, "opt/site")
-        data = driver.read_bytes()
-        archive.add("vmclock.ko", stat.S_IFREG | 0o644, lzma.decompress(data) if driver.suffix == ".xz" else data)
+        if driver is not None:
+            data = driver.read_bytes()
+            archive.add(
+                "vmclock.ko", stat.S_IFREG | 0o644, lzma.decompress(data) if driver.suffix == ".xz" else data
+            )
+        archive.add("checks", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name in checks).encode())
         archive.add("init", stat.S_IFREG | 0o755, (_HERE / "init.sh").read_bytes())
         archive.add("dev", stat.S_IFDIR | 0o755)
         archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))

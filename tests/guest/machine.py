@@ -33,6 +33,7 @@ class Machine:
         self._kernel: Final = kernel
         self._initramfs: Final = initramfs
         self._directory: Final = directory
+        self._snapshot: Final = directory / "snapshot"
         self._processes: Final[list[subprocess.Popen[bytes]]] = []
         self._started_at = time.monotonic()
 
@@ -80,16 +81,24 @@ class Machine:
     def migrate(self) -> float:
         """Save the guest to a file, and go on from there in another QEMU; seconds that it took."""
         began = time.monotonic()
-        state = self._directory / "state"
-        self._monitor.execute("migrate", uri=f"file:{state}")
+        self.save()
+        self.restore()
+        return time.monotonic() - began
+
+    def save(self) -> None:
+        """Save the guest to a file, the snapshot, and end its QEMU."""
+        self._monitor.execute("migrate", uri=f"file:{self._snapshot}")
         self._monitor.wait_migrated()
         self._monitor.execute("quit")
         self._processes[-1].wait(30)
+
+    def restore(self) -> None:
+        """Go on from the snapshot in another QEMU, whatever became of the guest since; again, if it was done before."""
+        self._processes[-1].kill()
+        self._processes[-1].wait()
         self._start("-incoming", "defer")
-        self._monitor.execute("migrate-incoming", uri=f"file:{state}")
+        self._monitor.execute("migrate-incoming", uri=f"file:{self._snapshot}")
         self._monitor.wait_migrated()
-        state.unlink()
-        return time.monotonic() - began
 
     def write(self, offset: int, data: bytes) -> None:
         """Write *data* into the page at *offset* while the guest runs."""
@@ -108,7 +117,8 @@ class Machine:
         for place in ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"):
             command += ["-L", str(self._qemu / place)]
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]
-        command += ["-accel", "tcg", "-cpu", "qemu64", "-smp", "2", "-m", str(_MEMORY_MB), "-device", "vmclock"]
+        command += ["-accel", "tcg", "-cpu", "qemu64", "-smp", "2", "-m", str(_MEMORY_MB)]
+        command += ["-device", "vmclock", "-device", "vmgenid,guid=auto"]
         command += ["-kernel", str(self._kernel), "-initrd", str(self._initramfs)]
         command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init"]
         for name in ("console", "report"):
