@@ -269,7 +269,15 @@ CONTINUITY: Final = (
     Mutant("            self._asleep = now\n", "", "tell of a suspend for ever"),
 )  # fmt: skip
 
-_WORLD: Final = ("test_merging.py", "test_histories.py")
+_WORLD: Final = (
+    "test_ageing.py",
+    "test_choice.py",
+    "test_disruptions.py",
+    "test_merger.py",
+    "test_nesting.py",
+    "test_testimony.py",
+    "test_histories.py",
+)
 TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "plugins/vmclock_chrony/measure.py": (
         ("test_chrony_measure.py", "test_chrony_report.py", "test_chrony_doubt.py"),

@@ -59,6 +59,12 @@ def page(**fields: object) -> BodyUpdate:
     return BodyUpdate.from_body(body, counter_id=CounterId.INVALID, time_type=TimeType.UTC)
 
 
+def time_page(update: BodyUpdate, **fields: object) -> BodyUpdate:
+    """The page of a device that tells the time of *update*."""
+    body = update.applied_to(VMClockBody.model_validate(fields))
+    return BodyUpdate.from_body(body, counter_id=COUNTER_ID, time_type=TimeType.UTC)
+
+
 def merger(*names: str, contents: Contents = COLD) -> Merger:
     """A merger of the sources *names*, cold unless it is given contents."""
     return Merger(names, contents, cold=contents is COLD)

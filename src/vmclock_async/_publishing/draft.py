@@ -1,4 +1,7 @@
-"""A draft of the next contents: one dict by field and one int of flags, frozen once."""
+"""A draft of the next contents: one dict by field and one int of flags, frozen once.
+
+The draft is tested through the merger, in ``tests/test_merger.py``.
+"""
 
 from collections.abc import Iterable
 from typing import Final, final
