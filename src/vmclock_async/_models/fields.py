@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from vmclock_async.abi import ClockStatus, CounterId, LeapIndicator, SmearingHint, TimeType
+from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, SmearingHint, TimeType
 
 U64_MAX: Final = 2**64 - 1
 
@@ -46,6 +46,7 @@ def _member_of(enum: type[IntEnum]) -> Callable[[int], int]:
     return convert
 
 
+flags: Final = lru_cache(maxsize=256)(Flags)
 clock_status = _member_of(ClockStatus)
 smearing_hint = _member_of(SmearingHint)
 leap_indicator = _member_of(LeapIndicator)

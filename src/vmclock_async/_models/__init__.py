@@ -1,0 +1,1 @@
+"""Behind ``models``: bodies, updates, snapshots, and the ranges of their fields."""
