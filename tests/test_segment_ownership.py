@@ -1,11 +1,9 @@
-"""Whose files a writer takes, what it says of those that it does not, and that it leaves nothing where it fails.
+"""Whose files a writer takes, and what it says of those that it does not.
 
 In /dev/shm anybody may be there first. Who owns a segment, or may write it, can change the time in it, and cut it under
 its publisher, which dies of that. Who owns the lock's file can keep every publisher out.
 """
 
-import errno
-import json
 import os
 import struct
 import subprocess
@@ -13,22 +11,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import pytest
 
 from kit.programs import path_of
-from kit.stand_ins import compiled, preloaded
-from vmclock_async import Clock, SegmentReader, SegmentWriter, VMClockBody, open_clock
-from vmclock_async.errors import SegmentError, SegmentInUseError, SegmentMalformedError
-from vmclock_async.testing import make_body
-from vmclock_async.timebase import COUNTER_ID
+from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
+from vmclock_async.errors import SegmentError, SegmentInUseError
 
 STRANGER = 54321
 """A user without a name, and not the one who runs the tests."""
 BODY = VMClockBody(disruption_marker=5)
-
 RunScript = Callable[..., str]
-
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user")
 
 
@@ -245,185 +237,3 @@ def test_owner_outside_the_user_namespace_is_a_stranger(segment: Path) -> None:
         pytest.skip(f"no user namespaces here: {result.stderr}")
     assert (result.returncode, result.stderr) == (0, "")
     assert "is owned by a user outside this user namespace (uid 65534)" in result.stdout
-
-
-# What the system refuses.
-
-
-@pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that makes flock(2) and fsync(2) fail, made by the machine's C compiler."""
-    return compiled("refusals", tmp_path_factory.mktemp("refusing"))
-
-
-@pytest.mark.parametrize(
-    ("variable", "number", "said"),
-    [
-        pytest.param("FLOCK_ERRNO", errno.ENOLCK, "gives no locks: choose a path on tmpfs", id="flock-ENOLCK"),
-        pytest.param("FLOCK_ERRNO", errno.EPERM, "a sandbox or a security module forbids it", id="flock-EPERM"),
-        pytest.param(
-            "FLOCK_ERRNO", errno.EOPNOTSUPP, "gives no locks: choose a path on tmpfs", id="flock-EOPNOTSUPP"
-        ),
-        pytest.param("FSYNC_ERRNO", errno.EIO, "its disk or its server failed", id="fsync-EIO"),
-        pytest.param(
-            "FSYNC_ERRNO", errno.EINVAL, "cannot hold a segment: choose a path on tmpfs", id="fsync-EINVAL"
-        ),
-        pytest.param("FSYNC_ERRNO", errno.EDQUOT, "make room, or choose another path", id="fsync-EDQUOT"),
-    ],
-)
-@pytest.mark.parametrize("below", ["shm0", "new/deeper/shm0"])
-def test_what_the_system_refuses_is_an_error_that_leaves_nothing(
-    segment_path: Path, run_script: RunScript, refusing: Path, variable: str, number: int, said: str, below: str
-) -> None:
-    """flock and fsync: a SegmentError with the remedy; no lock, no segment and no directory stays behind."""
-    environment = {**preloaded(refusing), variable: str(number)}
-    path = segment_path.parent / below
-    printed = run_script("try_writer", path, environment=environment)
-    assert printed.startswith(f"{path}: cannot ")
-    assert f"({os.strerror(number)})" in printed
-    assert said in printed
-    assert list(segment_path.parent.iterdir()) == []
-
-
-def test_failed_opening_leaves_a_segment_that_was_there(
-    segment: Path, run_script: RunScript, refusing: Path
-) -> None:
-    """Only what this opening has created goes away with it."""
-    os.truncate(segment, 0)
-    environment = {**preloaded(refusing), "FSYNC_ERRNO": str(errno.EIO)}
-    assert "cannot open it for writing" in run_script("try_writer", segment, environment=environment)
-    assert list(segment.parent.iterdir()) == [segment]
-
-
-def test_too_many_open_files_are_no_matter_of_write_access(segment_path: Path, run_script: RunScript) -> None:
-    """Wherever in the opening the limit is met, the message is of the limit, and nothing is left."""
-    *lines, last = run_script("few_descriptors", segment_path).splitlines()
-    for line in [*lines, last]:
-        assert "(Too many open files); this process has as many files open as it may: raise its limit" in line
-        assert "write access" not in line
-    assert list(segment_path.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        pytest.param("size=64k,ro", "(Read-only file system); its file system is read-only", id="read-only"),
-        pytest.param("nr_inodes=1", "(No space left on device); its file system is full", id="full"),
-    ],
-)
-def test_file_system_that_takes_no_file_is_no_matter_of_write_access(
-    segment_path: Path, options: str, said: str
-) -> None:
-    """The message is of what the file system is: read-only, or full."""
-    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3" "$4" "$2/shm0"'
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-    command += [options, str(segment_path.parent), sys.executable, path_of("try_writer")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    if "unshare:" in result.stderr or "mount:" in result.stderr:
-        pytest.skip(f"no user namespaces here: {result.stderr}")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert said in result.stdout
-    assert "write access" not in result.stdout
-
-
-# Readers.
-
-WRITABLE = r"is owned by .* \(uid \d+\), and others may write it too \(mode 0666\), .* give trust_writable=True"
-
-
-@pytest.fixture
-def timed(segment_path: Path) -> Path:
-    """A segment that tells this machine's time."""
-    with SegmentWriter(segment_path, size=112) as writer:
-        writer.write(make_body(), counter_id=COUNTER_ID)
-    return segment_path
-
-
-@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o622])
-def test_clock_refuses_what_others_may_write(timed: Path, mode: int) -> None:
-    """Unless it is told to trust them; a reader reads it all the same, because it only says what is there."""
-    timed.chmod(mode)
-    with pytest.raises(SegmentError, match=rf"others may write it too \(mode {mode:04o}\)"):
-        Clock(timed, fence=None)
-    with pytest.raises(SegmentError, match="others may write it too"):
-        SegmentReader(timed, trust_writable=False)
-    with Clock(timed, fence=None, trust_writable=True) as clock, SegmentReader(timed) as reader:
-        assert clock.now().error_ns > 0
-        assert reader.snapshot().size == 112
-
-
-@pytest.mark.anyio
-async def test_open_clock_refuses_what_others_may_write(timed: Path) -> None:
-    """As Clock does, and with the same way to say otherwise."""
-    timed.chmod(0o666)
-    with pytest.raises(SegmentError, match=WRITABLE):
-        async with open_clock(timed, fence=None):
-            pass
-    async with open_clock(timed, fence=None, trust_writable=True) as clock:
-        assert clock.now().error_ns > 0
-
-
-@only_root
-def test_clock_reads_what_any_user_owns(timed: Path) -> None:
-    """A publisher has a user of its own, and who names the path says whom to trust."""
-    os.chown(timed, STRANGER, STRANGER)
-    with Clock(timed, fence=None) as clock:
-        assert clock.now().error_ns > 0
-
-
-@pytest.mark.anyio
-async def test_clock_does_not_go_over_to_what_others_may_write(timed: Path) -> None:
-    """A file that takes the segment's place is asked the same."""
-    theirs = timed.with_name("theirs")
-    theirs.write_bytes(timed.read_bytes())
-    theirs.chmod(0o666)
-    with anyio.fail_after(10):
-        async with open_clock(timed, fence=None) as clock, clock.events() as events:
-            before = clock.now()
-            theirs.rename(timed)
-            with pytest.raises(SegmentError, match=WRITABLE):
-                await events.receive()
-            assert before.latest_ns <= clock.now().latest_ns  # what it had holds on
-
-
-def test_fence_that_others_may_write_is_refused(timed: Path) -> None:
-    """They could hide a disruption. A device is not asked: its node's mode lets nobody write its page."""
-    device = timed.with_name("vmclock0")
-    device.write_bytes(timed.read_bytes())
-    device.chmod(0o666)
-    with pytest.raises(SegmentError, match=WRITABLE) as caught:
-        Clock(timed, fence=device)
-    assert caught.value.path == str(device)
-    with pytest.raises(SegmentMalformedError, match="magic"):
-        SegmentReader("/dev/zero", trust_writable=False)
-
-
-def vmclock_async(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    """The command, run to its end."""
-    command = [sys.executable, "-m", "vmclock_async", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
-@pytest.mark.parametrize(
-    ("mode", "others_may_write"), [(0o644, False), (0o600, False), (0o664, True), (0o666, True)]
-)
-def test_show_says_who_owns_a_segment_and_whether_others_may_write_it(
-    timed: Path, mode: int, others_may_write: bool
-) -> None:
-    """In a line for people, and in fields of the JSON object."""
-    timed.chmod(mode)
-    (line,) = [line for line in vmclock_async("show", timed).stdout.splitlines() if line.startswith("owner ")]
-    assert f"(uid {os.geteuid()})" in line
-    assert f"mode {mode:04o}: " in line
-    assert ("OTHERS MAY WRITE IT TOO" in line) is others_may_write
-    shown = json.loads(vmclock_async("show", "--json", timed).stdout)
-    assert (shown["owner_uid"], shown["others_may_write"]) == (os.geteuid(), others_may_write)
-
-
-def test_now_refuses_what_others_may_write(timed: Path) -> None:
-    """Exit code 1 and one line that says why and what to do."""
-    timed.chmod(0o666)
-    result = vmclock_async("now", timed)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert "others may write it too (mode 0666)" in result.stderr
-    assert "chmod go-w" in result.stderr
