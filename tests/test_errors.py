@@ -2,10 +2,35 @@
 
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vmclock_async import RecordingError, SegmentError, SegmentUnstableError, SourceError, VMClockError
+from vmclock_async import RecordingError, SegmentError, SegmentUnstableError, SourceError, VMClockError, errors
+
+ALL_ERRORS: list[tuple[type[errors.VMClockError], tuple[Any, ...], str]] = [
+    (errors.SegmentError, ("/run/shm0", "why"), "/run/shm0: why"),
+    (errors.SegmentNotInitializedError, ("/run/shm0", "why"), "/run/shm0: why"),
+    (errors.SegmentMalformedError, ("/run/shm0", "why"), "/run/shm0: why"),
+    (errors.SegmentVersionNotSupportedError, ("/run/shm0", "why"), "/run/shm0: why"),
+    (errors.SegmentInUseError, ("/run/shm0", "why"), "/run/shm0: why"),
+    (errors.SegmentUnstableError, ("/run/shm0", "why", 7), "/run/shm0: why"),
+    (errors.SourceError, ("chrony", "why"), "chrony: why"),
+    (errors.SourceUnavailableError, ("chrony", "why"), "chrony: why"),
+    (errors.InvalidUpdateError, ("chrony", "why"), "chrony: why"),
+    (errors.SourceSettingsError, ("chrony", "why"), "chrony: why"),
+    (errors.UnknownSourceError, ("chrony", "why"), "chrony: why"),
+    (errors.ClockError, ("why",), "why"),
+    (errors.ClockNotSynchronizedError, ("why",), "why"),
+    (errors.ClockUnboundedError, ("why",), "why"),
+    (errors.ClockStaleError, ("why",), "why"),
+    (errors.ClockDisruptedError, ("why",), "why"),
+    (errors.CounterNotSupportedError, ("why",), "why"),
+    (errors.LeaseLostError, ("why",), "why"),
+    (errors.RecordingError, (Path("/tmp/x.jsonl"), 3, "why"), "/tmp/x.jsonl, line 3: why"),
+    (errors.RecordingError, ("/tmp/x.jsonl", 0, "why"), "/tmp/x.jsonl: why"),
+]
 
 
 def subclasses(error: type[VMClockError]) -> Iterator[type[VMClockError]]:
@@ -55,3 +80,24 @@ def test_strangers_error_has_what_it_has() -> None:
 
     assert (Odd("it is red; paint it").seen, Odd("it is red; paint it").remedy) == ("it is red", "paint it")
     assert Numbered().seen == "7"
+
+
+@pytest.mark.parametrize(
+    ("error", "args", "message"), ALL_ERRORS, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_errors_survive_pickle(error: type[errors.VMClockError], args: tuple[Any, ...], message: str) -> None:
+    """An error from a worker process is the same error: type, message, arguments and attributes."""
+    raised = error(*args)
+    found = pickle.loads(pickle.dumps(raised))
+    assert type(found) is error
+    assert str(found) == str(raised) == message
+    assert found.args == args
+    assert vars(found) == vars(raised)
+    assert error.__module__ == "vmclock_async"
+
+
+def test_every_error_is_in_the_list_above() -> None:
+    """No error of the package goes untested here, and all have one root."""
+    public = {getattr(errors, name) for name in errors.__all__}
+    assert public == {error for error, _, _ in ALL_ERRORS} | {errors.VMClockError}
+    assert all(issubclass(error, errors.VMClockError) for error in public)
