@@ -3,7 +3,6 @@
 Where a test is about inotify, the poll interval is so long that only the watch can have woken the reader in time.
 """
 
-import asyncio
 import json
 import os
 import random
@@ -14,36 +13,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
 from kit.segment_files import BODY, PACKED
 from kit.told_world import open_descriptors
 from kit.waits import BOUND_S, until_waits
-from vmclock_async import (
-    SegmentReader,
-    SegmentWriter,
-    Snapshot,
-    VMClockBody,
-    _core,
-)
-from vmclock_async.errors import (
-    SegmentError,
-    SegmentMalformedError,
-)
+from vmclock_async import SegmentReader, SegmentWriter, Snapshot, VMClockBody, _core
 
 NEVER_S = 3600.0
 """A poll interval that ends no test's wait."""
-
-
 MakePage = Callable[..., bytes]
-
-
 RunScript = Callable[..., str]
-
-
-# Waiting.
 
 
 @pytest.fixture
@@ -52,6 +33,9 @@ def writer(segment_path: Path) -> Iterator[SegmentWriter]:
     with SegmentWriter(segment_path) as opened:
         opened.write(VMClockBody(disruption_marker=1))
         yield opened
+
+
+# Waiting.
 
 
 @pytest.mark.anyio
@@ -169,31 +153,6 @@ async def test_every_waiter_is_woken(writer: SegmentWriter) -> None:
 
 
 @pytest.mark.anyio
-async def test_who_gives_up_wakes_one_and_not_all(writer: SegmentWriter) -> None:
-    """Of many that wait, each with a time of its own, none looks more often for there being others."""
-    waiters, rounds, patience_s = 30, 15, 0.02
-    gave_up = 0
-
-    async def wait(reader: SegmentReader) -> None:
-        nonlocal gave_up
-        while True:
-            with anyio.move_on_after(patience_s):
-                await reader.wait_changed(2, poll_interval=NEVER_S)
-            gave_up += 1
-
-    with SegmentReader(writer.path) as reader:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(waiters):
-                tasks.start_soon(wait, reader)
-                await anyio.sleep(patience_s / waiters)
-            while gave_up < waiters * rounds:
-                await anyio.sleep(patience_s)
-            tasks.cancel_scope.cancel()
-        # Each looks when it begins, and at most one more for each that gives up.
-        assert reader.statistics().waits <= 2 * gave_up + waiters
-
-
-@pytest.mark.anyio
 async def test_seq_count_0_may_have_been_seen(segment_path: Path, make_page: MakePage) -> None:
     """0 is waited on like any number, and returned like any number, across the wrap too."""
     segment_path.write_bytes(make_page(seq_count=0xFFFFFFFE))
@@ -212,96 +171,6 @@ async def test_seq_count_0_may_have_been_seen(segment_path: Path, make_page: Mak
                     assert seen == []
                     writer.write(BODY)
                 assert seen == [after]
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("poll_interval", [0.05, NEVER_S])
-@pytest.mark.parametrize("waiters", [1, 3])
-async def test_path_made_anew_is_a_change_whatever_its_number(
-    segment_path: Path, make_page: MakePage, waiters: int, poll_interval: float
-) -> None:
-    """Every waiter gets the segment of the new inode, though it has the number they have all seen, and soon."""
-    segment_path.write_bytes(make_page(seq_count=2))
-    seen: list[Snapshot] = []
-
-    async def follow(reader: SegmentReader) -> None:
-        seen.append(await reader.wait_changed(2, poll_interval=poll_interval))
-
-    with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
-        old_inode = reader.snapshot().inode
-        async with anyio.create_task_group() as tasks:
-            for _ in range(waiters):
-                tasks.start_soon(follow, reader)
-            await until_waits(reader, waiters)
-            segment_path.unlink()
-            # While there is nothing, or nothing committed, it goes on waiting.
-            await until_waits(reader, reader.statistics().waits + 2 * waiters)
-            with SegmentWriter(segment_path) as writer:
-                await until_waits(reader, reader.statistics().waits + 2 * waiters)
-                assert seen == []
-                assert writer.write(BODY) == 2
-        assert reader.statistics().reopened >= 1
-        assert reader.snapshot().inode == segment_path.stat().st_ino
-    assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(2, BODY)] * waiters
-    assert {snapshot.inode for snapshot in seen} == {segment_path.stat().st_ino}
-    assert old_inode != segment_path.stat().st_ino
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("waiters", [1, 3])
-async def test_path_renamed_over_is_a_change_at_once(
-    segment_path: Path, make_page: MakePage, waiters: int
-) -> None:
-    """Another segment moved over the path wakes every waiter by inotify, and later commits to it do so too."""
-    segment_path.write_bytes(make_page(seq_count=2))
-    replacement = segment_path.with_name("replacement")
-    replacement.write_bytes(make_page(seq_count=2, body=PACKED))
-    seen: list[Snapshot] = []
-
-    async def follow(reader: SegmentReader) -> None:
-        seen.append(await reader.wait_changed(2, poll_interval=NEVER_S))
-
-    with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
-        async with anyio.create_task_group() as tasks:
-            for _ in range(waiters):
-                tasks.start_soon(follow, reader)
-            await until_waits(reader, waiters)
-            replacement.rename(segment_path)
-        assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(2, BODY)] * waiters
-        with SegmentWriter(segment_path) as writer:
-            async with anyio.create_task_group() as tasks:
-                seen.clear()
-                waits = reader.statistics().waits
-                tasks.start_soon(follow, reader)
-                await until_waits(reader, waits + 1)
-                writer.write(VMClockBody())
-        assert [snapshot.seq_count for snapshot in seen] == [4]
-        assert reader.statistics().watching
-
-
-@pytest.mark.anyio
-async def test_replacement_that_one_waiter_finds_is_a_change_for_all(
-    segment_path: Path, make_page: MakePage
-) -> None:
-    """A task that slept while another opened the new file gets it too, whatever its number."""
-    segment_path.write_bytes(make_page(seq_count=2))
-    seen: list[Snapshot] = []
-
-    async def follow(reader: SegmentReader, poll_interval: float) -> None:
-        seen.append(await reader.wait_changed(2, poll_interval=poll_interval))
-
-    with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
-        segment_path.unlink()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow, reader, NEVER_S)
-            await until_waits(reader, 1)
-            tasks.start_soon(follow, reader, 0.01)
-            await until_waits(reader, 3)
-            replacement = segment_path.with_name("replacement")
-            replacement.write_bytes(make_page(seq_count=2, body=PACKED))
-            replacement.rename(segment_path)
-        assert reader.statistics().reopened == 1
-    assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(2, BODY)] * 2
 
 
 @pytest.mark.long
@@ -338,18 +207,6 @@ async def test_no_waking_is_lost(segment_path: Path) -> None:
                 while min(seen) < number:
                     await anyio.sleep(0.0002)
         assert reader.statistics().reopened > 10
-
-
-@pytest.mark.anyio
-async def test_path_replaced_by_no_segment_is_an_error(segment_path: Path, make_page: MakePage) -> None:
-    """Waiting does not hide that the path now leads to something that is no segment."""
-    segment_path.write_bytes(make_page(seq_count=2))
-    garbage = segment_path.with_name("garbage")
-    garbage.write_bytes(b"x" * 200)
-    with SegmentReader(segment_path) as reader, anyio.fail_after(BOUND_S):
-        garbage.rename(segment_path)
-        with pytest.raises(SegmentMalformedError, match="magic"):
-            await reader.wait_changed(2)
 
 
 @pytest.mark.anyio
@@ -415,122 +272,6 @@ async def test_writers_that_wake_nobody_are_polled(segment_path: Path, make_page
     assert [(snapshot.seq_count, snapshot.body) for snapshot in seen] == [(4, BODY)]
 
 
-@pytest.mark.anyio
-async def test_path_that_leads_away_for_a_moment_is_no_change(
-    writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Found to lead elsewhere, opened again, and it is the same file: then the wait goes on."""
-    monkeypatch.setattr(SegmentReader, "is_replaced", lambda reader: True)
-    seen: list[Snapshot] = []
-
-    async def follow(reader: SegmentReader) -> None:
-        seen.append(await reader.wait_changed(2))
-
-    with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow, reader)
-            await until_waits(reader, 2)
-            writer.write(BODY)
-    assert [snapshot.seq_count for snapshot in seen] == [4]
-
-
-@pytest.mark.anyio
-async def test_closing_from_another_threads_loop_is_refused(writer: SegmentWriter) -> None:
-    """Its loop knows nothing of who waits: nothing is closed, and the waiter is woken as ever."""
-    seen: list[Snapshot] = []
-
-    async def follow(reader: SegmentReader) -> None:
-        seen.append(await reader.wait_changed(2, poll_interval=NEVER_S))
-
-    async def close(reader: SegmentReader) -> None:
-        with pytest.raises(RuntimeError, match="another thread"):
-            reader.close()
-
-    with SegmentReader(writer.path) as reader, anyio.fail_after(BOUND_S):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow, reader)
-            await until_waits(reader, 1)
-            await anyio.to_thread.run_sync(anyio.run, close, reader)
-            writer.write(BODY)
-    assert [snapshot.seq_count for snapshot in seen] == [4]
-
-
-@pytest.mark.anyio
-async def test_cancelled_wait_leaves_nothing_behind(writer: SegmentWriter) -> None:
-    """No descriptor stays for it, and the next wait is woken as if it had never been."""
-    seen: list[int] = []
-
-    async def follow(reader: SegmentReader) -> None:
-        seen.append((await reader.wait_changed(2, poll_interval=NEVER_S)).seq_count)
-
-    before = open_descriptors()
-    with anyio.fail_after(BOUND_S):
-        with SegmentReader(writer.path) as reader:
-            watching: set[str] = set()
-            for cancelled in range(10):
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(follow, reader)
-                    await until_waits(reader, cancelled + 1)
-                    watching = watching or open_descriptors()
-                    tasks.cancel_scope.cancel()
-                assert open_descriptors() == watching
-            assert seen == []
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(follow, reader)
-                await until_waits(reader, 11)
-                writer.write(BODY)
-            assert seen == [4]
-        assert open_descriptors() == before
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("poll_interval", [NEVER_S, 0.01])
-async def test_closing_ends_every_wait(writer: SegmentWriter, poll_interval: float) -> None:
-    """Tasks that wait on a reader that is closed get a SegmentError, and the watch goes."""
-    reasons: list[str] = []
-
-    async def follow(reader: SegmentReader) -> None:
-        with pytest.raises(SegmentError, match="the reader is closed") as caught:
-            await reader.wait_changed(2, poll_interval=poll_interval)
-        reasons.append(caught.value.reason)
-
-    before = open_descriptors()
-    reader = SegmentReader(writer.path)
-    try:
-        with anyio.fail_after(BOUND_S):
-            async with anyio.create_task_group() as tasks:
-                for _ in range(3):
-                    tasks.start_soon(follow, reader)
-                await until_waits(reader, 3)
-                reader.close()
-            assert len(reasons) == 3
-            with pytest.raises(SegmentError, match="the reader is closed"):
-                await reader.wait_changed(0)
-    finally:
-        reader.close()
-    assert open_descriptors() == before
-
-
-@pytest.mark.anyio
-async def test_closing_while_the_watch_is_set_up_ends_the_wait(writer: SegmentWriter) -> None:
-    """A reader may be closed at any moment of a wait's beginning: a SegmentError, and no descriptor stays."""
-
-    async def follow(reader: SegmentReader) -> None:
-        with pytest.raises(SegmentError, match="the reader is closed"):
-            await reader.wait_changed(2, poll_interval=NEVER_S)
-
-    before = open_descriptors()
-    with anyio.fail_after(BOUND_S):
-        for steps in range(12):
-            async with anyio.create_task_group() as tasks:
-                reader = SegmentReader(writer.path)
-                tasks.start_soon(follow, reader)
-                for _ in range(steps):
-                    await anyio.lowlevel.checkpoint()
-                reader.close()
-            assert open_descriptors() == before
-
-
 def test_without_an_inotify_instance_readers_poll(
     run_script: RunScript, segment_path: Path, make_page: MakePage, anyio_backend: tuple[str, dict[str, object]]
 ) -> None:
@@ -543,34 +284,3 @@ def test_without_an_inotify_instance_readers_poll(
     reason = "no inotify watch: Too many open files"
     logged = ["WARNING", f"{segment_path}: a waiting reader looks for changes at intervals ({reason})"]
     assert json.loads(printed) == [[4, 4], False, reason, [logged]]
-
-
-@pytest.mark.asyncio
-async def test_time_limit_of_asyncio_ends_a_wait(writer: SegmentWriter) -> None:
-    """asyncio's own time-out and cancellation work on a wait, and the next wait is as good as new."""
-    with SegmentReader(writer.path) as reader:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await reader.wait_changed(2, poll_interval=NEVER_S)
-        waits = reader.statistics().waits  # none, where the time was over before it went to sleep
-        task = asyncio.create_task(reader.wait_changed(2, poll_interval=NEVER_S))
-        async with asyncio.timeout(BOUND_S):
-            await until_waits(reader, waits + 1)
-            writer.write(BODY)
-            assert (await task).seq_count == 4
-
-
-@pytest.mark.anyio
-async def test_snapshot_says_of_which_file_the_number_is(segment_path: Path) -> None:
-    """A task that was busy while another opened the new file learns of it, though the number is the same."""
-    with SegmentWriter(segment_path) as writer:
-        writer.write(VMClockBody(disruption_marker=1))
-    with SegmentReader(segment_path) as reader, anyio.fail_after(5):
-        seen = reader.snapshot()
-        segment_path.unlink()
-        with SegmentWriter(segment_path) as writer:
-            writer.write(VMClockBody(disruption_marker=2))
-        first = await reader.wait_changed(seen)
-        second = await reader.wait_changed(seen)
-    assert first == second
-    assert (first.seq_count, first.body.disruption_marker) == (seen.seq_count, 2)
