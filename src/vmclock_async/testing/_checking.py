@@ -14,8 +14,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, Final, NamedTuple, NoReturn, final
@@ -31,6 +30,7 @@ from vmclock_async.errors import VMClockError
 from vmclock_async.models import BodyUpdate
 from vmclock_async.reckoning import ticks_between
 from vmclock_async.sources import Emit, Source
+from vmclock_async.testing._awaits import AWAITS_TO_UNWIND, STEP, Awaits, WentOn
 from vmclock_async.testing._held import Held, Thing
 from vmclock_async.timebase import COUNTER_ID, counter_ticks
 
@@ -42,7 +42,6 @@ _TRIES: Final = 3
 _CONSTRUCTING_S: Final = 0.05
 _BLOCKING_S: Final = 0.1
 _BLOCKED_FOR_GOOD_S: Final = 2.0
-_AWAITS_TO_UNWIND: Final = 1000
 _MANY: Final = 1000
 _FORGOTTEN: Final = ("it emits with await emit(update)", "it called emit without await")
 _LONG: Final = 20
@@ -204,15 +203,15 @@ async def _run(
             anyio.move_on_after(patience_s) as scope,
         ):
             emit = _Listener(os.path.join(directory, "shm0"), scope, enough, epochs_end=epochs_end)
-            awaits = _Awaits(scope, cancel_at)
+            awaits = Awaits(scope, cancel_at)
             not_its_own = (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit)
             try:
                 await awaits.counted(source.run(emit))
             except VMClockError as exc:
                 error = exc
-            except _WentOn:
+            except WentOn:
                 emit.broken.append(
-                    ("run may be cancelled at any await", f"it went on for {_AWAITS_TO_UNWIND} awaits after that")
+                    ("run may be cancelled at any await", f"it went on for {AWAITS_TO_UNWIND} awaits after that")
                 )
             except not_its_own:
                 raise
@@ -248,7 +247,7 @@ class _Blocking:
 
     def is_held(self, frame: FrameType, held_s: float) -> None:
         """Called by a ``LoopWatch``."""
-        if not any(caller.f_code is _STEP or package(caller) == self._package for caller in stack(frame)):
+        if not any(caller.f_code is STEP or package(caller) == self._package for caller in stack(frame)):
             return  # held by another task of this loop
         self.place = place(frame, (self._package,))
         if held_s > _BLOCKED_FOR_GOOD_S and not self.for_good:
@@ -367,67 +366,3 @@ class _Listener(Emit):
     def _refuse(self, promise: str, seen: str) -> NoReturn:
         self.broken.append((promise, seen))
         raise AssertionError(seen)
-
-
-class _WentOn(BaseException):
-    """Ends a run that resists cancellation."""
-
-
-@final
-class _Awaits:
-    """Counts the times that an awaitable lets others run, and cancels *scope* at one of them."""
-
-    def __init__(self, scope: anyio.CancelScope, cancel_at: int | None) -> None:
-        self._scope: Final = scope
-        self._cancel_at: Final = cancel_at
-        self._since_cancelled = 0
-        self.number = 0
-
-    async def counted(self, awaitable: Awaitable[Any]) -> None:
-        await _Stepped(awaitable, self._count)
-
-    def _count(self) -> None:
-        self.number += 1
-        self._since_cancelled += self._scope.cancel_called
-        if self.number == self._cancel_at:
-            self._scope.cancel()
-        if self._since_cancelled > _AWAITS_TO_UNWIND:
-            raise _WentOn
-
-
-@final
-class _Stepped:
-    """An awaitable that calls *on_suspend* each time that it is about to let others run."""
-
-    def __init__(self, awaitable: Awaitable[Any], on_suspend: Callable[[], None]) -> None:
-        self._awaitable: Final = awaitable
-        self._on_suspend: Final = on_suspend
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        steps = self._awaitable.__await__()
-        resume: Callable[[], Any] = steps.__next__
-        while True:
-            try:
-                waits_for = resume()
-            except StopIteration as stop:
-                return stop.value
-            try:
-                self._on_suspend()
-            except BaseException:
-                with suppress(RuntimeError):  # it ignored that, too
-                    steps.close()
-                raise
-            resume = yield from _resumed(steps, waits_for)
-
-
-_STEP: Final = _Stepped.__await__.__code__
-
-
-def _resumed(steps: Generator[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Callable[[], Any]]:
-    """Let others run; then return how *steps* goes on."""
-    try:
-        value = yield waits_for
-    except BaseException as exc:
-        error = exc
-        return lambda: steps.throw(error)
-    return lambda: steps.send(value)
