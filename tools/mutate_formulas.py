@@ -285,14 +285,14 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     ),
     "plugins/vmclock_chrony/doubt.py": (("test_chrony_doubt.py",), DOUBT),
     "plugins/vmclock_kernel/measure.py": (("test_kernel_measure.py",), KERNEL),
-    "src/vmclock_async/reckoning.py": (("test_reckoning.py",), RECKONING),
+    "src/vmclock_async/reckoning.py": (("test_reckoning.py", "test_reckoning_cases.py"), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
     "src/vmclock_async/_publishing/ageing.py": (_WORLD, QUIET),
     "src/vmclock_async/_publishing/draft.py": (_WORLD, DRAFT),
     "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),
     "src/vmclock_async/_publishing/merger.py": (("test_histories.py",), MERGING),
     "src/vmclock_async/timebase.py": (("test_timebase.py", "test_timebase_measured.py"), TIMEBASE + MEASUREMENT),
-    "src/vmclock_async/_continuity.py": (("test_timebase.py",), CONTINUITY),
+    "src/vmclock_async/_continuity.py": (("test_continuity.py",), CONTINUITY),
 }
 """By file: the tests that are to notice, and the mutants."""
 
