@@ -35,9 +35,6 @@ def writer(segment_path: Path) -> Iterator[SegmentWriter]:
         yield opened
 
 
-# Waiting.
-
-
 @pytest.mark.anyio
 async def test_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
     """A reader that has seen seq_count N gets nothing until N + 2 is committed, and then at once, by inotify."""

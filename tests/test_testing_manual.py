@@ -10,9 +10,6 @@ NS = 10**9
 MS = 10**6
 
 
-# Virtual time
-
-
 def test_publisher_measures_as_long_as_it_runs() -> None:
     """Once a second; frozen its reference grows old, and without a source its bound grows by 50 ppm."""
     clock = ManualClock()
