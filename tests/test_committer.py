@@ -23,6 +23,7 @@ from vmclock_async import (
     VMClockBody,
 )
 from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.standstill import Standstill
 from vmclock_async.reckoning import bounds_at, gives_interval
 from vmclock_async.testing import make_body
 from vmclock_async.timebase import COUNTER_ID
@@ -53,7 +54,7 @@ def test_only_sole_source_of_whole_bodies_is_relayed(
         else BodyUpdate.model_validate(fields)
     )
     with SegmentWriter(segment_path, size=112) as writer:
-        committer = Committer(writer, {name: Silent() for name in names})
+        committer = Committer(writer, {name: Silent() for name in names}, standstill=Standstill(1.0))
         assert committer.publish("one", update, None)
         committer.close()
         assert (writer.body.clock_status == ClockStatus.SYNCHRONIZED) is is_relayed
