@@ -8,17 +8,11 @@
 #include <sys/prctl.h>
 
 #include "module.h"
+#include "processor.h"
 #include "seqlock.h"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define POWER_MANAGEMENT 0x80000007
 #define INVARIANT_TSC (1u << 8) /* bit of its EDX */
-#define GET_CPUID 0x1011        /* arch_prctl(2): returns 0 where CPUID raises SIGSEGV */
-#endif
 
 int counter_require_readable(struct module_state *state)
 {
@@ -63,7 +57,7 @@ PyObject *core_tsc_is_invariant(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED
 {
 #if defined(__x86_64__)
     unsigned eax, ebx, ecx, edx;
-    if (syscall(SYS_arch_prctl, GET_CPUID, 0) == 0)
+    if (!may_ask_processor())
         Py_RETURN_NONE;
     return PyBool_FromLong(__get_cpuid(POWER_MANAGEMENT, &eax, &ebx, &ecx, &edx) && edx & INVARIANT_TSC);
 #else

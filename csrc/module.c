@@ -7,6 +7,7 @@
 #include "inotify.h"
 #include "module.h"
 #include "page.h"
+#include "random.h"
 #include "witness.h"
 
 static PyMethodDef core_methods[] = {
@@ -16,6 +17,7 @@ static PyMethodDef core_methods[] = {
     {"inotify_unwatch", core_inotify_unwatch, METH_VARARGS, "End a watch, which is an event of its own."},
     {"inotify_watch", core_inotify_watch, METH_O, "A new inotify instance that watches one file, and the watch."},
     {"open_private", core_open_private, METH_VARARGS, "Open a file; no child of a fork keeps the descriptor."},
+    {"processor_random", core_processor_random, METH_NOARGS, "Random bytes of the processor's own generator."},
     {"reckon", core_reckon, METH_VARARGS, "The interval that now() makes of a page and a counter value."},
     {"set_counter_error", core_set_counter_error, METH_O, "Set the error of counter() where it may not be read."},
     {"set_interval_functions", core_set_interval_functions, METH_VARARGS, "Set what completes TimeInterval."},

@@ -75,6 +75,17 @@ def test_manual_lists_what_there_is() -> None:
     assert _core.__doc__
 
 
+def test_processor_gives_random_bytes_where_the_kernel_lists_its_generator() -> None:
+    """32 bytes, other ones each time; None where /proc/cpuinfo has neither rdrand (x86) nor rng (Arm)."""
+    listed = re.findall(r"^(?:flags|Features)\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0].split()
+    drawn = [_core.processor_random() for _ in range(4)]
+    if not {"rdrand", "rng"} & set(listed):
+        assert drawn == [None] * 4
+        return
+    words = {each[at : at + 8] for each in drawn if each for at in range(0, 32, 8)}
+    assert len(words) == 16
+
+
 def test_core_built_by_a_later_python_runs_on_an_earlier_one() -> None:
     """No format with '#' is in the source: the stable ABI does not cover what it expects of the caller's headers.
 
@@ -138,6 +149,7 @@ def test_core_built_by_a_later_python_runs_on_an_earlier_one() -> None:
         "open_private",
         "open_private-refused",
         "order-refused",
+        "processor_random",
         "read",
         "read-refused",
         "read_with_counter",

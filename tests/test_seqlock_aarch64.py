@@ -162,6 +162,18 @@ def test_extension_tells_the_time_in_order(extension: dict[str, Function]) -> No
     assert reads_counter_in_order(extension["clock_now"])
 
 
+_RANDOM = re.compile(
+    r"bl .*getauxval.*\n(?:.*\n)*?tbn?z w\d+, #16, .*\n(?:.*\n)*?"
+    r"mrs x\d+, (?:rndr|s3_3_c2_c4_0)\ncset w\d+, ne\n"
+)
+
+
+def test_extension_draws_from_a_processor_that_has_a_generator(extension: dict[str, Function]) -> None:
+    """RNDR, an illegal instruction elsewhere, comes after the kernel's bit 16 (HWCAP2_RNG), and its flag is taken."""
+    function = extension["core_processor_random"]
+    assert _RANDOM.search("".join(f"{name} {operands}\n" for name, operands, _ in function.values()))
+
+
 # The checks can fail.
 
 BODY_STORE = """    for (size_t i = 0; i < words; i++)

@@ -64,6 +64,16 @@ def tsc_is_invariant() -> bool | None:
     None if it cannot be asked: CPUID is forbidden (``arch_prctl(ARCH_SET_CPUID)``), or this is no x86.
     """
 
+def processor_random() -> bytes | None:
+    """Return 32 random bytes of the processor's own generator: RDRAND on x86, RNDR on Arm.
+
+    No snapshot of a machine holds a part of that generator. The bytes are to be mixed with others: a hypervisor may
+    emulate the instruction, and some processors return all ones after a suspend.
+
+    None if the processor has none, does not say so (CPUID is forbidden, or HWCAP2_RNG is not set), or refuses ten
+    times in a row.
+    """
+
 def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
     """Call openat(2) with O_CLOEXEC. The child of a fork does not keep the descriptor, whichever thread forks.
 
