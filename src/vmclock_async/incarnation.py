@@ -2,8 +2,13 @@
 
 A machine that is restored from a snapshot lives twice: whatever its processes drew at random before (keys, session
 numbers, UUIDs), the other life has too. The generation counter shows that a restore happened, but two clones get the
-same new value. So an incarnation comes from the kernel's random source, which the kernel seeds again on a restore (the
-vmgenid driver, Linux 5.18) before processes run again.
+same new value. The kernel's random source is seeded again on a restore (the vmgenid driver, Linux 5.18), but only after
+processes have run for some milliseconds, and on many machines not at all. So an incarnation is drawn from that source
+and from what a snapshot does not hold; ``_segment/entropy.py`` lists it, and says what remains.
+
+An incarnation is a UUID of version 4. RFC 9562 gives that version to random and pseudorandom bits, and a hash over
+random bytes is such. Version 8, for layouts of one's own, would tell a reader nothing, and programs refuse it where
+they expect a random UUID.
 
 If the page has no generation counter, that of the fence's device is used. If that has none either, every disruption
 that the device reports counts as a restore, because it may be one: this looks at the low 32 bits of disruption_marker,
@@ -35,6 +40,7 @@ from vmclock_async._belonging import this_process
 from vmclock_async._reading.feed import Witness
 from vmclock_async._reading.readings import Readings
 from vmclock_async._reading.waiting import Waiting
+from vmclock_async._segment.entropy import Ingredients
 from vmclock_async.abi import device_marker, shows_restore
 from vmclock_async.errors import ClockDisruptedError, SegmentUnstableError
 from vmclock_async.models import Snapshot
@@ -131,9 +137,14 @@ class _Known(NamedTuple):
 
 @final
 class Incarnation:
-    """The present incarnation of one clock."""
+    """The present incarnation of one clock.
 
-    def __init__(self) -> None:
+    Args:
+        gather: gives what an incarnation is drawn from.
+    """
+
+    def __init__(self, *, gather: Callable[[int | None, int], Ingredients] = Ingredients.gather) -> None:
+        self._gather: Final = gather
         self._drawn: uuid.UUID | None = None
         """Drawn when `_life` is seen, not before: a snapshot taken in between would copy it."""
         self._drawn_by: object = None
@@ -189,7 +200,7 @@ class Incarnation:
             if is_new:
                 self._life = life
             if is_new or self._drawn is None or self._drawn_by is not process:
-                self._drawn, self._drawn_by = uuid.uuid4(), process
+                self._drawn, self._drawn_by = self._draw(snapshot, generation), process
             return self._drawn
 
     def _tell_blindness(self, readings: Readings, snapshot: Snapshot) -> None:
@@ -201,6 +212,10 @@ class Incarnation:
                 "publish the source vmgenid or device too, or told where each restore is reported",
                 readings.feed.path,
             )
+
+    def _draw(self, snapshot: Snapshot, generation: int | None) -> uuid.UUID:
+        drawn = self._gather(generation, snapshot.body.disruption_marker).mix()
+        return uuid.UUID(bytes=drawn[:16], version=4)
 
     def _note(self, life: _Life) -> bool:
         """Whether *life* is a new one; if not, it is remembered. The caller holds the lock."""
@@ -233,7 +248,7 @@ class Incarnation:
             snapshot = await waiting.wait(snapshot, poll_s) or snapshot
 
     async def _begin(self, life: _Life, snapshot: Snapshot) -> None:
-        drawn = uuid.uuid4()
+        drawn = self._draw(snapshot, life.generation)
         self._next = life, this_process(), drawn
         reset = _upcoming.set(drawn)
         try:
