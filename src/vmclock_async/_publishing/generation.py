@@ -18,6 +18,7 @@ import secrets
 from typing import Final, final
 
 from vmclock_async._publishing.draft import Draft
+from vmclock_async._segment.entropy import Ingredients
 from vmclock_async.abi import OWN_GENERATION, Flags
 
 __all__ = ("OwnGeneration",)
@@ -49,13 +50,13 @@ class OwnGeneration:
         """Put a new counter into *draft* if one is due; otherwise *draft* keeps the one that it has."""
         before: int | None = draft.values["vm_generation_counter"]
         if self._is_due or (self._is_announced and before is None):
-            draft.values["vm_generation_counter"] = _drawn(before)
+            draft.values["vm_generation_counter"] = _drawn(before, draft.values["disruption_marker"])
             draft.flags |= _PRESENT
         self._is_due = False
 
 
-def _drawn(before: int | None) -> int:
+def _drawn(before: int | None, marker: int) -> int:
     while True:
-        drawn = OWN_GENERATION + secrets.randbits(32)
+        drawn = OWN_GENERATION + int.from_bytes(Ingredients.gather(before, marker).mix()[:4], "big")
         if drawn != before:
             return drawn
