@@ -5,6 +5,7 @@ Mutants of the header show that it can tell.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys

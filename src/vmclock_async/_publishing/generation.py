@@ -14,7 +14,6 @@ counter of the publisher's own, which only ever says that it is another one than
 * The segment keeps the last one, and so does the next run of a publisher.
 """
 
-import secrets
 from typing import Final, final
 
 from vmclock_async._publishing.draft import Draft
