@@ -86,7 +86,8 @@ class Machine:
         return time.monotonic() - began
 
     def save(self) -> None:
-        """Save the guest to a file, the snapshot, and end its QEMU."""
+        """Save the guest to a file, the snapshot, and end its QEMU. The guest does nothing after what it said last."""
+        self._monitor.execute("stop")
         self._monitor.execute("migrate", uri=f"file:{self._snapshot}")
         self._monitor.wait_migrated()
         self._monitor.execute("quit")
@@ -99,6 +100,7 @@ class Machine:
         self._start("-incoming", "defer")
         self._monitor.execute("migrate-incoming", uri=f"file:{self._snapshot}")
         self._monitor.wait_migrated()
+        self._monitor.execute("cont")
 
     def write(self, offset: int, data: bytes) -> None:
         """Write *data* into the page at *offset* while the guest runs."""

@@ -23,7 +23,7 @@ QEMU: Final = [
 PYTHON: Final = ["python3.11/bookworm", "busybox-static/bookworm"]
 KERNELS: Final = {
     "7": ["linux-image-cloud-amd64/trixie-backports"],
-    "6.1": ["linux-image-cloud-amd64/bookworm"],
+    "6.1": ["linux-image-amd64/bookworm"],
     "6.16": ["linux-image-6.16.12+deb13-cloud-amd64/trixie-backports"],
 }
 CHECKS: Final = {False: ("guest.checks", "guest.restores"), True: ("guest.restores",)}
