@@ -199,10 +199,10 @@ NESTING: Final = (
 QUIET: Final = (
     Mutant("GRACE_S: Final = 5", "GRACE_S: Final = 50", "wait longer"),
     Mutant("VOID_AFTER_S: Final = 1000", "VOID_AFTER_S: Final = 2000", "believe longer"),
-    Mutant("_RESET_S: Final = -1", "_RESET_S: Final = 1", "sign of the longest past"),
+    Mutant("_RESET: Final = -UNITS_PER_SECOND", "_RESET: Final = UNITS_PER_SECOND", "sign of the longest past"),
     Mutant("        draft.void()\n", "        pass\n", "drop the void"),
     Mutant("        draft.run_free()\n", "        pass\n", "drop the grace"),
-    Mutant("else _OLDEST_S * UNITS_PER_SECOND", "else 0", "take a counter that was reset for a new time"),
+    Mutant("else _OLDEST", "else 0", "take a counter that was reset for a new time"),
 )  # fmt: skip
 
 DRAFT: Final = (

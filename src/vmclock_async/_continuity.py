@@ -173,9 +173,9 @@ class Between(NamedTuple):
 
 def asleep() -> Between:
     """Time for which this machine has slept since it booted: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
-    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    before = time.monotonic_ns()
     boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    after = time.monotonic_ns()
     return Between(boottime - after, boottime - before)
 
 

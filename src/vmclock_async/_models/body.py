@@ -25,7 +25,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 ALL_FIELDS: Final = set(BODY_FIELDS)
 """The fields of a body, as a set that all bodies share."""
 _new: Final = object.__new__
-_set: Final = object.__setattr__
+_set_values, _set_fields_set, _set_extra, _set_private = (
+    BaseModel.__dict__[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 @final
@@ -117,8 +120,8 @@ def trusted(model: type[_Model], values: dict[str, Any], fields: set[str]) -> _M
     frozen.
     """
     instance = _new(model)
-    _set(instance, "__dict__", values)
-    _set(instance, "__pydantic_fields_set__", fields)
-    _set(instance, "__pydantic_extra__", None)
-    _set(instance, "__pydantic_private__", None)
+    _set_values(instance, values)
+    _set_fields_set(instance, fields)
+    _set_extra(instance, None)
+    _set_private(instance, None)
     return instance

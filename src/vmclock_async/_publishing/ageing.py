@@ -23,33 +23,35 @@ __all__ = ("GRACE_S", "VOID_AFTER_S", "age", "is_ahead", "is_quiet")
 
 GRACE_S: Final = 5
 VOID_AFTER_S: Final = 1000
-_RESET_S: Final = -1
-_OLDEST_S: Final = 2**64
+_GRACE: Final = GRACE_S * UNITS_PER_SECOND
+_VOID_AFTER: Final = VOID_AFTER_S * UNITS_PER_SECOND
+_RESET: Final = -UNITS_PER_SECOND
+_OLDEST: Final = 2**64 * UNITS_PER_SECOND
 
 
 def is_quiet(measured: Contents, counter: int) -> bool:
     """Whether *measured* is more than ``GRACE_S`` old when the counter is at *counter*."""
-    return _age(measured, counter) > GRACE_S * UNITS_PER_SECOND
+    return _age(measured, counter) > _GRACE
 
 
 def is_ahead(measured: Contents, counter: int) -> bool:
     """Whether *counter* is so far behind *measured* that it was reset since."""
-    return _age(measured, counter) == _OLDEST_S * UNITS_PER_SECOND
+    return _age(measured, counter) == _OLDEST
 
 
 def age(draft: Draft, measured: Contents, counter: int) -> None:
     """Age *draft*, whose time is that of *measured*, to the counter value *counter*."""
     units = _age(measured, counter)
-    if units > VOID_AFTER_S * UNITS_PER_SECOND:
+    if units > _VOID_AFTER:
         draft.void()
-    elif units > GRACE_S * UNITS_PER_SECOND:
+    elif units > _GRACE:
         draft.run_free()
 
 
 def _age(measured: Contents, counter: int) -> int:
-    """Age of *measured* at *counter*, in units of 2**-64 s; ``_OLDEST_S`` seconds if the counter was reset since."""
+    """Age of *measured* at *counter*, in units of 2**-64 s; ``_OLDEST`` if the counter was reset since."""
     if measured.counter_id != COUNTER_ID:
         return 0
     body = measured.body
     units = elapsed(body, body.counter_value, counter)
-    return units if units >= _RESET_S * UNITS_PER_SECOND else _OLDEST_S * UNITS_PER_SECOND
+    return units if units >= _RESET else _OLDEST

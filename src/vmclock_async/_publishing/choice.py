@@ -5,6 +5,7 @@ the calendar that goes with it. See merger for the rules.
 """
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final, final
 
 from vmclock_async._publishing.ageing import is_quiet
@@ -20,6 +21,7 @@ __all__ = ("Choice", "holds_time")
 
 _HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
 """The statuses with which a source takes back nothing that it measured."""
+_calendar_of: Final = itemgetter(*CALENDAR)
 
 
 @final
@@ -57,11 +59,14 @@ class Choice:
         quiet: list[Testimony] = []
         fresh: list[Testimony] = []
         for told in self.told.values():
-            if told.is_usable:
-                (quiet if is_quiet(told.contents, counter) else fresh).append(told)
-        for told in fresh:
-            if self._is_readable(told, published, counter):
+            if not told.is_usable:
+                continue
+            if is_quiet(told.contents, counter):
+                quiet.append(told)
+            elif self._is_readable(told, published, counter):
                 return told
+            else:
+                fresh.append(told)
         if self._is_still_readable(current, published, counter):
             return current
         for told in quiet:
@@ -101,17 +106,21 @@ class Choice:
         """The time of *told* with its calendar, in the segment's constants; None where it cannot be expressed so."""
         source = told if told.has_calendar else self.first_with_calendar()
         calendar = source.contents.body if source else published.body
-        dated = _dated(calendar)
-        made_with = (dated, self._constants.time_type)
-        if told.expressed is None or told.expressed_of is not told.contents or told.expressed_with != made_with:
-            time = told.contents
-            if source is not told and dated != _dated(time.body):
+        time, time_type = told.contents, self._constants.time_type
+        made_of, made_with, made_for = told.expressed_of
+        if (
+            told.expressed is None
+            or made_of is not time
+            or made_for != time_type
+            or not _is_same_calendar(made_with, calendar)
+        ):
+            told.expressed_of = time, calendar, time_type
+            if source is not told and not _is_same_calendar(time.body, calendar):
                 draft = Draft(time)
                 draft.take(CALENDAR, calendar)
                 draft.take_flags(TAI_OFFSET_VALID, calendar)
                 time = draft.freeze()
             told.expressed = self._constants.express(time, published, counter)
-            told.expressed_of, told.expressed_with = told.contents, made_with
         return told.expressed
 
 
@@ -121,11 +130,10 @@ def holds_time(contents: Contents) -> bool:
     return body.clock_status in TELLS_TIME and bool(int(body.flags) & BOUND_FLAGS)
 
 
-def _dated(body: VMClockBody) -> tuple[int, ...]:
-    """The calendar of *body*."""
-    return (
-        body.tai_offset_sec,
-        body.leap_indicator,
-        body.leap_second_smearing_hint,
-        int(body.flags) & TAI_OFFSET_VALID,
-    )
+def _is_same_calendar(one: VMClockBody, other: VMClockBody) -> bool:
+    if one is other:
+        return True
+    a, b = one.__dict__, other.__dict__
+    if _calendar_of(a) != _calendar_of(b):
+        return False
+    return a["flags"] is b["flags"] or not (int(a["flags"]) ^ int(b["flags"])) & TAI_OFFSET_VALID

@@ -215,7 +215,7 @@ class Committer:
     def _notice(self) -> None:
         """Observe the world, and let the merger take note of it."""
         broken, stood_still = self._continuity.break_seen(), self._standstill.seen()
-        marker = self._ask_for_marker()
+        marker = self._ask_for_marker() if self._can_ask else None
         self._merger.notice(Observed(counter_ticks(), broken or stood_still, marker))
 
     def _ask_for_marker(self) -> tuple[str, int] | None:
@@ -223,8 +223,6 @@ class Committer:
 
         This is the only step back on the way from the sources to the page.
         """
-        if not self._can_ask:
-            return None
         for name, source in self._sources.items():
             if source is not None and (marker := _marker_of(name, source)) is not None:
                 return name, marker

@@ -41,6 +41,13 @@ class Draft:
         for name in fields:
             values[name] = taken[name]
 
+    def take_time_and_calendar(self, body: VMClockBody) -> None:
+        """Take all fields of *body* except the flags and those about disruptions."""
+        values = self.values
+        marker, generation = values["disruption_marker"], values["vm_generation_counter"]
+        values.update(body.__dict__)
+        values["disruption_marker"], values["vm_generation_counter"] = marker, generation
+
     def take_flags(self, mask: int, body: VMClockBody) -> None:
         """Take the flags in *mask* as *body* has them."""
         self.flags = self.flags & ~mask | int(body.flags) & mask

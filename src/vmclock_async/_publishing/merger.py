@@ -40,7 +40,7 @@ from vmclock_async._publishing.draft import BOUND_FLAGS, TAI_OFFSET_VALID, Draft
 from vmclock_async._publishing.generation import OwnGeneration
 from vmclock_async._publishing.nesting import nest
 from vmclock_async._publishing.report import Report
-from vmclock_async._publishing.testimony import CALENDAR, NOTICES, TIME, Testimony, TimeState
+from vmclock_async._publishing.testimony import CALENDAR, NOTICES, Testimony, TimeState
 from vmclock_async.abi import BOTH_BOUNDS, TELLS_TIME, ClockStatus, CounterId, Flags, TimeType
 from vmclock_async.models import BodyUpdate, Contents
 from vmclock_async.reckoning import went_back
@@ -49,10 +49,12 @@ from vmclock_async.timebase import COUNTER_ID
 __all__ = ("Merger", "Observed")
 
 _INVALID: Final = CounterId.INVALID
+_FRESH: Final = TimeState.FRESH
+_PUBLISHED: Final = TimeState.PUBLISHED
 _TIME_FLAGS: Final = BOUND_FLAGS | Flags.TIME_MONOTONIC.value
+_TIME_AND_CALENDAR_FLAGS: Final = _TIME_FLAGS | TAI_OFFSET_VALID
 _GENERATION_PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 _NOTIFICATION_PRESENT: Final = Flags.NOTIFICATION_PRESENT.value
-_TIME_AND_CALENDAR: Final = (*sorted(TIME | CALENDAR),)
 _CALENDAR_WITHOUT_OFFSET: Final = CALENDAR - {"tai_offset_sec"}
 
 _log: Final = logging.getLogger("vmclock_async.publisher")
@@ -185,7 +187,7 @@ class Merger:
             told.end_epoch()  # the update is overtaken: the marker has changed again since, and that was seen
         elif self._note_marker(name, marker) and measured:
             # The time that came along with the new marker is the one that is not void.
-            told.state = TimeState.FRESH
+            told.state = _FRESH
 
     def take_report(self, report: Report) -> None:
         """Take *report*: of a disruption, or that restores will be reported."""
@@ -227,8 +229,8 @@ class Merger:
         self._constants.found(contents)
         (told,) = self._choice.told.values()
         told.hear(update, contents)
-        if told.state is TimeState.FRESH:
-            told.state = TimeState.PUBLISHED
+        if told.state is _FRESH:
+            told.state = _PUBLISHED
         self._time = told if told.has_time else None
         self._disruptions.note_relayed(contents.body.disruption_marker)
         return contents
@@ -250,11 +252,11 @@ class Merger:
             self._take_status(draft, told)
         elif (time := self._choice.expressed(told, earlier, counter)) is None:
             draft.void()
-            told.state = TimeState.FRESH
+            told.state = _FRESH
             refused = told.contents
             self.complaints.add(told.name, "time in other constants", lambda: self._constants.refusal(refused))
         else:
-            if told.state is TimeState.FRESH or told is not before:
+            if told.state is _FRESH or told is not before:
                 self._take_time(draft, told, time, counter)
             else:
                 self._take_calendar(draft)
@@ -283,9 +285,9 @@ class Merger:
 
     def _take_time(self, draft: Draft, told: Testimony, time: Contents, counter: int) -> None:
         """Take *time*, which *told* measured, and nest it into the earlier promise."""
-        told.state = TimeState.PUBLISHED
-        draft.take(_TIME_AND_CALENDAR, time.body)
-        draft.take_flags(_TIME_FLAGS | TAI_OFFSET_VALID, time.body)
+        told.state = _PUBLISHED
+        draft.take_time_and_calendar(time.body)
+        draft.take_flags(_TIME_AND_CALENDAR_FLAGS, time.body)
         draft.counter_id, draft.time_type = time.counter_id, time.time_type
         bounds = self._choice.bounds_of(time, counter)
         contradiction = nest(draft, time, bounds, self._promise or self.contents, counter) if bounds else None
@@ -302,7 +304,8 @@ class Merger:
             )
         values = draft.values
         if (
-            draft.counter_id == COUNTER_ID
+            self._constants.time_type is None
+            and draft.counter_id == COUNTER_ID
             and values["clock_status"] in TELLS_TIME
             and values["counter_period_frac_sec"]
         ):

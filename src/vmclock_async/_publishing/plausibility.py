@@ -98,7 +98,8 @@ class Plausibility:
             return None
         if told["counter_id"] == _INVALID and not spoken.isdisjoint(_MEASURED):
             told["counter_id"] = COUNTER_ID  # to measure is to say that the counter is fit
-        told.update(zip(spoken, map(values.__getitem__, spoken), strict=True))
+        for name in spoken:
+            told[name] = values[name]
         if told["counter_id"] == _INVALID or told.get("clock_status", TELLS_TIME[0]) not in TELLS_TIME:
             return None
         if not self._is_complete and (lack := self._incompleteness()):

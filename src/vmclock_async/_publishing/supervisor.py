@@ -60,7 +60,7 @@ class Supervised:
         """Note that the writer task has taken *update*; if that ends an outage, the log says so."""
         self.updates += 1
         self.updated_at = time.monotonic()
-        if update.counter_id != CounterId.INVALID:
+        if self.outage is not None and update.counter_id != CounterId.INVALID:
             self.note_there()
 
     def note_there(self) -> None:

@@ -36,6 +36,7 @@ _BOUNDS: Final = (
     ),
 )
 """Each bound, the estimate that it must not be below, and the flags that both must have for a comparison."""
+_ESTIMATES: Final = (Flags.TIME_ESTERROR_VALID | Flags.PERIOD_ESTERROR_VALID).value
 
 
 class TimeState(Enum):
@@ -51,7 +52,8 @@ class TimeState(Enum):
     """A time of an epoch that has ended; there is none since."""
 
 
-_COUNTS: Final = (TimeState.FRESH, TimeState.PUBLISHED)
+_FRESH: Final = TimeState.FRESH
+_COUNTS: Final = (_FRESH, TimeState.PUBLISHED)
 
 
 @final
@@ -67,10 +69,8 @@ class Testimony:
         self.state = TimeState.NONE
         self.expressed: Contents | None = None
         """The time with its calendar, in the segment's constants; None where that is impossible, or not made yet."""
-        self.expressed_of: Contents | None = None
-        """The ``contents`` from which ``expressed`` was made."""
-        self.expressed_with: tuple[object, ...] = ()
-        """The calendar and the segment's timescale with which ``expressed`` was made."""
+        self.expressed_of: tuple[Contents, VMClockBody, int | None] = self.contents, self.contents.body, None
+        """The ``contents``, the body with the calendar and the segment's timescale of which ``expressed`` was made."""
         self._void_measured: tuple[int, ...] = ()
         self._is_heard = False
         """Whether an update has come before."""
@@ -109,7 +109,7 @@ class Testimony:
                 self._become_void()
             elif measures:
                 measured = True
-                self.state = TimeState.FRESH
+                self.state = _FRESH
         self._note_groups(update, spoken)
         self._is_heard = True
         return measured
@@ -156,6 +156,8 @@ def _with_honest_bound(contents: Contents) -> Contents:
     """*contents*, whose bounds are at least their estimated errors."""
     values = contents.body.__dict__
     flags = int(values["flags"])
+    if not flags & _ESTIMATES:
+        return contents
     for most, estimated, needed in _BOUNDS:
         if flags & needed == needed and values[most] < values[estimated]:
             draft = Draft(contents)

@@ -16,6 +16,8 @@ from vmclock_async.models import Contents, VMClockBody
 
 __all__ = ("SegmentWriter",)
 
+_GENERATION_PRESENT: Final = abi.Flags.VM_GEN_COUNTER_PRESENT.value
+
 
 @final
 class SegmentWriter(OfThisProcess):
@@ -122,7 +124,7 @@ class SegmentWriter(OfThisProcess):
         """
         packed = body.pack()
         if self.size >= abi.SEGMENT_SIZE_WITH_GENERATION:
-            if body.vm_generation_counter is None and int(body.flags) & abi.Flags.VM_GEN_COUNTER_PRESENT.value:
+            if body.vm_generation_counter is None and int(body.flags) & _GENERATION_PRESENT:
                 raise ValueError("flags: VM_GEN_COUNTER_PRESENT is set, but vm_generation_counter is None")
             packed = packed.ljust(abi.BODY_SIZE_WITH_GENERATION, b"\0")
         elif len(packed) > abi.BODY_SIZE:
