@@ -354,32 +354,3 @@ PyType_Spec clock_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = clock_slots,
 };
-
-PyObject *core_reckon(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    uint64_t copy[PAGE_WORDS];
-    struct limits limits;
-    struct interval found;
-    char *bytes;
-    Py_ssize_t length;
-    PyObject *page;
-    unsigned long long counter, before_s, before_frac, after_s, after_frac, drift_ppb;
-    unsigned char counter_id;
-    if (!PyArg_ParseTuple(args, "OKb(KK)(KK)K", &page, &counter, &counter_id, &before_s, &before_frac, &after_s,
-                          &after_frac, &drift_ppb) ||
-        PyBytes_AsStringAndSize(page, &bytes, &length) < 0)
-        return NULL;
-    if (length != sizeof(copy) || before_s >= FARTHEST_S || after_s >= FARTHEST_S || drift_ppb > NS_PER_S) {
-        PyErr_SetString(PyExc_ValueError,
-                        "a page has 112 bytes, a limit is less than 2**34 s, a drift at most 10**9 ppb");
-        return NULL;
-    }
-    memcpy(copy, bytes, sizeof(copy));
-    limits.counter_id = counter_id;
-    limits.before = (u128)before_s << 64 | before_frac;
-    limits.after = (u128)after_s << 64 | after_frac;
-    limits.drift_ppb = drift_ppb;
-    if (!reckon(copy, counter, &limits, &found))
-        Py_RETURN_NONE;
-    return Py_BuildValue("(LLi)", (long long)found.earliest_ns, (long long)found.latest_ns, (int)found.status);
-}

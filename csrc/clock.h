@@ -1,11 +1,9 @@
-/* The type and the function of clock.c that module.c registers. */
+/* The type of clock.c that module.c registers. */
 #ifndef VMCLOCK_ASYNC_CORE_CLOCK_H
 #define VMCLOCK_ASYNC_CORE_CLOCK_H
 
 #include <Python.h>
 
 extern PyType_Spec clock_spec;
-
-PyObject *core_reckon(PyObject *module, PyObject *args);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * The compiled core: one mapped page, the counter, and now(). Manual: _core.pyi.
  */
+#include "arithmetic.h"
 #include "clock.h"
 #include "descriptor.h"
 #include "counter.h"
@@ -11,6 +12,7 @@
 #include "witness.h"
 
 static PyMethodDef core_methods[] = {
+    {"bounds", (PyCFunction)(void (*)(void))core_bounds, METH_FASTCALL, "The interval that a body's values give."},
     {"checked_counter", core_checked_counter, METH_NOARGS, "counter(), once the kernel says that it may be read."},
     {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
     {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},

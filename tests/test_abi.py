@@ -198,13 +198,3 @@ def test_pages_of_the_device_decode(vectors: Path) -> None:
 def test_low_half_of_marker_is_the_devices(marker: int, own: int) -> None:
     """Disruptions of the publisher's own leave the device's part of a published marker as it is."""
     assert abi.device_marker(marker + own * abi.OWN_DISRUPTION) == marker
-
-
-@given(buffer=st.binary(min_size=96, max_size=96), counter_id=st.integers(0, 255), time_type=st.integers(0, 255))
-def test_page_has_the_header_and_the_body(buffer: bytes, counter_id: int, time_type: int) -> None:
-    """Of 112 bytes, as a whole segment of the first version, but for the generation counter."""
-    body = abi.unpack_body(buffer)
-    page = abi.pack_page(body, counter_id, time_type)
-    assert len(page) == abi.SEGMENT_SIZE_WITH_GENERATION
-    assert abi.unpack_header(page) == abi.Header(abi.MAGIC, 112, 1, counter_id, time_type, 0)
-    assert abi.unpack_body(page, abi.BODY_OFFSET, abi.SEGMENT_SIZE) == {**body, "vm_generation_counter": None}

@@ -408,6 +408,34 @@ def unchanged(
         TypeError, OverflowError: an argument is of another type or size.
     """
 
+def bounds(
+    values: tuple[int, ...],
+    page_counter_id: int,
+    time_type: int,
+    counter: int,
+    counter_id: int,
+    before_s: int,
+    after_s: int,
+    /,
+) -> tuple[int, int] | None:
+    """Compute the same as ``reckon`` from a body's *values*: earliest_ns and latest_ns; None if Python has to.
+
+    It is for the publisher, which asks for two intervals in each commit.
+
+    Args:
+        values: those of the body's fields in the order of the page, without the generation counter, each in range.
+        page_counter_id: the page's counter_id.
+        time_type: the page's time_type.
+        counter: the counter value to compute the time of.
+        counter_id: this machine's counter.
+        before_s: how far the reference may be carried back, seconds.
+        after_s: how far it may be carried forward, seconds.
+
+    Raises:
+        TypeError: an argument is of another type, or *values* has another length.
+        ValueError: a limit of 2**34 s or more.
+    """
+
 def reckon(
     page: bytes,
     counter: int,

@@ -38,7 +38,7 @@ __all__ = (
     "name_of",
     "pack_body",
     "pack_header",
-    "pack_page",
+    "packed_values",
     "shows_restore",
     "unpack_body",
     "unpack_header",
@@ -62,8 +62,6 @@ MAX_SIZE: Final = 4096
 HEADER: Final = struct.Struct("<IIHBBI")
 """The fields of ``Header``, as the page has them."""
 _BODY = struct.Struct("<QQ2xBBhBBQQQQQQQQ")
-_PAGE = struct.Struct("<IIHBBIQQ2xBBhBBQQQQQQQQ8x")
-"""The header, the body, and the bytes of a generation counter, which are zero."""
 _GENERATION = struct.Struct("<Q")
 
 
@@ -212,7 +210,8 @@ BODY_FIELDS: Final = (
     "vm_generation_counter",
 )
 """Names of the body's fields in the order of the page (0x10 to 0x6F)."""
-_PACKED_VALUES: Final = itemgetter(*BODY_FIELDS[:-1])
+packed_values: Final = itemgetter(*BODY_FIELDS[:-1])
+"""Gives the values of a body, a mapping, in the order of the page, without the generation counter."""
 
 
 def pack_header(header: Header) -> bytes:
@@ -234,19 +233,8 @@ def pack_body(body: Mapping[str, Any]) -> bytes:
     generation = body["vm_generation_counter"]
     if generation is not None:
         body = {**body, "flags": int(body["flags"]) | _GENERATION_PRESENT}
-    packed = _BODY.pack(*_PACKED_VALUES(body))
+    packed = _BODY.pack(*packed_values(body))
     return packed if generation is None else packed + _GENERATION.pack(generation)
-
-
-def pack_page(body: Mapping[str, Any], counter_id: int, time_type: int) -> bytes:
-    """The 112 bytes of a page that gives *body*, without its generation counter.
-
-    Raises:
-        struct.error: a value out of its field's range.
-    """
-    return _PAGE.pack(
-        MAGIC, SEGMENT_SIZE_WITH_GENERATION, VERSION, counter_id, time_type, 0, *_PACKED_VALUES(body)
-    )
 
 
 def unpack_body(buffer: bytes | bytearray | memoryview, offset: int = 0, end: int | None = None) -> dict[str, Any]:

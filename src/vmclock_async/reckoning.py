@@ -25,7 +25,7 @@ from vmclock_async.abi import (
     LeapIndicator,
     TimeType,
     name_of,
-    pack_page,
+    packed_values,
 )
 from vmclock_async.errors import (
     ClockDisruptedError,
@@ -61,7 +61,6 @@ UNITS_PER_SECOND: Final = 2**64
 _LARGEST_SHIFT: Final = 63
 _LONGEST_PAST_S: Final = 1
 """A counter that is further behind its reference than this was reset."""
-_LONGEST_PAST: Final = _LONGEST_PAST_S, 0
 _WARP_TICKS: Final = 2**20
 """Ticks by which one core's counter may be behind another's without a reset; below a millisecond."""
 LATEST_NS: Final = 2**63 - 1
@@ -202,10 +201,17 @@ def find_bounds(
     The core answers where it can. ``bounds_at`` handles rare cases, such as a leap second.
     """
     body = contents.body
-    page = pack_page(body.__dict__, contents.counter_id, contents.time_type)
-    found = _core.reckon(page, counter, counter_id, _LONGEST_PAST, (max_age_s, 0), 0)
+    found = _core.bounds(
+        packed_values(body.__dict__),
+        contents.counter_id,
+        contents.time_type,
+        counter,
+        counter_id,
+        _LONGEST_PAST_S,
+        max_age_s,
+    )
     if found is not None:
-        return Bounds(found[0], found[1])
+        return Bounds(*found)
     if int(body.flags) & BOTH_BOUNDS != BOTH_BOUNDS or body.clock_status not in TELLS_TIME:
         return None  # bounds_at would raise, which takes longer
     try:

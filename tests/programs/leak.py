@@ -114,6 +114,8 @@ calls: dict[str, Callable[[], object]] = {
     "set_counter_error": lambda: _core.set_counter_error(ValueError),
     "set_interval_functions": lambda: _core.set_interval_functions(*[repr] * 11),
     "set_interval_functions-refused": refused(TypeError, lambda: _core.set_interval_functions(repr)),
+    "bounds": lambda: _core.bounds(tuple(range(15)), 1, 0, 5, 1, 1, 2**33),
+    "bounds-refused": refused(TypeError, lambda: _core.bounds((1,), 1, 0, 5, 1, 1, 2**33)),
     "reckon": lambda: _core.reckon(told, 5, _core.COUNTER_ID, (2**33, 0), (2**33, 0), 0),
     "reckon-refused": refused(ValueError, lambda: _core.reckon(b"", 5, 1, (1, 0), (1000, 0), 0)),
     "TimeInterval": lambda: _core.TimeInterval(1, 2),
