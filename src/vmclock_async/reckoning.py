@@ -82,7 +82,7 @@ class Reckoned(NamedTuple):
 
 def went_back(earlier: int, later: int) -> bool:
     """Whether the counter was reset between two looks at it, first *earlier* and then *later*."""
-    return (later - earlier + 2**63) % 2**64 - 2**63 < -_WARP_TICKS
+    return ticks_between(earlier, later) < -_WARP_TICKS
 
 
 def reckon(body: VMClockBody, counter: int) -> Reckoned:
@@ -103,7 +103,7 @@ def reckon(body: VMClockBody, counter: int) -> Reckoned:
 
 def elapsed(body: VMClockBody, earlier: int, later: int) -> int:
     """The time from the counter value *earlier* to *later* by the period of *body*: 2**-64 s, rounded down."""
-    ticks = (later - earlier + 2**63) % 2**64 - 2**63  # ticks_between() without a call: each commit is here twice
+    ticks = (later - earlier + 2**63) % 2**64 - 2**63  # as ticks_between(), whose call would cost more
     return ticks * body.counter_period_frac_sec >> body.counter_period_shift
 
 
