@@ -16,8 +16,8 @@ typedef struct {
 
 extern PyType_Spec interval_spec;
 
-PyObject *interval_make(struct module_state *state, const struct interval *bounds);
-void interval_release_kept(struct module_state *state);
+PyObject *interval_make(struct module_state *state, int64_t earliest_ns, int64_t latest_ns, uint8_t status);
+void interval_release_spare(struct module_state *state);
 PyObject *core_set_interval_functions(PyObject *module, PyObject *functions);
 
 /* Half the width, rounded up. */

@@ -68,7 +68,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->counter_error);
     for (int i = 0; i < INTERVAL_FUNCTIONS; i++)
         Py_VISIT(state->interval_functions[i]);
-    for (int i = 0; i < state->kept_count; i++) /* each kept interval refers to it, too */
+    if (state->spare) /* it refers to its type, too */
         Py_VISIT((PyObject *)state->interval_type);
     return 0;
 }
@@ -76,7 +76,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
 static int core_clear(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    interval_release_kept(state);
+    interval_release_spare(state);
     for (int i = 0; i < INTERVAL_FUNCTIONS; i++)
         Py_CLEAR(state->interval_functions[i]);
     Py_CLEAR(state->counter_error);

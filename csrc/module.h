@@ -6,8 +6,6 @@
 
 #include "interval.h"
 
-#define KEPT 16
-
 /* The functions of intervals.py that complete TimeInterval, in the order of set_interval_functions(). */
 enum interval_function {
     EARLIEST,
@@ -29,8 +27,7 @@ struct module_state {
     PyTypeObject *interval_type;
     PyObject *counter_error; /* from set_counter_error(), or NULL */
     PyObject *interval_functions[INTERVAL_FUNCTIONS];
-    TimeInterval *kept[KEPT]; /* freed intervals, to be used again */
-    int kept_count;
+    TimeInterval *spare; /* a freed interval, to be used again, or NULL */
 };
 
 #endif

@@ -38,29 +38,25 @@ struct limits {
     uint8_t counter_id;
 };
 
-/* product / 2^shift, rounded down; *rest is whether there was a remainder. The shift is 0 to 63. */
+/* product / 2^shift, rounded down; *rest is whether there was a remainder. The shift is 0 to 63, which the compiler
+ * does not know: a shift of the two words together would cost it a case for 64 and more. */
 static inline u128 shifted(u128 product, unsigned shift, bool *rest)
 {
-    *rest = product & (((u128)1 << shift) - 1);
-    return product >> shift;
+    uint64_t high = product >> 64, low = (uint64_t)product;
+    *rest = low & ((UINT64_C(1) << shift) - 1);
+    return (u128)(high >> shift) << 64 | low >> shift | high << 1 << (LARGEST_SHIFT - shift);
 }
 
-static inline i128 floor_ns(i128 time)
-{
-    return (time >> 64) * NS_PER_S + (i128)((u128)(uint64_t)time * NS_PER_S >> 64);
-}
-
-static inline i128 ceil_ns(i128 time) { return -floor_ns(-time); }
-
-/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). */
+/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). What does not need the ticks comes first,
+ * because the counter is read last. */
 static inline u128 grown_ns(uint64_t ticks, uint64_t rate, unsigned shift)
 {
-    u128 product = (u128)ticks * rate;
-    u128 low = (u128)(uint64_t)product * NS_PER_S;
-    u128 high = (product >> 64) * NS_PER_S + (low >> 64); /* units of 1 ns / 2^-shift; below it is (uint64_t)low */
+    u128 rate_ns = (u128)rate * NS_PER_S;
+    u128 low = (u128)ticks * (uint64_t)rate_ns;
+    u128 high = (rate_ns >> 64) * ticks + (low >> 64); /* units of 2^-shift ns; below it is (uint64_t)low */
     bool rest;
     u128 grown = shifted(high, shift, &rest);
-    return grown + (rest || (uint64_t)low);
+    return grown + (rest | ((uint64_t)low != 0));
 }
 
 static inline __attribute__((always_inline)) bool reckon(const uint64_t *copy, uint64_t counter,
@@ -93,15 +89,21 @@ static inline __attribute__((always_inline)) bool reckon(const uint64_t *copy, u
     u128 elapsed = shifted((u128)ticks * page.counter_period_frac_sec, shift, &rest);
     if (elapsed + rest > (past ? limits->before : limits->after))
         return false;
-    i128 reference = (i128)((u128)page.time_sec << 64 | page.time_frac_sec) + offset_s * SECOND;
-    i128 low = reference + (past ? -(i128)(elapsed + rest) : (i128)elapsed);
-    i128 high = low + rest;
-    i128 error_ns = (i128)page.time_maxerror_nanosec + (i128)grown_ns(ticks, rate, shift);
-    i128 earliest_ns = floor_ns(low) - error_ns, latest_ns = ceil_ns(high) + error_ns;
-    if (earliest_ns < 0 || latest_ns > INT64_MAX)
+    /* Modulo 2^64 s: a time before 1970 is among the last of them. */
+    u128 reference = (u128)(page.time_sec + (uint64_t)offset_s) << 64 | page.time_frac_sec;
+    u128 low = past ? reference - (elapsed + rest) : reference + elapsed; /* true time is later by at most `rest` */
+    uint64_t low_s = low >> 64;
+    if (low_s > INT64_MAX / NS_PER_S)
         return false;
-    out->earliest_ns = (int64_t)earliest_ns;
-    out->latest_ns = (int64_t)latest_ns;
+    u128 fraction = (u128)(uint64_t)low * NS_PER_S; /* in 2^-64 ns */
+    u128 above = (u128)(uint64_t)fraction + (rest ? NS_PER_S : 0);
+    uint64_t low_ns = low_s * NS_PER_S + (uint64_t)(fraction >> 64);
+    uint64_t high_ns = low_ns + (uint64_t)((above + UINT64_MAX) >> 64);
+    u128 error_ns = page.time_maxerror_nanosec + grown_ns(ticks, rate, shift);
+    if (error_ns > low_ns || high_ns + error_ns > INT64_MAX)
+        return false;
+    out->earliest_ns = (int64_t)(low_ns - (uint64_t)error_ns);
+    out->latest_ns = (int64_t)(high_ns + (uint64_t)error_ns);
     out->status = page.clock_status;
     return true;
 }

@@ -179,6 +179,8 @@ static inline __attribute__((always_inline)) bool seqlock_try_read(page_word *pa
     if (copy[CONTROL] & SEQ_ODD)
         return false;
     copy[IDENTITY] = atomic_load_explicit(&page[IDENTITY], memory_order_relaxed);
+    /* Unrolled, so that the words of a caller's copy stay in registers. */
+#pragma GCC unroll 14
     for (size_t i = BODY; i < PAGE_WORDS; i++)
         copy[i] = atomic_load_explicit(&page[i], memory_order_relaxed);
     if (counter)

@@ -180,7 +180,8 @@ def test_extension_draws_from_a_processor_that_has_a_generator(extension: dict[s
 BODY_STORE = """    for (size_t i = 0; i < words; i++)
         atomic_store_explicit(&page[BODY + i], body[i], memory_order_relaxed);
 """
-BODY_LOAD = """    for (size_t i = BODY; i < PAGE_WORDS; i++)
+BODY_LOAD = """#pragma GCC unroll 14
+    for (size_t i = BODY; i < PAGE_WORDS; i++)
         copy[i] = atomic_load_explicit(&page[i], memory_order_relaxed);
 """
 COUNTER = "    if (counter)\n        *counter = read_counter_in_read();\n"
