@@ -4,8 +4,6 @@ import re
 from fractions import Fraction
 from typing import Final
 
-import typer
-
 __all__ = ("parse_duration",)
 
 _UNITS: Final = {
@@ -26,13 +24,13 @@ def parse_duration(text: str) -> int:
     """*text*, a number and its unit, in nanoseconds; rounded down.
 
     Raises:
-        typer.BadParameter: it is no duration, or not from 1 ns to 2**32 s.
+        ValueError: it is no duration, or not from 1 ns to 2**32 s.
     """
     found = _FORM.fullmatch(text.strip()[:64])
     unit = _UNITS.get(found[2]) if found else None
     if found is None or unit is None:
-        raise typer.BadParameter(f"{text!r} is no duration: a number and a unit ({', '.join(_UNITS)}), as in 1ms")
+        raise ValueError(f"{text!r} is no duration: a number and a unit ({', '.join(_UNITS)}), as in 1ms")
     ns = int(Fraction(found[1]) * unit)
     if not 0 < ns <= _LONGEST_NS:
-        raise typer.BadParameter(f"{text!r} is no duration from 1 ns to {_LONGEST_NS // 10**9} s")
+        raise ValueError(f"{text!r} is no duration from 1 ns to {_LONGEST_NS // 10**9} s")
     return ns

@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, cast
+from typing import Final
 
-import typer
-
-from vmclock_async._cli.output import complain, print_json
+from vmclock_async._cli.output import EndedError, complain, print_json
 from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
 
-__all__ = ("UsageError", "fail", "fail_usage", "failure_fields", "wants_debug", "wants_json")
+__all__ = ("fail", "fail_usage", "failure_fields", "wants_debug", "wants_json")
 
-UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-"""The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
 _UNBOUNDED_NS: Final = 2**64 - 1
 """error_ns if nothing bounds the error, because jq takes a missing one as less than any limit, and so as good."""
 
@@ -60,16 +56,13 @@ def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | N
     return 2 if isinstance(error, UnknownSourceError | SourceSettingsError) else 1
 
 
-def fail_usage(error: typer.BadParameter, *, as_json: bool) -> int:
-    """Report what is wrong with the command line; return the exit status."""
-    reason = error.format_message()
-    remedy = f"see: {error.ctx.command_path if error.ctx else 'vmclock-async'} --help"
+def fail_usage(reason: str, remedy: str, *, as_json: bool) -> None:
+    """Report what is wrong with the command line."""
     complain(f"{reason}; {remedy}")
     if as_json:
         _print(_fields("UsageError", reason, remedy))
-    return error.exit_code
 
 
 def _print(fields: Mapping[str, object]) -> None:
-    with suppress(typer.Exit, OSError):  # if nobody reads stdout, the exit status still reports it
+    with suppress(EndedError, OSError):  # if nobody reads stdout, the exit status still reports it
         print_json(fields)

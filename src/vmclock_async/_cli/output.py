@@ -6,14 +6,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TextIO
+from typing import TextIO, final
 
 import anyio
-import typer
 
 from vmclock_async.models import Snapshot
 
 __all__ = (
+    "EndedError",
     "complain",
     "is_terminal",
     "print_json",
@@ -23,6 +23,15 @@ __all__ = (
     "show_traceback",
     "snapshot_fields",
 )
+
+
+@final
+class EndedError(Exception):
+    """Ends the command with exit status *status*, once all has been said."""
+
+    def __init__(self, status: int = 0) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def printable(text: str) -> str:
@@ -74,7 +83,7 @@ def print_line(text: str) -> None:
         print(text, flush=True)  # noqa: T201
     except BrokenPipeError:
         _silence(sys.stdout)
-        raise typer.Exit from None
+        raise EndedError from None
     except OSError as exc:
         _silence(sys.stdout)
         raise OSError(f"stdout cannot be written ({exc.strerror}), and so the result is lost") from exc
@@ -95,7 +104,7 @@ def run_async(main: Callable[[], Awaitable[None]]) -> None:
     try:
         anyio.run(_until_told, main)
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise EndedError(130) from None
     except BaseExceptionGroup as group:
         error = _first(group)  # one line a failure: the others are its consequences
         raise error from error.__cause__
@@ -115,7 +124,7 @@ async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
         await main()
         tasks.cancel_scope.cancel()
     if signal.SIGHUP in told:
-        raise typer.Exit(129)
+        raise EndedError(129)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

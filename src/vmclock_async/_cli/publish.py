@@ -28,7 +28,7 @@ from rich.progress import (
 )
 
 from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
-from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
+from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
 from vmclock_async._wording import failure
@@ -65,7 +65,7 @@ def publish(
     publisher = Publisher(path, chosen)
     try:
         run_async(partial(_run, publisher, chosen))
-    except typer.Exit:  # interrupted; a failure has its own line, and needs no other
+    except EndedError:  # interrupted; a failure has its own line, and needs no other
         _tell_the_end(publisher, as_json=as_json)
         raise
     except SystemExit as exc:  # from a task that a source has started: asyncio lets it through
