@@ -294,7 +294,8 @@ class Clock(_core.Clock, OfThisProcess):
         async with AsyncExitStack() as stack:
             if callbacks:
                 snapshot, _ = await self._waiting.sample_patiently()
-                self._incarnation.of(snapshot, self._readings.generation(snapshot))
+                generation = await self._waiting.patiently(partial(self._readings.generation, snapshot, 0))
+                self._incarnation.of(snapshot, generation)
                 self._incarnation.on_restore = callbacks
                 stack.callback(setattr, self._incarnation, "on_restore", ())
                 await stack.enter_async_context(beside(partial(self._incarnation.keep, self._waiting, snapshot)))

@@ -33,6 +33,7 @@ import threading
 import uuid
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Final, NamedTuple, final
 
 from vmclock_async import _core
@@ -87,10 +88,10 @@ class _Life(NamedTuple):
         return cls(generation, marker, device_marker(marker))
 
     @classmethod
-    def seen_by(cls, waiting: Waiting, snapshot: Snapshot) -> "_Life":
-        """The life that *snapshot* shows, without its marker if the fence contradicts it or is in mid-update."""
+    async def seen_by(cls, waiting: Waiting, snapshot: Snapshot) -> "_Life":
+        """The life that *snapshot* shows, without its marker if the fence contradicts it or stays in mid-update."""
         try:
-            life = cls.of(snapshot, waiting.readings.generation(snapshot))
+            life = cls.of(snapshot, await waiting.patiently(partial(waiting.readings.generation, snapshot, 0)))
             waiting.readings.require_fence(snapshot)
         except SegmentUnstableError:
             return cls(None, None, None)
@@ -231,15 +232,15 @@ class Incarnation:
         self._awaited_by = this_process()
         self._tell_blindness(waiting.readings, snapshot)
         while True:
-            life = _Life.seen_by(waiting, snapshot)
+            life = await _Life.seen_by(waiting, snapshot)
             with _lock:
                 is_new = self._note(life)
             if is_new:
                 try:
                     await self._begin(life, snapshot)
                 except ClockDisruptedError:
-                    snapshot, _ = await waiting.sample_until_there()
-                    if not _Life.seen_by(waiting, snapshot).is_restored(life):
+                    snapshot = await waiting.snapshot_once_there()
+                    if not (await _Life.seen_by(waiting, snapshot)).is_restored(life):
                         raise
                     continue  # restored again meanwhile: nobody may use what the callbacks began
             # No commit announces a generation, or a contradicting marker, that only the device has.

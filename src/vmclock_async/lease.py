@@ -24,8 +24,8 @@ from vmclock_async import _core
 from vmclock_async._belonging import OfThisProcess, this_process
 from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Witness
-from vmclock_async._reading.waiting import POLL_WHILE_COMMITTING_S, Waiting
-from vmclock_async._segment.reader import UNSTABLE_S
+from vmclock_async._reading.readings import SYNC_LIMIT_S
+from vmclock_async._reading.waiting import Waiting
 from vmclock_async.abi import shows_restore
 from vmclock_async.errors import (
     ClockDisruptedError,
@@ -35,6 +35,7 @@ from vmclock_async.errors import (
     SegmentError,
     SegmentUnstableError,
 )
+from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import ticks_between, went_back
 
@@ -83,7 +84,16 @@ class Lease(OfThisProcess):
         state = "held" if self._over is None else f"over: {self._over}"
         return f"<Lease of {self.duration_s:g} s on {self._waiting.feed.path}, token {self.token}, {state}>"
 
-    def __init__(self, waiting: Waiting, duration_s: float, snapshot: Snapshot, counter: int, token: int) -> None:
+    def __init__(
+        self,
+        waiting: Waiting,
+        duration_s: float,
+        snapshot: Snapshot,
+        counter: int,
+        *,
+        generation: int | None,
+        token: int,
+    ) -> None:
         self.duration_s: Final = duration_s
         """Length of the lease in seconds, from the reading that began it, or from the last renewal."""
         self.token: Final = token
@@ -93,7 +103,7 @@ class Lease(OfThisProcess):
         """
         self._waiting: Final = waiting
         self._readings: Final = waiting.readings
-        self._held = _Held.of(snapshot, self._readings.generation(snapshot))
+        self._held = _Held.of(snapshot, generation)
         self._start = self._latest = counter
         self._process: Final = this_process()
         self._witness: Witness | None = None
@@ -173,8 +183,11 @@ class Lease(OfThisProcess):
                 raise self._lost(str(exc)) from exc
         raise self._lost(self._over)
 
-    def _left_s(self, sample: tuple[Snapshot, int]) -> Fraction:
-        """Seconds that are left at *sample*, rounded down; LeaseLostError if the lease is over."""
+    def _left_s(self, sample: tuple[Snapshot, int], limit_s: float = SYNC_LIMIT_S) -> Fraction:
+        """Seconds that are left at *sample*, rounded down; LeaseLostError if the lease is over.
+
+        In a loop's thread *limit_s* must be 0.
+        """
         if self._over is not None:
             raise self._lost(self._over)
         if self._process is not this_process():
@@ -182,11 +195,11 @@ class Lease(OfThisProcess):
         snapshot, counter = sample
         try:
             # First, because after a migration the lack of a bound is only the consequence.
-            now = _Held.of(snapshot, self._readings.generation(snapshot))
+            now = _Held.of(snapshot, self._readings.generation(snapshot, limit_s))
             self._held.require(now)
             self._held = self._held.remembering(now)
-            self._readings.require_generation(snapshot)
-            self._readings.interval(snapshot, counter, None)
+            self._readings.require_generation(snapshot, limit_s)
+            self._readings.interval(snapshot, counter, None, limit_s=limit_s)
             self._waiting.feed.require_in_place()
         except SegmentUnstableError as exc:
             self._doubt = exc
@@ -224,18 +237,14 @@ class Lease(OfThisProcess):
 
     async def _left_patiently(self) -> tuple[Snapshot, float]:
         """The page, and the seconds left. An unreadable page is waited for, but not beyond the lease's end."""
-        give_up = anyio.current_time() + UNSTABLE_S
-        while True:
-            sample = await self._waiting.sample_patiently(self._end - anyio.current_time())
-            try:
-                left_s = float(self._left_s(sample))
-            except SegmentUnstableError:  # the device's page
-                if anyio.current_time() > min(give_up, self._end):
-                    raise
-                await anyio.sleep(POLL_WHILE_COMMITTING_S)
-            else:
-                self._end = anyio.current_time() + left_s
-                return sample[0], left_s
+
+        def look() -> tuple[Snapshot, float]:
+            sample = self._readings.sample(0)
+            return sample[0], float(self._left_s(sample, 0))
+
+        snapshot, left_s = await self._waiting.patiently(look, self._end - anyio.current_time())
+        self._end = anyio.current_time() + left_s
+        return snapshot, left_s
 
 
 @asynccontextmanager
@@ -254,14 +263,19 @@ async def open_lease(waiting: Waiting, duration_s: float) -> AsyncIterator[Lease
         raise ValueError(
             f"a lease lasts more than 0 s and {waiting.readings.max_age:g} s at most, not {duration_s}"
         )
-    snapshot, counter = await waiting.sample_patiently()
-    began = waiting.readings.interval(snapshot, counter, None)
+
+    def look() -> tuple[Snapshot, int, TimeInterval, int | None]:
+        snapshot, counter = waiting.readings.sample(0)
+        began = waiting.readings.interval(snapshot, counter, None, limit_s=0)
+        return snapshot, counter, began, waiting.readings.generation(snapshot, 0)
+
+    snapshot, counter, began, generation = await waiting.patiently(look)
     if began.latest_ns - began.earliest_ns >= duration_s * 10**9:
         raise ClockUnboundedError(
             f"the time is bounded to {began.error_ns} ns, and a lease of {duration_s:g} s would be over before it "
             "begins; take a longer one, or wait_bounded() first"
         )
-    lease = Lease(waiting, duration_s, snapshot, counter, token=began.latest_ns)
+    lease = Lease(waiting, duration_s, snapshot, counter, generation=generation, token=began.latest_ns)
     await waiting.wait_past(lease.token)
     await lease._left_patiently()
     try:

@@ -75,15 +75,21 @@ class Feed(Protocol):
             SegmentError: the clock is closed.
         """
 
-    def fence_generation(self) -> int | None:
-        """The generation counter of the device at this moment; None if there is none.
+    def fence_generation(self, limit_s: float) -> int | None:
+        """The generation counter of the device at this moment; None if there is none. Waits as ``sample`` does.
 
         Raises:
             SegmentUnstableError: the device's page is being written, and the update does not end.
         """
 
-    def unfit_because(self, snapshot: Snapshot) -> str | None:
-        """Why the counter is unreliable although *snapshot* is in its terms; None if nothing is known against it."""
+    def unfit_because(self, snapshot: Snapshot, limit_s: float) -> str | None:
+        """Why the counter is unreliable although *snapshot* is in its terms; None if nothing is known against it.
+
+        It may read the device, and waits as ``sample`` does.
+
+        Raises:
+            SegmentUnstableError: the device's page is being written, and the update does not end.
+        """
 
     def require_this_boot(self) -> None:
         """Raise ``ClockDisruptedError`` if the page was written before this machine booted."""

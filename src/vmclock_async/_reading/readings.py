@@ -119,14 +119,21 @@ class Readings:
         return since
 
     def interval(
-        self, snapshot: Snapshot, counter: int, max_error_ns: int | None, *, max_past_s: float = 1.0
+        self,
+        snapshot: Snapshot,
+        counter: int,
+        max_error_ns: int | None,
+        *,
+        max_past_s: float = 1.0,
+        limit_s: float = SYNC_LIMIT_S,
     ) -> TimeInterval:
-        """The interval of *snapshot* at *counter*, if the fence holds.
+        """The interval of *snapshot* at *counter*, if the fence holds. In a loop's thread *limit_s* must be 0.
 
         Raises:
             ClockError: there is no interval, for the reason it gives.
+            SegmentUnstableError: the device's page is being written, and is needed.
         """
-        if reason := self.feed.unfit_because(snapshot):
+        if reason := self.feed.unfit_because(snapshot, limit_s):
             raise CounterNotSupportedError(f"{reason}; or read the device too, where that gives the time")
         self.feed.require_this_boot()
         bounds = bounds_at(
@@ -165,28 +172,38 @@ class Readings:
                 "disrupted, and its publisher has not published that yet; wait for a new commit"
             )
 
-    def generation(self, snapshot: Snapshot) -> int | None:
+    def generation(self, snapshot: Snapshot, limit_s: float = SYNC_LIMIT_S) -> int | None:
         """The machine's generation counter: that of *snapshot* if a device gave it, else the present one of the device.
 
-        The publisher's own counter comes last: it is drawn where the publisher sees no device's counter.
+        The publisher's own counter comes last: it is drawn where the publisher sees no device's counter. In a loop's
+        thread *limit_s* must be 0.
+
+        Raises:
+            SegmentUnstableError: the device's page is being written, and is needed.
         """
         told = snapshot.body.vm_generation_counter
         if told is not None and not is_own_generation(told):
             return told
-        device = self.feed.fence_generation()
+        device = self.feed.fence_generation(limit_s)
         return told if device is None else device
 
     def sees_restores(self, snapshot: Snapshot) -> bool:
         """Whether restores are seen: by a generation counter, or as disruptions that a device reports."""
         is_from_device = self.feed.fenced or device_marker(snapshot.body.disruption_marker) != 0
-        return is_from_device or self.generation(snapshot) is not None
+        return is_from_device or snapshot.body.vm_generation_counter is not None
 
-    def require_generation(self, snapshot: Snapshot) -> None:
-        """Raise if the device was restored, and the segment does not show it yet. Time does not depend on this."""
+    def require_generation(self, snapshot: Snapshot, limit_s: float = SYNC_LIMIT_S) -> None:
+        """Raise if the device was restored, and the segment does not show it yet. Time does not depend on this.
+
+        In a loop's thread *limit_s* must be 0.
+
+        Raises:
+            SegmentUnstableError: the device's page is being written.
+        """
         told = snapshot.body.vm_generation_counter
         if told is None or is_own_generation(told):
             return
-        device = self.feed.fence_generation()
+        device = self.feed.fence_generation(limit_s)
         if device is not None and told != device:
             raise ClockDisruptedError(
                 f"the device's generation is {device}, and the segment's is {told}: the machine was restored, "

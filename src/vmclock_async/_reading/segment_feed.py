@@ -11,7 +11,6 @@ import anyio
 from vmclock_async import _core
 from vmclock_async._continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async._reading.feed import Attachment, Witness
-from vmclock_async._reading.readings import SYNC_LIMIT_S
 from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
 from vmclock_async.segment import SegmentReader, SegmentReaderStatistics
@@ -81,23 +80,23 @@ class SegmentFeed:
         self._require_open()
         return None if self._fence is None else self._fence.disruption_marker
 
-    def fence_generation(self) -> int | None:
+    def fence_generation(self, limit_s: float) -> int | None:
         self._require_open()
         if self._fence is None:
             return None
-        return self._fence._sample_within(SYNC_LIMIT_S)[0].body.vm_generation_counter
+        return self._fence._sample_within(limit_s)[0].body.vm_generation_counter
 
-    def unfit_because(self, snapshot: Snapshot) -> str | None:
+    def unfit_because(self, snapshot: Snapshot, limit_s: float) -> str | None:
         # Asked again and again: early in a boot the clocksource may be only the first, and later the kernel may lose
         # its trust in the counter.
         distrusted = counter_distrusted_because(self._clocksource) and counter_distrusted_because()
-        return None if distrusted is None or self._is_vouched_for(snapshot) else distrusted
+        return None if distrusted is None or self._is_vouched_for(snapshot, limit_s) else distrusted
 
-    def _is_vouched_for(self, snapshot: Snapshot) -> bool:
+    def _is_vouched_for(self, snapshot: Snapshot, limit_s: float) -> bool:
         """Whether a device gives the time in terms of this counter: its hypervisor knows more than this guest."""
         device = snapshot if self._reader.is_device else None
         if self._fence is not None:
-            device, _ = self._fence._sample_within(SYNC_LIMIT_S)
+            device, _ = self._fence._sample_within(limit_s)
         return device is not None and device.counter_id == COUNTER_ID and device.body.counter_period_frac_sec > 0
 
     def require_this_boot(self) -> None:

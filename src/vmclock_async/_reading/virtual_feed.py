@@ -66,10 +66,10 @@ class VirtualFeed(ABC):
     def fence_marker(self) -> int | None:
         return None
 
-    def fence_generation(self) -> int | None:
+    def fence_generation(self, limit_s: float) -> int | None:
         return None
 
-    def unfit_because(self, snapshot: Snapshot) -> str | None:
+    def unfit_because(self, snapshot: Snapshot, limit_s: float) -> str | None:
         return None
 
     def require_this_boot(self) -> None:

@@ -1,8 +1,10 @@
 """Waiting for a time, a status, a bound, or the next page."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Final, final
+from functools import partial
+from typing import Final, TypeVar, final
 
 import anyio
 import anyio.lowlevel
@@ -14,7 +16,9 @@ from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
 
-__all__ = ("POLL_WHILE_COMMITTING_S", "Waiting")
+__all__ = ("Waiting",)
+
+_Read = TypeVar("_Read")
 
 _LONGEST_POLL_S: Final = 60.0
 """Poll interval of wait_past() and wait_status() when no commit wakes them."""
@@ -22,8 +26,8 @@ _POLL_WHILE_UNBOUNDED_S: Final = 0.25
 """Poll interval of wait_bounded(), because a bound may come without a commit."""
 _POLL_WHILE_MISSING_S: Final = 0.05
 """Poll interval while a segment starts over, or was left half written."""
-POLL_WHILE_COMMITTING_S: Final = 0.001
-"""Pause between tries to read a page that a commit changes."""
+_POLL_WHILE_COMMITTING_S: Final = 0.001
+"""Pause between tries to read a page that is being written."""
 
 
 @final
@@ -40,9 +44,8 @@ class Waiting:
         marker: int | None = None
         while True:
             fence = self.feed.fence_marker()
-            snapshot, counter = await self.sample_patiently()
-            marker = _require_marker(marker, snapshot)
-            interval = self.readings.interval(snapshot, counter, None)
+            snapshot, interval = await self.patiently(partial(self._bounded_since, marker))
+            marker = snapshot.body.disruption_marker
             if interval.earliest_ns > ns:
                 return interval
             sleep_s = self._sleep_s(snapshot, ns + 1 - interval.earliest_ns)
@@ -52,7 +55,7 @@ class Waiting:
         """See ``Clock.wait_status``."""
         await anyio.lowlevel.checkpoint()
         while True:
-            snapshot, _ = await self.sample_until_there()
+            snapshot = await self.snapshot_once_there()
             if snapshot.body.clock_status in wanted:
                 return snapshot
             await self.wait(snapshot, _LONGEST_POLL_S)
@@ -62,14 +65,11 @@ class Waiting:
         await anyio.lowlevel.checkpoint()
         while True:
             fence = self.feed.fence_marker()
-            snapshot, counter = await self.sample_until_there()
-            try:
-                return self.readings.interval(snapshot, counter, max_error_ns)
-            except ClockError:
-                if self.feed.unfit_because(snapshot) is not None:
-                    raise  # waiting does not help
-                # A reference or a time of writing that lies ahead comes without a commit.
-                await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
+            snapshot, found = await self._once_there(partial(self._bounded_or_why_not, max_error_ns))
+            if isinstance(found, TimeInterval):
+                return found
+            # A reference or a time of writing that lies ahead comes without a commit.
+            await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
 
     async def next(self, seen: Snapshot) -> Snapshot:
         """The next page after *seen*; its marker is noted."""
@@ -84,27 +84,61 @@ class Waiting:
             self.readings.note_marker(snapshot)
         return snapshot
 
-    async def sample_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
-        """A sample. While a commit is in progress the loop goes on, for 0.1 s, or *limit_s* seconds if that is less."""
+    async def patiently(self, read: Callable[[], _Read], limit_s: float = math.inf) -> _Read:
+        """The result of *read*, which must not wait itself.
+
+        While the segment or the device is being written, the loop goes on, for 0.1 s, or *limit_s* seconds if that is
+        less.
+        """
         wait_s = max(0.0, min(limit_s, UNSTABLE_S))
         give_up = anyio.current_time() + wait_s
-        first: int | None = None
+        first: SegmentUnstableError | None = None
         while True:
             try:
-                return self.readings.sample(0)
+                return read()
             except SegmentUnstableError as exc:
-                first = exc.seq_count if first is None else first
+                first = exc if first is None or first.path != exc.path else first
                 if anyio.current_time() > give_up:
-                    raise unstable_error(exc.path, first, exc.seq_count, wait_s) from exc
-            await anyio.sleep(POLL_WHILE_COMMITTING_S)
+                    raise unstable_error(exc.path, first.seq_count, exc.seq_count, wait_s) from exc
+            await anyio.sleep(_POLL_WHILE_COMMITTING_S)
 
-    async def sample_until_there(self) -> tuple[Snapshot, int]:
-        """A sample, once there is one: this waits while a segment starts over, or was left half written."""
+    async def sample_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
+        """A sample, see ``patiently``."""
+        return await self.patiently(self._sample, limit_s)
+
+    async def snapshot_once_there(self) -> Snapshot:
+        """A snapshot, once there is one: this waits while a segment starts over, or was left half written."""
+        snapshot, _ = await self._once_there(self._sample)
+        return snapshot
+
+    async def _once_there(self, read: Callable[[], _Read]) -> _Read:
+        """The result of *read*, once there is a page to read."""
         while True:
             try:
-                return await self.sample_patiently()
+                return await self.patiently(read)
             except (SegmentNotInitializedError, SegmentUnstableError):
                 await anyio.sleep(_POLL_WHILE_MISSING_S)
+
+    def _sample(self) -> tuple[Snapshot, int]:
+        return self.readings.sample(0)
+
+    def _bounded_since(self, marker: int | None) -> tuple[Snapshot, TimeInterval]:
+        """A snapshot with its reading; its marker must be *marker*, unless that is None."""
+        snapshot, counter = self.readings.sample(0)
+        now = snapshot.body.disruption_marker
+        if marker is not None and marker != now:
+            raise ClockDisruptedError(f"the disruption marker moved from {marker} to {now} meanwhile")
+        return snapshot, self.readings.interval(snapshot, counter, None, limit_s=0)
+
+    def _bounded_or_why_not(self, max_error_ns: int | None) -> tuple[Snapshot, TimeInterval | ClockError]:
+        """A snapshot with its reading, or with the reason why there is none yet."""
+        snapshot, counter = self.readings.sample(0)
+        try:
+            return snapshot, self.readings.interval(snapshot, counter, max_error_ns, limit_s=0)
+        except ClockError as exc:
+            if self.feed.unfit_because(snapshot, 0) is not None:
+                raise  # waiting does not help
+            return snapshot, exc
 
     def _sleep_s(self, snapshot: Snapshot, ns: int) -> float:
         """Time, in seconds, until earliest_ns has moved on by *ns*: it moves by less than a second a second."""
@@ -113,11 +147,3 @@ class Waiting:
         if slower >= 1:
             return _LONGEST_POLL_S
         return min(float(Fraction(ns, 10**9) / (1 - slower)), _LONGEST_POLL_S)
-
-
-def _require_marker(marker: int | None, snapshot: Snapshot) -> int:
-    """The marker of *snapshot*, which must be *marker* if that is not None."""
-    now = snapshot.body.disruption_marker
-    if marker is not None and marker != now:
-        raise ClockDisruptedError(f"the disruption marker moved from {marker} to {now} meanwhile")
-    return now
