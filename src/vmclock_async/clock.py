@@ -65,6 +65,8 @@ class Clock(_core.Clock, OfThisProcess):
         max_age: longest time, in seconds, by which a reference is carried forward.
         fence: the device whose marker must agree with the segment's: a path; "auto": ``/dev/vmclock0`` if this
             process may read it and it is a VMClock page (otherwise the log says why it is passed over); None: no fence.
+            A fence in a file that is replaced is followed. Once the file is deleted, there is no reading until another
+            is there. A device stays the fence even if its path is gone, as where /dev was a bind mount.
         max_drift_ppm: parts per million that the counter may be off its period, if the page does not say.
         trust_writable: whether to read a segment, or a fence in a file, that users other than its owner and root may
             write. They can make it show any time, and kill its readers. The owner may be any user: the caller that

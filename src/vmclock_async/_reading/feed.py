@@ -97,6 +97,9 @@ class Feed(Protocol):
     def require_in_place(self) -> None:
         """Raise ``SegmentError`` if the path leads to another segment than the one that is read."""
 
+    def require_fence_in_place(self) -> None:
+        """Raise ``ClockDisruptedError`` if the fence is a file that was deleted: it shows no disruption any more."""
+
     def attachment(self, snapshot: Snapshot) -> Attachment | None:
         """What the core may read by itself while the page has the marker of *snapshot*; None: nothing."""
 

@@ -165,6 +165,7 @@ class Readings:
         return Fraction(numerator, 2 ** (64 + body.counter_period_shift))
 
     def require_fence(self, snapshot: Snapshot) -> None:
+        self.feed.require_fence_in_place()
         marker, device = snapshot.body.disruption_marker, self.feed.fence_marker()
         if device is not None and device_marker(marker) != device_marker(device):
             raise ClockDisruptedError(

@@ -116,6 +116,14 @@ class SegmentFeed:
         if self._reader.is_replaced():
             raise SegmentError(self.path, "the segment was replaced by another, or removed")
 
+    def require_fence_in_place(self) -> None:
+        # The page of a device is the hypervisor's memory, and says what it has to say whatever happens to the path.
+        if self._fence is not None and self._fence.is_deleted():
+            raise ClockDisruptedError(
+                f"the fence, {self._fence.path}, was deleted, so nothing shows a disruption at once any more; put it "
+                "back, or open the clock with another fence, or with None"
+            )
+
     def attachment(self, snapshot: Snapshot) -> Attachment | None:
         """The mapped page, for a second.
 

@@ -80,6 +80,10 @@ class VirtualFeed(ABC):
         if self._closed:
             raise SegmentError(self.path, "the clock is closed")
 
+    def require_fence_in_place(self) -> None:
+        """Do nothing: a played device is not removed."""
+        return
+
     def attachment(self, snapshot: Snapshot) -> Attachment | None:
         return None
 

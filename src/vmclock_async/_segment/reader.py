@@ -339,6 +339,17 @@ class SegmentReader(OfThisProcess):
             return True
         return (status.st_dev, status.st_ino) != self._mapped.identity
 
+    def is_deleted(self) -> bool:
+        """Whether the mapped file has no name any more, so that no writer opens it again; never so for a device.
+
+        A name that this process cannot see counts: outside a closed bind mount, or in a directory it may not search.
+        """
+        mapped = self._mapped
+        try:
+            return not mapped.is_device and os.fstat(mapped.page.fileno()).st_nlink == 0
+        except (OSError, ValueError) as exc:
+            raise self._closed_error() from exc
+
     async def _reopen(self) -> None:
         """Map what is at the path now, if it is a segment already."""
         with suppress(SegmentNotInitializedError):
