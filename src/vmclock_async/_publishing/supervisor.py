@@ -30,7 +30,7 @@ __all__ = ("Message", "SourceState", "Supervised", "Supervisor")
 _FIRST_RETRY_PAUSE_S: Final = 0.1
 _LONGEST_RETRY_PAUSE_S: Final = 30.0
 _RECOVERED_AFTER_S: Final = 5.0
-"""A source that ran this long was available: its next outage is logged again, and it is tried again soon."""
+"""A source that ran this long, and sent an update in that run, was available: it is tried again soon."""
 _LOOP_HELD_AFTER_S: Final = 2.0
 """Time for which a source holds the event loop before the log names it."""
 
@@ -217,7 +217,7 @@ class Supervisor:
         try:
             while True:
                 supervised.state = "running"
-                began = time.monotonic()
+                began, updates = anyio.current_time(), supervised.updates
                 emit = _Emit(self, supervised, handover)
                 try:
                     error = await self._run_source(supervised, emit)
@@ -235,8 +235,8 @@ class Supervisor:
                     await handover.send(Message(supervised, error=error))
                 if not unavailable:
                     return
-                if time.monotonic() - began > _RECOVERED_AFTER_S:
-                    backoff, supervised.outage = _Backoff(), None
+                if supervised.updates > updates and anyio.current_time() - began > _RECOVERED_AFTER_S:
+                    backoff = _Backoff()
                 supervised.note_outage(error)
                 await anyio.sleep(backoff.next_pause_s())
                 supervised.restarts += 1

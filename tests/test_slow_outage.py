@@ -1,0 +1,82 @@
+"""A source whose tries fail only after seconds, on a clock that is played."""
+
+import logging
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+import pytest
+import trio
+import trio.testing
+from pydantic import BaseModel
+
+from vmclock_async import BodyUpdate, Emit, Publisher
+from vmclock_async.errors import SourceUnavailableError
+
+TRY_S = 6.0
+"""Length of each try, longer than the publisher takes for a sign of health."""
+WATCHED_S = 600.0
+
+
+class Slow:
+    """Fails after TRY_S seconds each time; if *healthy*, it has sent an update by then."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(self, *, healthy: bool) -> None:
+        self.healthy = healthy
+        self.tries = 0
+
+    async def run(self, emit: Emit) -> None:
+        self.tries += 1
+        if self.healthy:
+            await emit(BodyUpdate(vm_generation_counter=1))
+        await anyio.sleep(TRY_S)
+        raise SourceUnavailableError("slow", "the daemon does not answer")
+
+
+class Steady:
+    """Sends one update, and lets *played* run from then on: before, the segment is opened in a thread."""
+
+    settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(self, played: trio.testing.MockClock) -> None:
+        self.played = played
+
+    async def run(self, emit: Emit) -> None:
+        await emit(BodyUpdate(disruption_marker=1))
+        self.played.autojump_threshold = 0
+        await anyio.sleep_forever()
+
+
+def published(source: Slow, path: Path) -> None:
+    """Publish *source* for WATCHED_S seconds of played time."""
+
+    async def main() -> None:
+        with anyio.move_on_after(WATCHED_S):
+            await Publisher(path, {"slow": source, "steady": Steady(played)}).run()
+
+    played = trio.testing.MockClock()
+    trio.run(main, clock=played)
+
+
+def test_source_that_fails_slowly_has_not_recovered(segment_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without an update, a long try is no recovery: the log has one line, and the pauses grow up to 30 s."""
+    source = Slow(healthy=False)
+    with caplog.at_level(logging.INFO, "vmclock_async.publisher"):
+        published(source, segment_path)
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("slow: ")]
+    assert said == ["slow: the daemon does not answer; it is tried again"]
+    assert source.tries <= WATCHED_S / (TRY_S + 15) + 10  # a pause is at least half of what it may be
+
+
+def test_source_that_worked_for_a_while_is_tried_again_soon(
+    segment_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With an update in each try, each failure is an outage of its own, and the pauses stay short."""
+    source = Slow(healthy=True)
+    with caplog.at_level(logging.INFO, "vmclock_async.publisher"):
+        published(source, segment_path)
+    outages = [record for record in caplog.records if record.getMessage().endswith("; it is tried again")]
+    assert source.tries - 1 <= len(outages) <= source.tries
+    assert source.tries >= WATCHED_S / (TRY_S + 0.1) - 1
