@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from pydantic import BaseModel
 
-from vmclock_async import BodyUpdate, Emit, Publisher
+from vmclock_async import BodyUpdate, Emit, Publisher, Source
 from vmclock_async.errors import SourceUnavailableError
 
 TRY_S = 6.0
@@ -54,9 +54,10 @@ def published(source: Slow, path: Path) -> None:
 
     async def main() -> None:
         with anyio.move_on_after(WATCHED_S):
-            await Publisher(path, {"slow": source, "steady": Steady(played)}).run()
+            await Publisher(path, sources).run()
 
     played = trio.testing.MockClock()
+    sources: dict[str, Source] = {"slow": source, "steady": Steady(played)}
     trio.run(main, clock=played)
 
 
