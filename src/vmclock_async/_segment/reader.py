@@ -43,7 +43,10 @@ def unstable_error(path: str, first: int, last: int, waited_s: float) -> Segment
     """The error for a page that was never whole while seq_count went from *first* to *last* in *waited_s* seconds."""
     waited = f"{waited_s * 1000:.3g} ms"
     if first == last:
-        reason = f"seq_count stayed odd at {last} for {waited}: its writer died in mid-update; start it again"
+        reason = (
+            f"seq_count stayed odd at {last} for {waited}: its writer is at work, or was stopped or died in "
+            "mid-update; try again, and if this lasts, start the publisher again"
+        )
     else:
         reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
     return SegmentUnstableError(path, reason, last)
@@ -109,7 +112,7 @@ class SegmentReader(OfThisProcess):
         """One whole copy of the page as it is now; waits at most 100 ms for a commit to end.
 
         Raises:
-            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer died) or kept moving.
+            SegmentUnstableError: for 100 ms seq_count stayed odd (a writer stopped or died) or kept moving.
             SegmentNotInitializedError: a writer has started over and committed nothing yet.
             SegmentMalformedError: the page was overwritten with something else.
             SegmentVersionNotSupportedError: the version has changed.
