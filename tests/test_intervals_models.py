@@ -104,3 +104,20 @@ def test_service_takes_numbers_as_strings() -> None:
     assert now == {"earliest_ns": 1, "latest_ns": 2, "status": 2}
     first = {"earliest_ns": 1_768_478_400_123_456_789, "latest_ns": 1_768_478_400_123_456_790, "status": 2}
     assert stamped == [first, {"earliest_ns": 3, "latest_ns": 4, "status": 2}]
+
+
+@given(intervals(), st.booleans())
+def test_model_takes_what_as_dict_gives(interval: TimeInterval, strings: bool) -> None:
+    """Numbers or strings, in Python or JSON: the interval comes back whole."""
+    given = interval.as_dict(strings=strings)
+    assert Stamped.model_validate({"when": given}).when == interval
+    assert Stamped.model_validate_json(json.dumps({"when": given})).when == interval
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("midpoint_ns", 4), ("error_ns", 6), ("status", "SYNCED"), ("earliest_ns", 2.5)]
+)
+def test_model_refuses_a_dictionary_that_contradicts_itself(name: str, value: object) -> None:
+    """The middle and the error are checked against the times; a status has the ABI's name."""
+    with pytest.raises(ValidationError, match=name if name != "status" else "SYNCED"):
+        Stamped.model_validate({"when": {**TimeInterval(0, 10).as_dict(), name: value}})

@@ -207,7 +207,7 @@ class TimeInterval:
     ``compare``, and ``intervals.sorted_groups`` for a sort. Equal are those of equal times and status. ``str()`` is the
     middle and the error, as the command line prints them: ``2026-01-15T12:00:00.123456789Z +/- 41.2 us``, the error
     rounded up to three digits. Pickles, and is a field of pydantic models:
-    ``{"earliest_ns": .., "latest_ns": .., "status": ..}``.
+    ``{"earliest_ns": .., "latest_ns": .., "status": ..}``, or what ``as_dict`` gives.
 
     What an interval is compared with is another interval, nanoseconds of UTC since 1970, or an aware datetime, which is
     that exact microsecond. A ``TypeError`` refuses all else: a bool, a float, a datetime without a time zone.

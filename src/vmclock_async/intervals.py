@@ -182,10 +182,30 @@ _FIELDS: Final = core_schema.typed_dict_schema(
     },
     extra_behavior="forbid",
 )
+_DICT_KEYS: Final = {"earliest_ns", "latest_ns", "midpoint_ns", "error_ns", "status"}
+"""Keys of ``as_dict``. Models accept them too, though the JSON schema, one for input and output, does not list them."""
+
+
+def _validated(given: Any, fields: Callable[[Any], TimeInterval]) -> TimeInterval:
+    """The interval that *given* describes, in the form of *fields* or in that of ``as_dict``."""
+    if not (isinstance(given, dict) and given.keys() == _DICT_KEYS):
+        return fields(given)
+    status = given["status"]
+    if isinstance(status, str):
+        status = int(ClockStatus[status]) if status in ClockStatus.__members__ else int(status)
+    interval = fields({"earliest_ns": given["earliest_ns"], "latest_ns": given["latest_ns"], "status": status})
+    for name in ("midpoint_ns", "error_ns"):
+        if str(given[name]) != str(getattr(interval, name)):
+            raise ValueError(
+                f"{name} is {getattr(interval, name)} by earliest_ns and latest_ns, not {given[name]}"
+            )
+    return interval
 
 
 def _schema(_: type[TimeInterval]) -> CoreSchema:
-    from_fields = core_schema.no_info_after_validator_function(lambda fields: TimeInterval(**fields), _FIELDS)
+    from_fields = core_schema.no_info_wrap_validator_function(
+        _validated, core_schema.no_info_after_validator_function(lambda fields: TimeInterval(**fields), _FIELDS)
+    )
     return core_schema.json_or_python_schema(
         json_schema=from_fields,
         python_schema=core_schema.union_schema([core_schema.is_instance_schema(TimeInterval), from_fields]),
