@@ -247,7 +247,8 @@ class Clock(_core.Clock, OfThisProcess):
     async def wait_bounded(self, max_error_ns: int | None = None) -> TimeInterval:
         """Wait until there is a bounded time (within *max_error_ns* of the middle, if given); return that reading.
 
-        While the segment is missing, starts over, or was left half written by a writer that died, this waits on.
+        While the segment is missing, starts over, or was left half written by a writer that died, this waits on. After
+        five seconds the log ("vmclock_async.clock", a warning, once a call) says why there is no bound yet.
 
         Raises:
             CounterNotSupportedError: the kernel does not trust this machine's counter, so waiting does not help.

@@ -1,5 +1,6 @@
 """Waiting for a time, a status, a bound, or the next page."""
 
+import logging
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,7 +12,12 @@ import anyio.lowlevel
 
 from vmclock_async._reading.readings import Readings
 from vmclock_async._segment.reader import UNSTABLE_S, unstable_error
-from vmclock_async.errors import ClockDisruptedError, ClockError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.errors import (
+    ClockDisruptedError,
+    ClockError,
+    SegmentNotInitializedError,
+    SegmentUnstableError,
+)
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
@@ -20,14 +26,38 @@ __all__ = ("Waiting",)
 
 _Read = TypeVar("_Read")
 
+_log: Final = logging.getLogger("vmclock_async.clock")
+
 _LONGEST_POLL_S: Final = 60.0
 """Poll interval of wait_past() and wait_status() when no commit wakes them."""
 _POLL_WHILE_UNBOUNDED_S: Final = 0.25
 """Poll interval of wait_bounded(), because a bound may come without a commit."""
 _POLL_WHILE_MISSING_S: Final = 0.05
 """Poll interval while a segment starts over, or was left half written."""
+_UNBOUNDED_EXPLAINED_AFTER_S: Final = 5.0
+"""Time after which wait_bounded() logs, once, why there is no bound yet."""
 _POLL_WHILE_COMMITTING_S: Final = 0.001
 """Pause between tries to read a page that is being written."""
+
+
+@final
+class _WhyNot:
+    """Logs, once, why a wait for a bound of the segment at *path* goes on; it begins now."""
+
+    def __init__(self, path: str) -> None:
+        self._path: Final = path
+        self._explained_at = anyio.current_time() + _UNBOUNDED_EXPLAINED_AFTER_S
+
+    def note(self, reason: str) -> None:
+        """Note the *reason* of this moment; the log has the first one after the time is over."""
+        if anyio.current_time() >= self._explained_at:
+            self._explained_at = math.inf
+            _log.warning(
+                "%s: no bounded time for %g s, and the wait for it goes on: %s",
+                self._path,
+                _UNBOUNDED_EXPLAINED_AFTER_S,
+                reason,
+            )
 
 
 @final
@@ -63,11 +93,13 @@ class Waiting:
     async def wait_bounded(self, max_error_ns: int | None) -> TimeInterval:
         """See ``Clock.wait_bounded``."""
         await anyio.lowlevel.checkpoint()
+        why_not = _WhyNot(self.feed.path)
         while True:
             fence = self.feed.fence_marker()
-            snapshot, found = await self._once_there(partial(self._bounded_or_why_not, max_error_ns))
+            snapshot, found = await self._once_there(partial(self._bounded_or_why_not, max_error_ns), why_not.note)
             if isinstance(found, TimeInterval):
                 return found
+            why_not.note(str(found))
             # A reference or a time of writing that lies ahead comes without a commit.
             await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
 
@@ -111,12 +143,14 @@ class Waiting:
         snapshot, _ = await self._once_there(self._sample)
         return snapshot
 
-    async def _once_there(self, read: Callable[[], _Read]) -> _Read:
-        """The result of *read*, once there is a page to read."""
+    async def _once_there(self, read: Callable[[], _Read], note: Callable[[str], None] | None = None) -> _Read:
+        """The result of *read*, once there is a page to read; *note* is called with each reason why there is none."""
         while True:
             try:
                 return await self.patiently(read)
-            except (SegmentNotInitializedError, SegmentUnstableError):
+            except (SegmentNotInitializedError, SegmentUnstableError) as exc:
+                if note is not None:
+                    note(exc.reason)
                 await anyio.sleep(_POLL_WHILE_MISSING_S)
 
     def _sample(self) -> tuple[Snapshot, int]:
