@@ -11,7 +11,7 @@ import operator
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Self
+from typing import Final, Self
 from uuid import UUID
 
 import anyio
@@ -37,6 +37,11 @@ from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, elapsed, units
 from vmclock_async.segment import SegmentReaderStatistics
 
 __all__ = ("Clock", "open_clock")
+
+_COUNTS_OF_OTHER_UNITS: Final = range(10**9, 10**17)
+"""Seconds, milliseconds and microseconds since 1970, for every date from September 2001 on.
+
+As nanoseconds these numbers lie before March 1973, and nobody waits for that."""
 
 
 class Clock(_core.Clock, OfThisProcess):
@@ -218,13 +223,19 @@ class Clock(_core.Clock, OfThisProcess):
 
         Raises:
             TypeError: *moment* is none of these.
-            ValueError: *moment* is 2**63 ns or more, in 2262, past which there is no reading.
+            ValueError: *moment* is 2**63 ns or more, in 2262, past which there is no reading; or it is a number from
+                10**9 to 10**17, before March 1973: such a number is in seconds, milliseconds or microseconds.
             ClockDisruptedError: the disruption marker moved meanwhile, so *moment* may mean nothing now.
             ClockError, SegmentError: as ``now``.
         """
         ns = latest_ns_of(moment)
         if ns > LATEST_NS:
             raise ValueError(f"no reading is past {ns} ns: they end in 2262, with 2**63 - 1")
+        if ns in _COUNTS_OF_OTHER_UNITS and not isinstance(moment, TimeInterval | datetime.datetime):
+            raise ValueError(
+                f"wait_past() takes nanoseconds since 1970, as time.time_ns() gives them, and {ns} would be before "
+                "March 1973: it is in another unit; multiply seconds by 10**9, or give an aware datetime"
+            )
         return await self._waiting.wait_past(ns)
 
     async def wait_status(self, *statuses: ClockStatus | str) -> Snapshot:
