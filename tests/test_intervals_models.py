@@ -1,12 +1,13 @@
 """Intervals in pydantic models, JSON schemas and web services."""
 
+import json
 from typing import Annotated, Any
 
 import anyio
 import httpx
 import pytest
 from fastapi import Body, FastAPI
-from hypothesis import given
+from hypothesis import given, strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from kit.intervals import LARGEST, LEAST, intervals

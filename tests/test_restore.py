@@ -284,3 +284,33 @@ async def test_writer_that_dies_is_no_reason_to_end_the_block(world: World, star
             while not calls:
                 await anyio.sleep(0.001)
     assert calls == [6]
+
+
+@pytest.mark.anyio
+async def test_one_callback_or_several_are_given_alike(segment: PlayedSegment) -> None:
+    """``open_clock(on_restore=...)`` and ``clock.on_restore(...)`` take one function, and a list of them."""
+    calls: list[str] = []
+
+    async def first(_: Snapshot) -> None:
+        calls.append("first")
+
+    async def second(_: Snapshot) -> None:
+        calls.append("second")
+
+    async def restored() -> str:
+        calls.clear()
+        segment.restore()
+        while "first" not in calls or (expects_second and "second" not in calls):
+            await anyio.sleep(0.001)
+        return ",".join(calls)
+
+    with anyio.fail_after(BOUND_S):
+        for one, said in ((first, "first"), ([first], "first"), ([first, second], "first,second")):
+            expects_second = "second" in said
+            async with open_clock(segment.path, fence=segment.device, on_restore=one):
+                assert await restored() == said
+            async with open_clock(segment.path, fence=segment.device) as clock, clock.on_restore(one):
+                assert await restored() == said
+        expects_second = True
+        async with open_clock(segment.path, fence=segment.device) as clock, clock.on_restore(first, [second]):
+            assert await restored() == "first,second"

@@ -6,7 +6,6 @@ plain page by itself. Every other case goes through ``_now_slowly``, ``_at_slowl
 """
 
 import datetime
-import inspect
 import operator
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -288,29 +287,30 @@ class Clock(_core.Clock, OfThisProcess):
         return open_lease(self._waiting, duration_s)
 
     @asynccontextmanager
-    async def on_restore(self, *callbacks: OnRestore) -> AsyncIterator[Self]:
+    async def on_restore(self, *callbacks: OnRestore | Iterable[OnRestore]) -> AsyncIterator[Self]:
         """Await *callbacks* after each restore of the machine from a snapshot, for the length of the block.
 
         They are awaited one after the other, before ``incarnation`` shows a new value; the callbacks themselves see the
         new one. An exception in one ends the block. Restores count from the moment before the block begins.
 
         Args:
-            callbacks: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too).
+            callbacks: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too),
+                or lists of them.
 
         Raises:
             TypeError: one of *callbacks* is no async function; the message names it.
             RuntimeError: a block of this clock has callbacks already.
             SegmentError: as for ``now``.
         """
-        callbacks = _require_async(callbacks)
+        awaited = Incarnation.callbacks_in(callbacks)
         if self._incarnation.on_restore:
             raise RuntimeError("this clock has its on_restore callbacks already; give all of them at once")
         async with AsyncExitStack() as stack:
-            if callbacks:
+            if awaited:
                 snapshot, _ = await self._waiting.sample_patiently()
                 generation = await self._waiting.patiently(partial(self._readings.generation, snapshot, 0))
                 self._incarnation.of(snapshot, generation)
-                self._incarnation.on_restore = callbacks
+                self._incarnation.on_restore = awaited
                 stack.callback(setattr, self._incarnation, "on_restore", ())
                 await stack.enter_async_context(beside(partial(self._incarnation.keep, self._waiting, snapshot)))
             yield self
@@ -361,22 +361,6 @@ def _status(status: ClockStatus | str) -> int:
         raise ValueError(f"no clock_status is called {status!r}; take one of {names}") from None
 
 
-def _require_async(callbacks: Iterable[OnRestore]) -> tuple[OnRestore, ...]:
-    """Return *callbacks*. One that is no async function is found here, and not at the first restore."""
-    callbacks = tuple(callbacks)
-    for callback in callbacks:
-        function: Any = callback
-        while isinstance(function, partial):
-            function = function.func
-        called = getattr(type(function), "__call__", None)  # noqa: B004  not whether it is callable, but what is called
-        if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
-            name = getattr(function, "__qualname__", None) or repr(function)
-            raise TypeError(
-                f"on_restore takes async functions, and {name} is none; write it as async def, or wrap it in one"
-            )
-    return callbacks
-
-
 @asynccontextmanager
 async def open_clock(
     path: PathLike | None = None,
@@ -385,7 +369,7 @@ async def open_clock(
     fence: Fence = "auto",
     max_drift_ppm: float | None = None,
     trust_writable: bool = False,
-    on_restore: Iterable[OnRestore] = (),
+    on_restore: OnRestore | Iterable[OnRestore] = (),
 ) -> AsyncIterator[Clock]:
     """A ``Clock`` for the length of the block, opened without blocking the loop.
 
@@ -395,15 +379,13 @@ async def open_clock(
         fence: see ``Clock``.
         max_drift_ppm: see ``Clock``.
         trust_writable: see ``Clock``.
-        on_restore: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too),
-            awaited one after the other when the machine was restored from a snapshot, before ``Clock.incarnation``
-            shows a new value; the functions themselves see the new one. An exception in one ends the block.
+        on_restore: one callback of ``Clock.on_restore``, or several in a list.
 
     Raises:
         SegmentError, CounterNotSupportedError, ValueError: as for ``Clock``.
         TypeError: one of *on_restore* is no async function; the message names it.
     """
-    callbacks = _require_async(on_restore)
+    callbacks = Incarnation.callbacks_in([on_restore])
     opened = partial(
         Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm, trust_writable=trust_writable
     )

@@ -27,14 +27,15 @@ These cases are no restore, though marker or generation look new:
 * The publisher's own disruptions move the marker by multiples of 2**32.
 """
 
+import inspect
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
-from typing import Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, final
 
 from vmclock_async import _core
 from vmclock_async._belonging import this_process
@@ -157,6 +158,30 @@ class Incarnation:
         self._is_blindness_told = False
         self._awaited_by: object = None
         """The process whose event loop awaits the callbacks; the child of a fork has none that does."""
+
+    @staticmethod
+    def callbacks_in(given: Iterable[OnRestore | Iterable[OnRestore]]) -> tuple[OnRestore, ...]:
+        """The callbacks in *given*, one after the other.
+
+        One that is no async function is found here, and not at the first restore.
+        """
+        callbacks: list[OnRestore] = []
+        for one in given:
+            if isinstance(one, Iterable) and not callable(one):
+                callbacks.extend(one)
+            else:
+                callbacks.append(one)
+        for callback in callbacks:
+            function: Any = callback
+            while isinstance(function, partial):
+                function = function.func
+            called = getattr(type(function), "__call__", None)  # noqa: B004  not whether it is callable, but what is called
+            if not (inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)):
+                name = getattr(function, "__qualname__", None) or repr(function)
+                raise TypeError(
+                    f"on_restore takes async functions, and {name} is none; write it as async def, or wrap it in one"
+                )
+        return tuple(callbacks)
 
     def now(self, readings: Readings) -> uuid.UUID:
         """The incarnation at this moment; see ``Clock.incarnation``."""
