@@ -314,3 +314,8 @@ async def test_one_callback_or_several_are_given_alike(segment: PlayedSegment) -
         expects_second = True
         async with open_clock(segment.path, fence=segment.device) as clock, clock.on_restore(first, [second]):
             assert await restored() == "first,second"
+
+
+def test_forked_child_does_not_wait_for_callbacks_of_its_parent(run_script: Callable[..., str]) -> None:
+    """The child has an incarnation of its own, and another after a restore; the callback runs once, in the parent."""
+    assert run_script("fork_with_on_restore") == "3 0\n2 True\n"
