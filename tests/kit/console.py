@@ -4,12 +4,13 @@ A command is a line after ``$ ``; the lines up to the next one are its output. I
 number of lines. Numbers, and the units of durations, may differ; so may the width of gaps between columns.
 
 A command that ends in ``&`` goes on while the next ones are typed, and has printed its lines before. ``kill %1`` ends
-it. ``export`` and ``source`` change what later commands see, as in a shell.
+it, with all that it has started. ``export`` and ``source`` change what later commands see, as in a shell.
 """
 
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ class Console:
     def __exit__(self, *_: object) -> None:
         for process in self._started:
             with process:
-                process.kill()
+                self._end(process, signal.SIGKILL)
 
     def type(self, command: str, shown: list[str]) -> None:
         """Run *command*, which has to print *shown*."""
@@ -77,7 +78,7 @@ class Console:
             case "kill":
                 (number,) = arguments
                 job = self._jobs[int(number.removeprefix("%")) - 1]
-                job.terminate()
+                self._end(job, signal.SIGTERM)
                 self._require(command, shown, job.communicate()[0])
             case _ if arguments[-1:] == ["&"]:
                 job = self._start(command.rstrip("& "))
@@ -88,8 +89,9 @@ class Console:
                 self._require(command, shown, self._start(command).communicate()[0])
 
     def _start(self, command: str) -> "subprocess.Popen[str]":
+        placed = self._placed(command)
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {self._placed(command)}"],
+            ["bash", "-c", placed if placed.startswith("while ") else f"exec {placed}"],
             cwd=self._directory,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -97,9 +99,15 @@ class Console:
             stderr=subprocess.STDOUT,
             text=True,
             preexec_fn=signals.at_default,
+            start_new_session=True,  # a group of its own, as a job of an interactive shell has
         )
         self._started.append(process)
         return process
+
+    @staticmethod
+    def _end(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, number)
 
     def _placed(self, text: str) -> str:
         for place, stands_for in self._places.items():
