@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vmclock_async import SegmentInUseError, SegmentReader, SegmentWriter
+from vmclock_async import Clock, SegmentInUseError, SegmentReader, SegmentWriter
+from vmclock_async.abi import OWN_DISRUPTION
 from vmclock_async.testing import PlayedSegment, make_body
 from vmclock_async.timebase import counter_ticks
 
@@ -61,3 +62,21 @@ def test_segment_that_cannot_begin_leaves_no_device_open(tmp_path: Path) -> None
         PlayedSegment(tmp_path)
     PlayedSegment(tmp_path).close()
     assert "shm0" in str(caught.value)
+
+
+@pytest.mark.parametrize("has_device", [True, False])
+def test_reported_restore_is_played(tmp_path: Path, has_device: bool) -> None:
+    """A report is a disruption of the publisher's own; without a device it is the only sign of a restore."""
+    with PlayedSegment(tmp_path, has_device=has_device) as machine, Clock(machine.path, fence=None) as clock:
+        assert clock.restores_are_seen
+        before, first = clock.incarnation, machine.body
+        machine.restore()
+        assert (clock.incarnation != before) is has_device
+        seen, second = clock.incarnation, machine.body
+        assert (second.disruption_marker != first.disruption_marker) is has_device
+        machine.report_disruption()
+        assert clock.incarnation == seen
+        assert machine.body.disruption_marker == second.disruption_marker + OWN_DISRUPTION
+        machine.report_disruption(restored=True)
+        assert (clock.incarnation == seen) is has_device
+        assert clock.now()

@@ -36,7 +36,8 @@ class ManualClock(PlayedMachine, Clock):
         utc_ns: true time at the beginning, nanoseconds since 1970; by default the 15th of January 2026.
         max_error_ns: bound of the error of the publisher's measurements, nanoseconds.
         max_age: see ``Clock``; seconds of virtual time.
-        fenced: whether the clock sees the device.
+        fenced: whether the clock sees the device, if there is one.
+        has_device: whether the machine has a device; without one only ``report_disruption`` shows a restore.
         follow_loop: whether time runs with the event loop; if not, only ``advance`` moves it.
 
     Raises:
@@ -52,12 +53,13 @@ class ManualClock(PlayedMachine, Clock):
         max_error_ns: int = MAX_ERROR_NS,
         max_age: float = 1000.0,
         fenced: bool = True,
+        has_device: bool = True,
         follow_loop: bool = True,
     ) -> None:
-        PlayedMachine.__init__(self)
+        PlayedMachine.__init__(self, has_device=has_device)
         self._time: Final = VirtualTime(follow_loop=follow_loop)
         self._played: Final = PlayedFeed(
-            self._time, self._measure_again, utc_ns=utc_ns, max_error_ns=max_error_ns, fenced=fenced
+            self._time, self._measure_again, utc_ns=utc_ns, max_error_ns=max_error_ns, fenced=fenced and has_device
         )
         self._played.commit_device(self._device)
         self._commit(self._fresh())

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Final
 
 from vmclock_async._publishing.draft import voided
-from vmclock_async.abi import ClockStatus, Flags, TimeType
+from vmclock_async.abi import OWN_DISRUPTION, OWN_GENERATION, ClockStatus, Flags, TimeType
 from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.testing._bodies import applied
 from vmclock_async.timebase import COUNTER_ID
@@ -19,8 +19,6 @@ from vmclock_async.timebase import COUNTER_ID
 __all__ = ("PlayedMachine",)
 
 _ANNOUNCED: Final = Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT
-_OWN: Final = 2**32
-"""Step of the published marker for a disruption that the publisher found itself."""
 
 
 class PlayedMachine(ABC):
@@ -28,10 +26,20 @@ class PlayedMachine(ABC):
 
     It begins synchronized, with marker 1 and generation counter 1, and its publisher running. Each act of the publisher
     is a commit, and so raises ``RuntimeError`` while the publisher is frozen.
+
+    Args:
+        has_device: whether the machine has a device. Without one its marker is 0, nothing shows that it is migrated or
+            restored, and its generation counter is the publisher's own.
     """
 
-    def __init__(self) -> None:
-        self._device = VMClockBody(disruption_marker=1, vm_generation_counter=1)
+    def __init__(self, *, has_device: bool = True) -> None:
+        self._has_device: Final = has_device
+        self._own_generation = OWN_GENERATION + 1
+        self._device = (
+            VMClockBody(disruption_marker=1, vm_generation_counter=1)
+            if has_device
+            else VMClockBody(vm_generation_counter=self._own_generation)
+        )
         self._body = self._device
         self._own_disruptions = 0
         self._shift_ns = 0
@@ -54,6 +62,23 @@ class PlayedMachine(ABC):
         """Restore the machine from a snapshot: the same as ``migrate``, and the generation counter moves too."""
         assert self._device.vm_generation_counter is not None
         self._disrupt(vm_generation_counter=self._device.vm_generation_counter + 1)
+
+    def report_disruption(self, *, restored: bool = False) -> None:
+        """Let a program report a disruption to the publisher, as ``vmclock-async disrupt`` does.
+
+        One commit has the publisher's own marker and a void time, the next one a fresh time.
+
+        Args:
+            restored: whether the program says that the machine was restored. On a machine without a device, the
+                publisher's own generation counter is another one then.
+        """
+        self._require_running()
+        self._own_disruptions += 1
+        if restored and not self._has_device:
+            self._own_generation += 1
+            self._device = self._device.model_copy(update={"vm_generation_counter": self._own_generation})
+        self._commit(_void(self._as_the_device_says(self._body)))
+        self._commit(self._fresh())
 
     def step(self, ns: int) -> None:
         """Let the publisher find that true time is *ns* nanoseconds later than it had promised (negative: earlier).
@@ -114,6 +139,8 @@ class PlayedMachine(ABC):
         self._commit(applied(self._body, fields))
 
     def _disrupt(self, **device: int) -> None:
+        if not self._has_device:
+            return  # nothing shows it
         marker, flags = self._device.disruption_marker + 1, Flags(self._device.flags & ~_ANNOUNCED)
         self._change_device(disruption_marker=marker, flags=flags, **device)
         if not self._frozen:
@@ -129,12 +156,13 @@ class PlayedMachine(ABC):
 
     def _change_device(self, **fields: int) -> None:
         self._device = self._device.model_copy(update=fields)
-        self._take_device(self._device)
+        if self._has_device:
+            self._take_device(self._device)
 
     def _as_the_device_says(self, body: VMClockBody) -> VMClockBody:
         device = self._device
         update = {
-            "disruption_marker": device.disruption_marker + self._own_disruptions * _OWN,
+            "disruption_marker": device.disruption_marker + self._own_disruptions * OWN_DISRUPTION,
             "vm_generation_counter": device.vm_generation_counter,
             "flags": Flags(body.flags & ~_ANNOUNCED | device.flags),
         }

@@ -28,13 +28,14 @@ class PlayedSegment(PlayedMachine):
 
     Args:
         directory: where its two files will be; they stay there afterwards.
+        has_device: whether the machine has a device; without one only ``report_disruption`` shows a restore.
 
     Raises:
         SegmentError, SegmentInUseError: as for ``SegmentWriter``.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        super().__init__()
+    def __init__(self, directory: str | os.PathLike[str], *, has_device: bool = True) -> None:
+        super().__init__(has_device=has_device)
         self.path: Final = Path(directory) / "shm0"
         """The segment."""
         self.device: Final = Path(directory) / "vmclock0"
