@@ -18,7 +18,7 @@ from vmclock_async.testing import check_source
 
 __all__ = ("mark",)
 
-_TESTS: Final = Path(__file__).parent.parent
+_TESTS: Final = f"{Path(__file__).parent.parent}/"
 _MODULES: Final = ("multiprocessing", "pty", "subprocess")
 _FUNCTIONS: Final = frozenset({"fork", "forkpty", "open_process", "posix_spawn", "run_process"})
 _MARKERS: Final = {chronyd.Chronyd: {"process", "rig"}, check_source: {"long"}}
@@ -52,15 +52,16 @@ def _reached(start: FunctionType | type) -> frozenset[str]:
     return frozenset(found)
 
 
-def _named(thing: FunctionType | type) -> Iterator[Any]:
+@cache
+def _named(thing: FunctionType | type) -> frozenset[Any]:
     """The modules, functions and classes that the code of *thing* names, and the names of attributes there."""
+    named: set[Any] = set()
     functions = list(vars(thing).values()) if isinstance(thing, type) else [thing]
     for function in map(inspect.unwrap, functions):
-        if isinstance(function, FunctionType) and Path(function.__code__.co_filename).is_relative_to(_TESTS):
-            for name in _names(function.__code__):
-                value = function.__globals__.get(name, name)
-                if isinstance(value, str | ModuleType | FunctionType | type):
-                    yield value
+        if isinstance(function, FunctionType) and function.__code__.co_filename.startswith(_TESTS):
+            values = (function.__globals__.get(name, name) for name in _names(function.__code__))
+            named.update(value for value in values if isinstance(value, str | ModuleType | FunctionType | type))
+    return frozenset(named)
 
 
 def _names(code: CodeType) -> Iterator[str]:
