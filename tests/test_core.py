@@ -169,5 +169,5 @@ def test_core_built_by_a_later_python_runs_on_an_earlier_one() -> None:
     ],
 )
 def test_calls_leak_nothing(run_script: RunScript, function: str) -> None:
-    """Many calls, successful or refused, leave the process as large as it was (200,000 times 16 bytes are 3 MB)."""
+    """Many calls, successful or refused, leave the process as large as it was (100,000 times 16 bytes are 1.6 MB)."""
     assert int(run_script("leak", function, _core.__file__)) < 512 * 1024
