@@ -64,6 +64,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Take out of the garbage collector's hands, too, what the tests of other modules have loaded for good."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where CI is set a skipped test is a failed one: nothing is left out unseen."""
