@@ -47,6 +47,7 @@ def test_segment_that_was_replaced_is_found(world: World, clock: Clock) -> None:
     began = asked = time.monotonic()
     while clock.now().status is ClockStatus.SYNCHRONIZED:
         assert asked < began + 1.1, "asked after a second, it gave the old file's time"
+        time.sleep(0.001)  # it leaves the processor to other tests
         asked = time.monotonic()
     assert all(reading.status is ClockStatus.FREERUNNING for reading in readings(clock))
 
