@@ -73,6 +73,7 @@ def test_drift_is_of_the_oscillator_and_not_of_the_slew(slew_ppm: int, drift_ppm
     assert abs(RAW.ns_per_tick * (1 + drift_ppm * PPM) - slewed.ns_per_tick) <= drift(slewed, RAW)
 
 
+@pytest.mark.long
 @given(
     offset_ns=st.integers(-50 * MS, 50 * MS),
     window=st.integers(0, 10**6),
@@ -372,6 +373,7 @@ class PlayedTime:
         return Reading(state, Pairing(counter, clock_ns, 0), state)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tai", [37, 0], ids=["TAI", "UTC"])
 @pytest.mark.parametrize("insert", [True, False], ids=["inserted", "deleted"])
 @pytest.mark.parametrize("every_ms", [1000, 370, 7])

@@ -191,6 +191,7 @@ async def test_live_without_a_time(tmp_path: Path, head: RecordingHeader, change
     assert (update.counter_id, update.time_type) == (CounterId.INVALID, head.time_type)
 
 
+@pytest.mark.long
 @given(records=st.lists(ANY_RECORD, min_size=1, max_size=4))
 @settings(deadline=None, max_examples=100)
 def test_live_makes_a_valid_body_of_any(records: list[Record]) -> None:

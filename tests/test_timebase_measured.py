@@ -33,6 +33,7 @@ def contents(update: BodyUpdate) -> Contents:
 PARTS = st.fractions(-1, 1, max_denominator=10**6)
 
 
+@pytest.mark.long
 @given(
     counter=st.integers(0, 2**64 - 1),
     ticks=st.integers(-(10**9), 900 * 10**9),
