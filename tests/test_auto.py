@@ -15,12 +15,12 @@ from pydantic import BaseModel
 
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.commands import run_command
 from kit.fitness import fit
-from kit.programs import path_of
+from kit.waits import eventually, is_committed
 from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async._cli.auto import pick
 
-START_S = 20.0
 NEVER_RESTORED = ("--set", "vmgenid.sysfs=/nonexistent")
 """Whatever the kernel's log says about the machine that runs these tests."""
 
@@ -38,13 +38,7 @@ class Published:
             env=os.environ | variables,
         )
         try:
-            with open(os.devnull, "w") as nowhere:
-                subprocess.run(
-                    [sys.executable, path_of("wait_for_segment"), str(segment)],
-                    timeout=START_S,
-                    check=True,
-                    stdout=nowhere,
-                )
+            eventually(lambda: is_committed(segment))
         finally:
             process.terminate()
             out, self.said = process.communicate()
@@ -149,9 +143,7 @@ def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line to its end."""
 
     def run(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vmclock_async", *args, "--segment", str(tmp_path / "segment")]
-        environment = os.environ | variables
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment, check=False)
+        return run_command(tmp_path, *args, "--segment", tmp_path / "segment", variables=variables)
 
     return run
 

@@ -31,6 +31,7 @@ from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 import vmclock_async
+from kit.commands import run_command
 from kit.console import Console, commands_in
 from vmclock_async.sources import build_source, installed_sources
 from vmclock_async.testing import PlayedSegment
@@ -135,8 +136,9 @@ def check_shell(example: Example) -> None:
 @cache
 def help_of(command: str) -> str:
     """What *command* says of its options; fails if there is no such command."""
-    asked = [sys.executable, "-m", "vmclock_async", command, "--help"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    asked = run_command(Path("/nowhere"), command, "--help")
+    assert asked.returncode == 0, asked.stderr
+    return asked.stdout
 
 
 def check_command(words: list[str]) -> None:

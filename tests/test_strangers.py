@@ -9,14 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kit.commands import run_command
+from kit.waits import eventually, is_committed
 from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
-from vmclock_async.errors import SegmentError
 
 START_S = 30.0
 """Longest time that a start may take, on a machine that is busy with others."""
@@ -147,10 +147,7 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line to its end."""
 
     def run(*args: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vmclock_async", *map(str, args)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=50, env=environment(tmp_path), check=False
-        )
+        return run_command(tmp_path, *args, variables={"PYTHONPATH": str(tmp_path)})
 
     return run
 
@@ -322,7 +319,7 @@ def test_source_that_does_not_end_is_ended_by_force(
         "        with anyio.CancelScope(shield=True):\n            await super().run(emit)\n",
     )
     process = start("stubborn")
-    wait_for_commit(segment_path)
+    eventually(lambda: is_committed(segment_path))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=START_S)
     assert "ended by force, because a source neither ends nor lets others run" in said
@@ -330,16 +327,3 @@ def test_source_that_does_not_end_is_ended_by_force(
         assert reader.snapshot().body.disruption_marker == 7
     with SegmentWriter(segment_path) as writer:
         writer.write(VMClockBody())
-
-
-def wait_for_commit(path: Path) -> None:
-    """Return once something is committed at *path*."""
-    give_up = time.monotonic() + START_S
-    while time.monotonic() < give_up:
-        try:
-            with SegmentReader(path) as reader:
-                reader.snapshot()
-                return
-        except SegmentError:
-            time.sleep(0.02)
-    pytest.fail(f"nothing was committed to {path}")

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,10 +31,11 @@ def run_command(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line with *args* to its end, in a process that has started already: a tenth of the price.
 
-    It is a real process of its own, which another that has imported the command line makes by a fork. Variables that
-    an interpreter looks at when it starts (PYTHON..., LC_...) therefore need ``run_new_interpreter``.
+    It is a real process of its own, which another that has imported the command line makes by a fork. PYTHONPATH is
+    heeded; other variables that an interpreter looks at when it starts (PYTHON..., LC_...) need
+    ``run_new_interpreter``.
     """
-    assert not any(name.startswith(("PYTHON", "LC_")) for name in variables or ())
+    assert not any(name.startswith(("PYTHON", "LC_")) for name in {*(variables or ())} - {"PYTHONPATH"})
     words = [str(arg) for arg in args]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         streams = [DupFd(out.fileno()), DupFd(err.fileno())]
@@ -83,7 +85,19 @@ def _become_command(words: list[str], variables: dict[str, str], out: Any, err: 
         os.close(fd)
     os.environ.clear()
     os.environ.update(variables)
+    sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
     sys.exit(main(words))
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """The run failed with status 1 and one line of complaint that holds *parts*; nothing on stdout."""
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    complaints = [line for line in result.stderr.splitlines() if not re.search(r": (warning|info): ", line)]
+    assert len(complaints) == 1, result.stderr
+    for part in parts:
+        assert part in complaints[0]
 
 
 def failure(result: subprocess.CompletedProcess[str], *, status: int = 1) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 
-from vmclock_async import Clock, SegmentReader, VMClockError
+from vmclock_async import Clock, SegmentError, SegmentReader, VMClockError
 
 BOUND_S: Final = 20.0
 """Longest time that a test may wait, on a machine that is busy with others."""
@@ -38,6 +39,15 @@ def eventually(found: Callable[[], Any]) -> Any:
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.001)
     return result
+
+
+def is_committed(path: Path, commits: int = 1) -> bool:
+    """Whether *commits* have been made at *path*, where there may be no segment yet."""
+    try:
+        with SegmentReader(path) as reader:
+            return reader.snapshot().seq_count >= 2 * commits
+    except SegmentError:
+        return False
 
 
 async def until_waiting(clock: Clock, tasks: int = 1) -> None:
