@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.commands import command, environment, failure, run_command, run_new_interpreter
+from kit.commands import command, environment, failure, run_command
 from kit.programs import path_of
 from kit.told_world import World
 from vmclock_async import SegmentWriter, VMClockBody
@@ -113,9 +113,7 @@ def test_json_of_a_source_that_two_offer(tmp_path: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[vmclock_async.sources]\nreplay = rival:Source\n")
-    said = failure(
-        run_new_interpreter(tmp_path, "publish", "replay", "--json", variables={"PYTHONPATH": str(tmp_path)})
-    )
+    said = failure(run_command(tmp_path, "publish", "replay", "--json", variables={"PYTHONPATH": str(tmp_path)}))
     assert (said["error"], said["source"]) == ("SourceError", "replay")
     assert said["remedy"].startswith("uninstall one of ")
 
@@ -235,24 +233,36 @@ def test_odd_surroundings_give_no_traceback(world: World, kind: str) -> None:
     bad = world.path.with_name("bad\N{SNOWMAN}\udc80")
     bad.write_bytes(b"x" * 300)
     lost = redirection.startswith(">") or "<" in redirection
-    for arguments, status in (
-        (("now", "--json", unusual), int(lost)),
-        (("show", unusual), int(lost)),
-        (("now", bad), 1),
-        (("watch", "--json", bad), 1),
-        (("publish", "--segment", bad, "replay"), 2),
-    ):
-        done = subprocess.run(
-            ["/bin/sh", "-c", f"{shlex.join(command(*arguments))} {redirection}"],
-            capture_output=True,
-            timeout=60,
-            env=environment(world.path.parent, variables),
-            check=False,
-        )
-        assert done.returncode == status, (arguments, done)
-        assert b"Traceback" not in done.stderr, arguments
-        assert b"Exception ignored" not in done.stderr, arguments
-        assert redirection or done.stderr.count(b"\n") == int(status != 0), arguments
+    runs = {
+        ("now", "--json", str(unusual)): int(lost),
+        ("show", str(unusual)): int(lost),
+        ("now", str(bad)): 1,
+        ("watch", "--json", str(bad)): 1,
+        ("publish", "--segment", str(bad), "replay"): 2,
+    }
+    commands, told, complaints = (world.path.with_name(name) for name in ("commands", "told", "complaints"))
+    commands.write_text(json.dumps(list(runs)))
+    new, *_ = runs  # the first has an interpreter of its own, the others one for all
+    for words in (command(*new), [command()[0], path_of("commands_in_turn"), commands, told, complaints]):
+        with complaints.open("ab") as stderr:
+            done = subprocess.run(
+                ["/bin/sh", "-c", f"{shlex.join(map(str, words))} {redirection}"],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                timeout=60,
+                env=environment(world.path.parent, variables),
+                check=False,
+            )
+        written = complaints.read_bytes()
+        assert done.returncode == (runs[new] if words[1] == "-m" else 0), (words, written)
+        assert b"Traceback" not in written, words
+        assert b"Exception ignored" not in written, words
+        assert words[1] != "-m" or not written or redirection or runs[new], written
+    results = json.loads(told.read_text())
+    assert [status for status, _ in results] == list(runs.values()), written
+    if not redirection:
+        assert [size > 0 for _, size in results] == [status > 0 for status in runs.values()], written
+        assert written.count(b"\n") == sum(status > 0 for status in runs.values()), written
 
 
 def test_segment_takes_no_number_of_a_standard_stream(world: World) -> None:
