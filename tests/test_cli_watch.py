@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +14,11 @@ from typing import IO
 import anyio
 import pytest
 
+from kit import signals
 from kit.commands import command, environment, run_command
+from kit.terminals import run_on_terminal
 from kit.told_world import World
-from vmclock_async import CounterId
+from vmclock_async import CounterId, SegmentWriter, VMClockBody
 from vmclock_async._cli.watch import follow
 
 
@@ -148,3 +152,106 @@ def test_watch_looks_wherever_a_segment_may_come(world: World) -> None:
         (runtime / "vmclock-async").mkdir()
         (runtime / "vmclock-async" / "shm0").hardlink_to(world.path)
         assert " +/- " in lines.readline()
+
+
+def marked(number: int) -> VMClockBody:
+    """A synchronized body with the disruption marker *number*."""
+    return VMClockBody(disruption_marker=number, clock_status=2)
+
+
+def test_watch_prints_a_line_a_change_on_a_pipe(segment_path: Path) -> None:
+    """Each commit is a line with its events; a reader of the pipe that has seen enough ends it quietly."""
+    watching = subprocess.Popen(
+        command("watch", segment_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert "waiting for it" in watching.stderr.readline()
+        with SegmentWriter(segment_path, size=112) as writer:
+            writer.write(VMClockBody(disruption_marker=1, clock_status=2, vm_generation_counter=4))
+            assert watching.stdout.readline().startswith(
+                "seq_count=2  status=SYNCHRONIZED  marker=1  generation=4"
+            )
+            writer.write(VMClockBody(disruption_marker=2, clock_status=0, vm_generation_counter=5))
+            line = watching.stdout.readline()
+            assert "[disrupted: marker 1 -> 2]" in line
+            assert "[restored: generation 4 -> 5]" in line
+            assert "[status SYNCHRONIZED -> UNKNOWN]" in line
+            watching.stdout.close()
+            writer.write(VMClockBody(disruption_marker=3))
+            writer.write(VMClockBody(disruption_marker=4))
+            assert watching.wait(10) == 0
+            assert watching.stderr.read() == ""
+    finally:
+        watching.kill()
+        watching.communicate()
+
+
+def test_watch_lives_through_what_happens_to_a_publisher(
+    segment_path: Path, make_page: Callable[..., bytes]
+) -> None:
+    """A cold start in place, an update that a dead writer left half done: watch goes on with the next commit."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(marked(1))
+    watching = subprocess.Popen(
+        command("watch", segment_path), stdout=subprocess.PIPE, text=True, preexec_fn=signals.at_default
+    )
+    try:
+        assert watching.stdout is not None
+        assert "marker=1" in watching.stdout.readline()
+        for number in range(2, 8):
+            page = bytearray(segment_path.read_bytes())
+            page[0x0C] |= 1  # died in mid-update
+            with open(segment_path, "r+b") as file:
+                file.write(page)
+            os.utime(segment_path)
+            with SegmentWriter(segment_path, size=104 + 8 * number) as writer:  # grows: a cold start in place
+                writer.write(marked(number))
+            assert f"marker={number}" in watching.stdout.readline()
+    finally:
+        watching.send_signal(signal.SIGTERM)
+        watching.communicate(timeout=10)
+    assert watching.returncode == 0
+
+
+def test_watch_prints_json(world: World) -> None:
+    """With --json, each change is one line of JSON."""
+    watching = subprocess.Popen(
+        command("watch", "--json", world.path),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=signals.at_default,
+    )
+    try:
+        assert watching.stdout is not None
+        shown = json.loads(watching.stdout.readline())
+        assert shown["seq_count"] == 2
+        assert shown["now"]["error_ns"] > 0
+        assert shown["events"] == []
+    finally:
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=10)
+    assert watching.returncode == 130
+
+
+def test_watch_on_a_terminal_fits_its_width(segment_path: Path) -> None:
+    """The live view shows a segment that never had a time, and ends with Ctrl-C."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(VMClockBody(disruption_marker=5, clock_status=99))
+    status, drawn = run_on_terminal("watch", segment_path, until="marker", columns=60)
+    assert status == 130, drawn
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+    assert "Traceback" not in plain
+    assert "clock_status is 99" in plain
+    assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 60
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_watch_on_a_terminal_that_cannot_draw_prints_lines(segment_path: Path, term: str) -> None:
+    """Where nothing can be drawn in place, as in an editor's shell, there is a line a change."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(marked(5))
+    status, printed = run_on_terminal("watch", segment_path, until="marker=5", term=term)
+    assert status == 130, printed
+    assert "seq_count=2  status=SYNCHRONIZED  marker=5  no bounded time: " in printed

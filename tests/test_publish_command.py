@@ -3,17 +3,20 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from kit.commands import run_command
 from kit.programs import path_of
-from vmclock_async import SegmentError, SegmentReader, VMClockBody
+from kit.terminals import read, run_on_terminal
+from kit.waits import eventually, is_committed
+from vmclock_async import VMClockBody
 from vmclock_async._cli.publish import totals
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
 from vmclock_async.sources import Progress
@@ -61,10 +64,10 @@ def drawn(segment_path: Path) -> Callable[..., str]:
         os.close(child)
         seen = b""
         try:
-            while chunk := _read(parent):
+            while chunk := read(parent):
                 seen += chunk
                 if until is not None and until.encode() in seen:
-                    wait_for_commits(segment_path, 100)
+                    eventually(lambda: is_committed(segment_path, 100))
                     os.killpg(shell.pid, signal.SIGTERM)
                     until = None
             shell.wait(30)
@@ -75,25 +78,6 @@ def drawn(segment_path: Path) -> Callable[..., str]:
             os.close(parent)
 
     return drawn
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # EIO: the last process on it has ended
-        return b""
-
-
-def wait_for_commits(path: Path, commits: int) -> None:
-    """Return once *commits* have been made at *path*."""
-    while True:
-        try:
-            with SegmentReader(path) as reader:
-                if reader.seq_count >= 2 * commits:
-                    return
-        except SegmentError:
-            pass
-        time.sleep(0.02)
 
 
 class Showing:
@@ -118,6 +102,18 @@ def test_progress_that_cannot_be_shown_is_left_out() -> None:
         "unnumbered": lambda: Progress(1, "five"),  # type: ignore[arg-type]
     }
     assert totals({name: Showing(tell) for name, tell in told.items()}) == {"good": 5}  # type: ignore[misc]
+
+
+def test_publish_shows_progress_on_a_terminal(recording: Path, segment_path: Path) -> None:
+    """Records done, of how many, the rate and the time left."""
+    status, drawn = run_on_terminal(
+        "publish", "replay", "--segment", segment_path, "--set", f"replay.path={recording}"
+    )
+    assert status == 0, drawn
+    assert "Traceback" not in drawn
+    assert re.search(r"\d+/100", drawn), drawn
+    assert re.search(r"[\d,]+/s", drawn), drawn
+    assert re.search(r"0:00:0\d", drawn), drawn
 
 
 def test_job_in_front_draws_its_progress(drawn: Callable[..., str], recording: Path) -> None:
@@ -155,8 +151,7 @@ def test_configuration_that_cannot_be_read_is_wrong_usage(tmp_path: Path, text: 
     """Nested too deeply, a number too long, no date, no TOML: named as the configuration, status 2, no traceback."""
     config = tmp_path / "publish.toml"
     config.write_text(text)
-    command = [sys.executable, "-m", "vmclock_async", "publish", "replay", "--config", str(config)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = run_command(tmp_path, "publish", "replay", "--config", config)
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "--config" in ended.stderr

@@ -81,3 +81,15 @@ def mapped(path: Path) -> Iterator[_core.Page]:
         yield page
     finally:
         page.close()
+
+
+BAD_SEGMENT = {
+    "empty": (b"", "is empty"),
+    "short": (b"VCLK", "too few"),
+    "wrong magic": (b"ELF!" + bytes(100), "magic is 0x"),
+    "version 0": (b"VCLK" + (104).to_bytes(4, "little") + bytes(96), "version is 0"),
+    "version 9": (b"VCLK" + (104).to_bytes(4, "little") + b"\x09" + bytes(95), "version is 9"),
+    "size below the header": (b"VCLK" + (8).to_bytes(4, "little") + b"\x01" + bytes(95), "size is 8"),
+    "size past the end": (b"VCLK" + (112).to_bytes(4, "little") + b"\x01" + bytes(95), "size is 112"),
+}
+"""What a reader refuses: the bytes, and what it says of them."""
