@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from kit.commands import run_command
 from vmclock_async import Clock, SegmentReader, SegmentWriter, open_clock
 from vmclock_async.errors import SegmentError, SegmentMalformedError
 from vmclock_async.testing import make_body
