@@ -249,8 +249,9 @@ class Clock(_core.Clock, OfThisProcess):
         """What happens to the segment from now on: ``async with clock.events() as events: async for event in events``.
 
         No disruption, restore or replacement is lost, however late the next event is asked for. A stream serves one
-        task; a clock may have many streams. Events come from the segment: while the publisher is stopped, only the
-        device shows what happened. ``now()`` and leases see that at once; events come once it has been committed.
+        task; a clock may have many streams. ``Unbounded`` and ``Bounded`` say when ``now()`` begins to refuse, and when
+        it gives a time again, with or without a commit. The other events come from the segment: while the publisher is
+        stopped, only the device shows what happened, and they come once it has been committed.
         """
         return open_events(self._waiting)
 

@@ -2,28 +2,47 @@
 
 import math
 from fractions import Fraction
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import anyio
 import anyio.lowlevel
 
 from vmclock_async._reading.readings import Readings
 from vmclock_async._segment.reader import UNSTABLE_S, unstable_error
-from vmclock_async.errors import ClockDisruptedError, ClockError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.errors import (
+    ClockDisruptedError,
+    ClockError,
+    SegmentNotInitializedError,
+    SegmentUnstableError,
+    VMClockError,
+)
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
 
-__all__ = ("POLL_WHILE_COMMITTING_S", "Waiting")
+__all__ = ("POLL_WHILE_COMMITTING_S", "Look", "Waiting")
 
 _LONGEST_POLL_S: Final = 60.0
 """Poll interval of wait_past() and wait_status() when no commit wakes them."""
 _POLL_WHILE_UNBOUNDED_S: Final = 0.25
-"""Poll interval of wait_bounded(), because a bound may come without a commit."""
+"""Poll interval of wait_bounded() and of events, because a bound may come without a commit."""
+_POLL_WHILE_BOUNDED_S: Final = 1.0
+"""Poll interval of events, because the kernel may lose its trust in the counter; ``now`` asks as often."""
+_AFTER_THE_BOUND_S: Final = 1e-6
+"""Time by which a task wakes after a reference has become too old, because timers are rounded."""
 _POLL_WHILE_MISSING_S: Final = 0.05
 """Poll interval while a segment starts over, or was left half written."""
 POLL_WHILE_COMMITTING_S: Final = 0.001
 """Pause between tries to read a page that a commit changes."""
+
+
+class Look(NamedTuple):
+    """What one look at the present page found."""
+
+    reading: TimeInterval | VMClockError | None
+    """The time, or why there is none; None: another page has come."""
+    again_s: float
+    """Time, in seconds, after which the reading may be of another kind, though nothing was committed."""
 
 
 @final
@@ -71,11 +90,24 @@ class Waiting:
                 # A reference or a time of writing that lies ahead comes without a commit.
                 await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
 
-    async def next(self, seen: Snapshot) -> Snapshot:
-        """The next page after *seen*; its marker is noted."""
-        snapshot = await self.feed.next(seen)
-        self.readings.note_marker(snapshot)
-        return snapshot
+    async def look(self, seen: Snapshot, *, patient: bool) -> Look:
+        """The reading of *seen* at this moment; if *patient*, a commit in progress has 0.1 s to end."""
+        give_up = anyio.current_time() + (UNSTABLE_S if patient else 0)
+        while True:
+            try:
+                snapshot, counter = self.readings.sample(0)
+                if snapshot != seen:
+                    return Look(None, _POLL_WHILE_UNBOUNDED_S)
+                interval = self.readings.interval(snapshot, counter, None)
+            except SegmentUnstableError as exc:
+                if anyio.current_time() >= give_up:
+                    return Look(exc, _POLL_WHILE_UNBOUNDED_S)
+            except (ClockError, SegmentNotInitializedError) as exc:
+                return Look(exc, _POLL_WHILE_UNBOUNDED_S)
+            else:
+                ages_in_s = self.readings.ages_in_s(snapshot, counter) + _AFTER_THE_BOUND_S
+                return Look(interval, min(ages_in_s, _POLL_WHILE_BOUNDED_S))
+            await anyio.sleep(POLL_WHILE_COMMITTING_S)
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         """The next page after *seen* within *timeout* seconds, see ``Feed.wait``; its marker is noted."""
