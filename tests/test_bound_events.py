@@ -25,6 +25,7 @@ from vmclock_async import (
     LeapIndicator,
     SegmentError,
     SegmentUnstableError,
+    VMClockBody,
     open_clock,
 )
 from vmclock_async.events import (
@@ -302,3 +303,46 @@ def test_event_is_one_flat_object() -> None:
     for event, fields in events:
         assert event.as_dict() == fields
         assert json.loads(json.dumps(event.as_dict())) == fields
+
+
+# What a program missed while it did not run.
+
+
+async def since(world: World, marker: int, generation: int | None, *, count: int) -> list[Event]:
+    """The first *count* events for a program that has handled *marker* and *generation*; they come without a wait."""
+    kept = VMClockBody(disruption_marker=marker, vm_generation_counter=generation)
+    with Clock(world.path, fence=None) as clock:
+        async with clock.events(since=kept) as events:
+            return await received(events, count)
+
+
+async def test_stream_can_begin_with_what_was_missed(world: World) -> None:
+    """A disruption and a restore come first, each once, and without a jump: nothing is known of the time before."""
+    world.tell(disruption_marker=5, vm_generation_counter=8)
+    disrupted, restored = await since(world, 4, 6, count=2)
+    assert disrupted == Disrupted(4, 5, disrupted.snapshot)
+    assert restored == Restored(6, 8, restored.snapshot)
+    assert isinstance(disrupted, Disrupted)
+    assert disrupted.jump_ns is None
+    (disrupted,) = await since(world, 4, 8, count=1)
+    assert isinstance(disrupted, Disrupted)
+
+
+async def test_stream_that_missed_nothing_begins_with_what_comes(world: World, clock: Clock) -> None:
+    """Neither its status nor anything else of *since* counts."""
+    world.tell(disruption_marker=5, vm_generation_counter=8)
+    kept = VMClockBody(disruption_marker=5, vm_generation_counter=8)
+    async with clock.events(since=kept) as events:
+        world.tell(disruption_marker=6, vm_generation_counter=8)
+        (event,) = await received(events)
+    assert event == Disrupted(5, 6, event.snapshot)
+
+
+async def test_page_that_begins_again_says_nothing_of_what_was_missed(world: World, clock: Clock) -> None:
+    """A publisher that has not heard from its device has marker 0 and no generation; a later one counts."""
+    world.tell(disruption_marker=0)
+    kept = VMClockBody(disruption_marker=5, vm_generation_counter=7)
+    async with clock.events(since=kept) as events:
+        world.tell(disruption_marker=0, vm_generation_counter=8)
+        (event,) = await received(events)
+    assert event == Restored(7, 8, event.snapshot)

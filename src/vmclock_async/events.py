@@ -23,7 +23,7 @@ from vmclock_async._reading.waiting import Waiting
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, name_of
 from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval
-from vmclock_async.models import Snapshot
+from vmclock_async.models import Snapshot, VMClockBody
 from vmclock_async.reckoning import find_bounds
 
 __all__ = (
@@ -237,13 +237,17 @@ class EventStream(OfThisProcess):
 
     _instead = "open a clock there, and take its events()"
 
-    def __init__(self, waiting: Waiting, seen: Snapshot, *, bounded: bool) -> None:
+    def __init__(self, waiting: Waiting, seen: Snapshot, since: VMClockBody | None, *, bounded: bool) -> None:
         self._waiting: Final = waiting
         self._seen = seen
         self._bounded = bounded
         self._generation = seen.body.vm_generation_counter
         """The last generation that the page had."""
         self._pending: Final[deque[Event]] = deque()
+        if since is not None:
+            self._pending.extend(_missed(since, seen))
+            if self._generation is None:
+                self._generation = since.vm_generation_counter
 
     @property
     def snapshot(self) -> Snapshot:
@@ -307,13 +311,21 @@ class EventStream(OfThisProcess):
             self._pending.append(Restored(before, generation, snapshot))
 
 
+def _missed(since: VMClockBody, seen: Snapshot) -> list[Event]:
+    """The disruption and the restore between *since* and *seen*."""
+    events = events_between(seen.model_copy(update={"body": since}), seen)
+    # A page may have marker 0 for a while, because its publisher has not heard from its device yet.
+    kinds = Disrupted | Restored if seen.body.disruption_marker else Restored
+    return [event for event in events if isinstance(event, kinds)]
+
+
 @asynccontextmanager
-async def open_events(waiting: Waiting) -> AsyncIterator[EventStream]:
-    """The events from now on."""
+async def open_events(waiting: Waiting, since: VMClockBody | None = None) -> AsyncIterator[EventStream]:
+    """The events from now on; before them, the disruption and the restore that came after *since*."""
     snapshot, counter = await waiting.sample_patiently()
     try:
         waiting.readings.interval(snapshot, counter, None)
     except (ClockError, SegmentUnstableError):
-        yield EventStream(waiting, snapshot, bounded=False)
+        yield EventStream(waiting, snapshot, since, bounded=False)
     else:
-        yield EventStream(waiting, snapshot, bounded=True)
+        yield EventStream(waiting, snapshot, since, bounded=True)
