@@ -13,8 +13,8 @@ from vmclock_async.errors import VMClockError
 
 __all__ = ("run",)
 
-_COMMANDS: Final = ("publish", "show", "now", "watch", "sources", "demo")
-"""Names of the commands. Each is a function in a module of the same name."""
+_COMMANDS: Final = ("publish", "show", "now", "watch", "on", "sources", "demo")
+"""Names of the commands. Each is a function in a module of the same name, which may have a `PARSER` of its own."""
 
 
 def _show_version(value: bool) -> None:
@@ -53,7 +53,8 @@ def _app(argv: Sequence[str]) -> typer.Typer:
     app.callback()(_options)
     first = next((word for word in argv if not word.startswith("-")), None)
     for name in (first,) if first in _COMMANDS else _COMMANDS:
-        app.command(name)(getattr(import_module(f"vmclock_async._cli.{name}"), name))
+        module = import_module(f"vmclock_async._cli.{name}")
+        app.command(name, cls=getattr(module, "PARSER", None))(getattr(module, name))
     return app
 
 
