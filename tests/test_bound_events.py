@@ -1,5 +1,6 @@
 """The events ``Unbounded`` and ``Bounded``, the jump of a ``Disrupted``, and events as JSON."""
 
+import datetime
 import json
 from collections.abc import Callable
 from functools import partial
@@ -157,6 +158,18 @@ async def test_fence_that_moves_ends_the_bound_without_a_commit(world: World) ->
         assert isinstance(bounded, Bounded)
 
 
+async def test_fence_that_moves_is_an_event_of_that_moment() -> None:
+    """It waits neither for time to go by nor for the publisher."""
+    with ManualClock(follow_loop=False) as clock:
+        async with clock.events() as events:
+            async with meanwhile(clock, events.receive) as outcome:
+                clock.freeze()
+                clock.migrate()
+    (lost,) = outcome
+    assert isinstance(lost, Unbounded)
+    assert lost.error is ClockDisruptedError
+
+
 LOSSES: dict[str, tuple[dict[str, object], type[ClockError]]] = {
     "the bound": ({"flags": 0}, ClockUnboundedError),
     "the counter": ({"counter_id": 99}, CounterNotSupportedError),
@@ -267,6 +280,14 @@ def test_disruption_without_a_time_before_or_after_has_no_jump() -> None:
         machine.lose_sync()  # so that nothing is measured again meanwhile
         reset = machine.body.counter_value - 10 * S
         assert jump(machine, lambda: machine.change(disruption_marker=11, counter_value=reset)) is None
+
+
+def test_announced_leap_second_is_no_jump() -> None:
+    """It widens one side of the interval at the month's end, and moves no time."""
+    new_year_ns = int(datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC).timestamp()) * S
+    with ManualClock(utc_ns=new_year_ns - S // 2, follow_loop=False) as machine:
+        found = jump(machine, lambda: machine.change(disruption_marker=9, leap_indicator=LeapIndicator.PRE_POS))
+    assert found == 0
 
 
 def test_jump_does_not_decide_whether_two_events_are_equal() -> None:

@@ -361,6 +361,19 @@ def test_end_waits_for_the_command_that_runs(
     assert json.loads(state.read_text()) == {"marker": 2, "generation": 2}
 
 
+def test_end_waits_for_the_first_run(segment: PlayedSegment, tmp_path: Path) -> None:
+    """The one of ``--now`` is a run like the others."""
+    gate = Gate(tmp_path)
+    gate.shut()
+    with hooked(segment.path, "restored", "--now", words=gate.words) as hook:
+        gate.pid()
+        hook.process.terminate()
+        gate.open()
+        assert hook.run()["exit_status"] == 0
+        assert hook.process.wait(BOUND_S) == 0
+        assert gate.is_done
+
+
 def test_end_without_a_run_is_at_once(segment: PlayedSegment) -> None:
     """Ctrl-C while nothing happens is a clean end, too."""
     with listening(segment.path, "restored") as hook:
