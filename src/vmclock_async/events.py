@@ -19,7 +19,7 @@ import anyio
 import anyio.lowlevel
 
 from vmclock_async._belonging import OfThisProcess
-from vmclock_async._reading.waiting import Waiting
+from vmclock_async._reading.waiting import Look, Waiting
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, name_of
 from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval
@@ -269,15 +269,13 @@ class EventStream(OfThisProcess):
             SegmentError: what is there now is no segment, or the clock is closed.
         """
         await anyio.lowlevel.checkpoint()
-        while not self._pending:
-            fence = self._waiting.feed.fence_marker()
-            again_s = await self._judge()
-            if self._pending:
-                break
-            snapshot = await self._waiting.wait(self._seen, again_s, fence_seen=fence)
-            if snapshot is not None:
-                self._note(snapshot)
-                await self._judge()
+        if not self._pending:
+            look = await self._judge()
+            while not self._pending:
+                snapshot = await self._waiting.wait(self._seen, look.again_s, fence_seen=look.fence)
+                if snapshot is not None:
+                    self._note(snapshot)
+                look = await self._judge()
         return self._pending.popleft()
 
     def __aiter__(self) -> Self:
@@ -287,14 +285,14 @@ class EventStream(OfThisProcess):
         """The same as ``receive``; there is no last event."""
         return await self.receive()
 
-    async def _judge(self) -> float:
-        """Add the event if the bound came or went; return after how many seconds that may be so without a commit."""
-        reading, again_s = await self._waiting.look(self._seen, patient=self._bounded)
-        event = None if reading is None else bound_event(self._bounded, reading, self._seen)
+    async def _judge(self) -> Look:
+        """Look at the page, and add the event if the bound came or went."""
+        look = await self._waiting.look(self._seen, patient=self._bounded)
+        event = None if look.reading is None else bound_event(self._bounded, look.reading, self._seen)
         if event is not None:
             self._bounded = not self._bounded
             self._pending.append(event)
-        return again_s
+        return look
 
     def _note(self, snapshot: Snapshot) -> None:
         """Add what happened from the last snapshot to *snapshot*."""

@@ -43,6 +43,8 @@ class Look(NamedTuple):
     """The time, or why there is none; None: another page has come."""
     again_s: float
     """Time, in seconds, after which the reading may be of another kind, though nothing was committed."""
+    fence: int | None
+    """The device's marker, from before the look."""
 
 
 @final
@@ -94,19 +96,20 @@ class Waiting:
         """The reading of *seen* at this moment; if *patient*, a commit in progress has 0.1 s to end."""
         give_up = anyio.current_time() + (UNSTABLE_S if patient else 0)
         while True:
+            fence = self.feed.fence_marker()
             try:
                 snapshot, counter = self.readings.sample(0)
                 if snapshot != seen:
-                    return Look(None, _POLL_WHILE_UNBOUNDED_S)
+                    return Look(None, _POLL_WHILE_UNBOUNDED_S, fence)
                 interval = self.readings.interval(snapshot, counter, None)
             except SegmentUnstableError as exc:
                 if anyio.current_time() >= give_up:
-                    return Look(exc, _POLL_WHILE_UNBOUNDED_S)
+                    return Look(exc, _POLL_WHILE_UNBOUNDED_S, fence)
             except (ClockError, SegmentNotInitializedError) as exc:
-                return Look(exc, _POLL_WHILE_UNBOUNDED_S)
+                return Look(exc, _POLL_WHILE_UNBOUNDED_S, fence)
             else:
                 ages_in_s = self.readings.ages_in_s(snapshot, counter) + _AFTER_THE_BOUND_S
-                return Look(interval, min(ages_in_s, _POLL_WHILE_BOUNDED_S))
+                return Look(interval, min(ages_in_s, _POLL_WHILE_BOUNDED_S), fence)
             await anyio.sleep(POLL_WHILE_COMMITTING_S)
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
