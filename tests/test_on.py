@@ -165,8 +165,8 @@ def test_command_gets_the_event(segment: PlayedSegment) -> None:
 
 def test_bound_that_is_lost_without_a_commit_runs_the_hook(world: World) -> None:
     """A publisher that died is noticed when its reference is 1000 s old."""
-    world.tell(age_s=995)
     with listening(world.path, "unbounded,bounded") as hook:
+        world.tell(age_s=999.5)
         assert hook.run()["error"] == "ClockStaleError"
         world.tell()
         run = hook.run()
@@ -323,7 +323,8 @@ def test_command_has_a_time_limit(segment: PlayedSegment, tmp_path: Path) -> Non
         run = hook.run()
         assert (run["event"], run["exit_status"]) == ("now", -signal.SIGTERM)
         assert run["seconds"] >= 0.5
-        eventually(lambda: not Path(f"/proc/{int(child.read_text())}/exe").exists())
+        if child.exists() and (pid := child.read_text().strip()):  # else the shell has not come so far
+            eventually(lambda: not Path(f"/proc/{pid}/exe").exists())
         segment.restore()
         assert hook.happened() == ("restored", 1, 2)
         hook.end()
@@ -333,10 +334,10 @@ def test_command_has_a_time_limit(segment: PlayedSegment, tmp_path: Path) -> Non
 def test_command_that_ignores_sigterm_is_killed(segment: PlayedSegment) -> None:
     """5 s later."""
     words = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
-    with hooked(segment.path, "restored", "--now", "--timeout", "100ms", words=words) as hook:
+    with hooked(segment.path, "restored", "--now", "--timeout", "2s", words=words) as hook:
         run = hook.run()
         assert run["exit_status"] == -signal.SIGKILL
-        assert run["seconds"] >= 5.1
+        assert run["seconds"] >= 7
         hook.end()
 
 

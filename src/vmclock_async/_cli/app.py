@@ -14,7 +14,7 @@ from vmclock_async.errors import VMClockError
 __all__ = ("run",)
 
 _COMMANDS: Final = ("publish", "show", "now", "watch", "on", "sources", "demo")
-"""Names of the commands. Each is a function in a module of the same name, which may have a `PARSER` of its own."""
+"""Names of the commands. Each is a function in a module of the same name, which may have a `Parser` of its own."""
 
 
 def _show_version(value: bool) -> None:
@@ -54,7 +54,7 @@ def _app(argv: Sequence[str]) -> typer.Typer:
     first = next((word for word in argv if not word.startswith("-")), None)
     for name in (first,) if first in _COMMANDS else _COMMANDS:
         module = import_module(f"vmclock_async._cli.{name}")
-        app.command(name, cls=getattr(module, "PARSER", None))(getattr(module, name))
+        app.command(name, cls=getattr(module, "Parser", None))(getattr(module, name))
     return app
 
 

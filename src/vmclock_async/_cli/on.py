@@ -22,13 +22,13 @@ from vmclock_async._cli.output import complain, print_json, run_async
 from vmclock_async.clock import open_clock
 from vmclock_async.events import Event
 
-__all__ = ("PARSER", "on")
+__all__ = ("Parser", "on")
 
 _NAMES: Final = tuple(kind.name for kind in get_args(Event))
 _LIMIT: Final = "60s"
 
 
-class PARSER(TyperCommand):
+class Parser(TyperCommand):
     """The parser of this command: what comes after ``--`` is the command to run, and no path."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
