@@ -7,6 +7,9 @@ disappears between two looks is missed.
 ``Unbounded`` and ``Bounded`` say when ``Clock.now`` begins to refuse, and when it gives a time again. They need no
 commit: a publisher may have died, or the device may have reported a disruption. A bound that is lost and back between
 two looks is missed, too.
+
+Each event has the snapshot that showed it, a `name` ("restored", "unbounded"), and ``as_dict()``: one flat object for
+JSON, with that name as "event".
 """
 
 from collections import deque
@@ -48,6 +51,7 @@ class _Happening:
 
     __slots__ = ()
     name: ClassVar[str]
+    """The kind of event, as the command line and JSON have it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The event as one flat object for JSON: its name as "event", then what it carries, without the snapshot."""
