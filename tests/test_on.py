@@ -86,7 +86,7 @@ def listening(path: Path, events: str, *options: object, words: tuple[str, ...] 
 
 
 class Gate:
-    """A command that waits until it is let go, once it was told so, and says in a file that it runs."""
+    """A command that waits while the gate is shut, and then writes its process number to a file first."""
 
     def __init__(self, directory: Path) -> None:
         self._shut = directory / "shut"
@@ -101,7 +101,7 @@ class Gate:
         self.words: Final = ("sh", "-c", script)
 
     def shut(self) -> None:
-        """Let the next run wait."""
+        """Let the runs from now on wait."""
         self._shut.touch()
 
     def pid(self) -> int:
