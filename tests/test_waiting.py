@@ -289,10 +289,11 @@ async def test_nothing_blocks_the_loop_whatever_the_writer_does(
                 ]
                 for name, wait in waits:
                     tasks.start_soon(run, name, wait)
-                # As long as they try. A read takes 50 us at most, and each of the seven that wait reads once a round.
+                # As long as they try. A read takes 50 us at most, and each of the seven that wait reads once a round;
+                # the stream of events reads once more when it is time to look whether there still is a bound.
                 sleeps, reads = await calls_of_the_loop(0.08)
                 assert sleeps == 0
-                assert 1 <= reads <= 7
+                assert 1 <= reads <= 8
                 while len(ended) < 2:
                     await anyio.sleep(0.001)
             assert ended.keys() == {"lease", "wait_past"}
