@@ -12,6 +12,7 @@ import anyio
 from vmclock_async import Snapshot, VMClockError, open_clock
 from vmclock_async.abi import name_of
 from vmclock_async.events import (
+    Bounded,
     Disrupted,
     Event,
     LeapAnnounced,
@@ -19,6 +20,7 @@ from vmclock_async.events import (
     Restored,
     SegmentReplaced,
     StatusChanged,
+    Unbounded,
 )
 
 
@@ -37,6 +39,10 @@ def meaning(event: Event) -> str:
             return f"the leap indicator is {name_of(event.indicator)}"
         case SegmentReplaced():
             return "the segment was replaced"
+        case Unbounded():
+            return f"there is no bounded time: {event.reason}"
+        case Bounded():
+            return f"there is a bounded time again: {event.interval}"
 
 
 def line(snapshot: Snapshot, found: str) -> str:

@@ -109,10 +109,18 @@ async def test_watch_tells_of_what_no_commit_tells(world: World, capsys: pytest.
             refused = json.loads(await next_line(capsys))
             assert (refused["bounded"], refused["error"]) == (False, "ClockDisruptedError")
             assert "the device's disruption marker is 2" in refused["reason"]
-            assert (refused["seq_count"], refused["events"]) == (world.writer.seq_count, [])
+            (lost,) = refused["events"]
+            assert lost == {
+                "event": "unbounded",
+                **{name: refused[name] for name in ("error", "reason", "remedy")},
+            }
+            assert refused["seq_count"] == world.writer.seq_count
             world.marker = 2
             world.tell()
-            assert json.loads(await next_line(capsys))["bounded"] is True
+            shown = json.loads(await next_line(capsys))
+            assert shown["bounded"] is True
+            assert [event["event"] for event in shown["events"]] == ["disrupted", "bounded"]
+            assert (shown["events"][0]["before"], shown["events"][0]["after"]) == (1, 2)
             world.remove()
             assert json.loads(await next_line(capsys))["error"] == "SegmentNotInitializedError"
             tasks.cancel_scope.cancel()

@@ -1,9 +1,10 @@
-"""The stream of events: where it begins, what it tells, what ends it."""
+"""The stream of events: where it begins, what it tells, what ends it. For the bound see ``test_bound_events``."""
 
 import resource
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.lowlevel
@@ -11,17 +12,20 @@ import pytest
 
 from kit.half_commit import half_way
 from kit.told_world import BOUNDED, World
-from kit.waits import BOUND_S, meanwhile, until_waiting
+from kit.waits import BOUND_S, disruption, meanwhile, until_waiting
 from vmclock_async import (
     Clock,
+    ClockNotSynchronizedError,
     ClockStatus,
     Flags,
     LeapIndicator,
     SegmentMalformedError,
+    SegmentNotInitializedError,
     SegmentWriter,
     open_clock,
 )
 from vmclock_async.events import (
+    Bounded,
     Disrupted,
     Event,
     EventStream,
@@ -30,6 +34,7 @@ from vmclock_async.events import (
     Restored,
     SegmentReplaced,
     StatusChanged,
+    Unbounded,
 )
 from vmclock_async.testing import PlayedSegment
 
@@ -72,7 +77,7 @@ async def test_each_kind_of_event(world: World, clock: Clock) -> None:
             flags=BOUNDED | SOON,
             leap_indicator=LeapIndicator.PRE_POS,
         )
-        found = await received(events, 5)
+        found = await received(events, 6)
         shown = found[0].snapshot
         assert shown.seq_count == world.writer.seq_count
         assert found == [
@@ -81,11 +86,12 @@ async def test_each_kind_of_event(world: World, clock: Clock) -> None:
             StatusChanged(ClockStatus.SYNCHRONIZED, ClockStatus.UNKNOWN, shown),
             MaintenanceAnnounced(False, shown),
             LeapAnnounced(LeapIndicator.PRE_POS, shown),
+            Unbounded(ClockNotSynchronizedError, found[5].reason, found[5].remedy, shown),  # type: ignore[union-attr]
         ]
         steady = {"vm_generation_counter": 11, "disruption_marker": 2}
         world.tell(**steady, flags=BOUNDED | SOON | IMMINENT)
-        found = await received(events, 2)
-        assert [type(event) for event in found] == [StatusChanged, MaintenanceAnnounced]
+        found = await received(events, 3)
+        assert [type(event) for event in found] == [StatusChanged, MaintenanceAnnounced, Bounded]
         assert found[1] == MaintenanceAnnounced(True, found[1].snapshot)
         # What ends is no event: the notice, the announcement. Nor are commits in which nothing happened.
         world.tell(**steady)
@@ -179,9 +185,12 @@ async def test_segment_that_is_missing_for_a_while_is_waited_for(world: World, c
 
 
 async def test_cold_start_in_place_is_waited_out(world: World, clock: Clock) -> None:
-    """While version is 0 there is nothing to compare with; then the difference to the last body."""
+    """While version is 0 there is no time, and nothing to compare with; then the difference to the last body."""
     async with clock.events() as events:
         world.begin_afresh()
+        (lost,) = await received(events, 1)
+        assert isinstance(lost, Unbounded)
+        assert lost.error is SegmentNotInitializedError
         async with meanwhile(clock, events.receive) as outcome:
             assert outcome == []
             world.tell(disruption_marker=2)
@@ -222,7 +231,7 @@ async def test_events_outlast_a_writer_that_died_in_mid_commit(
 ) -> None:
     """receive() waits through it; the repairing commit is compared with the last whole body."""
     async with clock.events() as events:
-        async with meanwhile(clock, events.receive) as outcome:
+        async with meanwhile(clock, partial(disruption, events)) as outcome:
             with half_way(world, start_script, signal.SIGKILL):
                 world.path.touch()  # as a writer that gets to wake readers before the next begins
                 await until_waiting(clock)

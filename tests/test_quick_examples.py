@@ -85,10 +85,10 @@ def test_wait_until_bounded_acts_once_there_is_a_bound(segment: PlayedSegment) -
 
 
 def test_events_prints_what_happens(segment: PlayedSegment) -> None:
-    """The program prints five things that happen to the machine, and ends."""
+    """The program prints seven things that happen to the machine, and ends."""
     process = started("events.py", segment.path)
     while process.poll() is None:
         segment.restore()
     printed = [line.partition("(")[0] for line in ended(process).splitlines()]
-    assert len(printed) == 5
+    assert len(printed) == 7
     assert {"Disrupted", "Restored"} <= set(printed)

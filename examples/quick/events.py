@@ -1,4 +1,4 @@
-"""Print five things that happen to the machine: python examples/quick/events.py"""
+"""Print seven things that happen to the machine: python examples/quick/events.py"""
 
 import anyio
 
@@ -7,7 +7,7 @@ from vmclock_async import open_clock
 
 async def main() -> None:
     async with open_clock() as clock, clock.events() as events:
-        for _ in range(5):
+        for _ in range(7):
             print(await events.receive(), flush=True)  # Disrupted, Restored, StatusChanged, ...
 
 

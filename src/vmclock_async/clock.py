@@ -31,7 +31,7 @@ from vmclock_async.events import EventStream, open_events
 from vmclock_async.incarnation import Incarnation, OnRestore
 from vmclock_async.intervals import TimeInterval, latest_ns_of
 from vmclock_async.lease import Lease, open_lease
-from vmclock_async.models import Snapshot
+from vmclock_async.models import Snapshot, VMClockBody
 from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, elapsed, units
 from vmclock_async.segment import SegmentReaderStatistics
 
@@ -269,14 +269,19 @@ class Clock(_core.Clock, OfThisProcess):
         require_limit(max_error_ns)
         return await self._waiting.wait_bounded(max_error_ns)
 
-    def events(self) -> AbstractAsyncContextManager[EventStream]:
+    def events(self, *, since: VMClockBody | None = None) -> AbstractAsyncContextManager[EventStream]:
         """What happens to the segment from now on: ``async with clock.events() as events: async for event in events``.
 
         No disruption, restore or replacement is lost, however late the next event is asked for. A stream serves one
-        task; a clock may have many streams. Events come from the segment: while the publisher is stopped, only the
-        device shows what happened. ``now()`` and leases see that at once; events come once it has been committed.
+        task; a clock may have many streams. ``Unbounded`` and ``Bounded`` say when ``now()`` begins to refuse, and when
+        it gives a time again, with or without a commit. The other events come from the segment: while the publisher is
+        stopped, only the device shows what happened, and they come once it has been committed.
+
+        Args:
+            since: a body with the marker and the generation that a program has handled, which it kept across a
+                restart. If the page has others now, a ``Disrupted`` and a ``Restored`` come first.
         """
-        return open_events(self._waiting)
+        return open_events(self._waiting, since)
 
     def lease(self, duration_s: float) -> AbstractAsyncContextManager[Lease]:
         """A time-limited right to act; see ``Lease``. Raises ``LeaseLostError`` if it ended before the block did.

@@ -72,7 +72,7 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [
         "trio",
-        *(f"vmclock_async._cli.{name}" for name in ("app", "now", "publish", "show", "sources", "watch")),
+        *(f"vmclock_async._cli.{name}" for name in ("app", "now", "on", "publish", "show", "sources", "watch")),
         *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "replay")),
     ]
 )

@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from vmclock_async import Clock, SegmentError, SegmentReader, VMClockError
+from vmclock_async.events import Bounded, Disrupted, EventStream, Unbounded
 
 BOUND_S: Final = 20.0
 """Longest time that a test may wait, on a machine that is busy with others."""
@@ -81,3 +82,11 @@ async def meanwhile(clock: Clock, wait: Callable[[], Awaitable[object]]) -> Asyn
             tasks.start_soon(run)
             await until_waiting(clock)
             yield outcome
+
+
+async def disruption(events: EventStream) -> Disrupted:
+    """The next event other than those of the bound, which must be a disruption."""
+    while isinstance(event := await events.receive(), Unbounded | Bounded):
+        continue
+    assert isinstance(event, Disrupted)
+    return event

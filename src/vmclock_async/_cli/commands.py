@@ -12,8 +12,8 @@ __all__ = ("invoke",)
 
 _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
-_COMMANDS: Final = ("publish", "show", "now", "watch", "disrupt", "sources", "demo")
-"""Names of the commands. Each is a function in a module of the same name."""
+_COMMANDS: Final = ("publish", "show", "now", "watch", "on", "disrupt", "sources", "demo")
+"""Names of the commands. Each is a function in a module of the same name, which may have a `Parser` of its own."""
 
 
 def _show_version(value: bool) -> None:
@@ -52,7 +52,8 @@ def _app(argv: Sequence[str]) -> typer.Typer:
     app.callback()(_options)
     first = next((word for word in argv if not word.startswith("-")), None)
     for name in (first,) if first in _COMMANDS else _COMMANDS:
-        app.command(name)(getattr(import_module(f"vmclock_async._cli.{name}"), name))
+        module = import_module(f"vmclock_async._cli.{name}")
+        app.command(name, cls=getattr(module, "Parser", None))(getattr(module, name))
     return app
 
 

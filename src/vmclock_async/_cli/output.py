@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TextIO, final
 
 import anyio
@@ -99,10 +99,17 @@ def snapshot_fields(path: str, snapshot: Snapshot) -> dict[str, object]:
     return {"path": path, **snapshot.model_dump(mode="json")}
 
 
-def run_async(main: Callable[[], Awaitable[None]]) -> None:
-    """Run *main* on asyncio. Ctrl-C ends the program with 130, SIGTERM with 0, SIGHUP with 129, after a clean-up."""
+def run_async(
+    main: Callable[[], Awaitable[None]],
+    *,
+    end_on: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP),
+) -> None:
+    """Run *main* on asyncio. Ctrl-C ends the program with 130, SIGTERM with 0, SIGHUP with 129, after a clean-up.
+
+    A signal in *end_on* cancels *main*; with SIGINT among them, Ctrl-C ends the program with 0.
+    """
     try:
-        anyio.run(_until_told, main)
+        anyio.run(_until_told, main, end_on)
     except KeyboardInterrupt:
         raise EndedError(130) from None
     except BaseExceptionGroup as group:
@@ -110,12 +117,12 @@ def run_async(main: Callable[[], Awaitable[None]]) -> None:
         raise error from error.__cause__
 
 
-async def _until_told(main: Callable[[], Awaitable[None]]) -> None:
+async def _until_told(main: Callable[[], Awaitable[None]], end_on: Sequence[signal.Signals]) -> None:
     """Run *main*. A service manager's stop is a clean end; the end of the terminal is not quite."""
     told: list[int] = []
 
     async def listen(scope: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(*end_on) as signals:
             told.append(await anext(aiter(signals)))
             scope.cancel()
 

@@ -23,6 +23,7 @@ from vmclock_async._notation import duration_text
 from vmclock_async.abi import ClockStatus, Flags, name_of
 from vmclock_async.errors import VMClockError
 from vmclock_async.events import (
+    Bounded,
     Disrupted,
     Event,
     LeapAnnounced,
@@ -30,6 +31,8 @@ from vmclock_async.events import (
     Restored,
     SegmentReplaced,
     StatusChanged,
+    Unbounded,
+    bound_event,
 )
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
@@ -80,6 +83,10 @@ def event_text(event: Event) -> str:
             return f"leap second: {name_of(event.indicator)}"
         case SegmentReplaced():
             return "segment replaced"
+        case Unbounded():
+            return f"no bounded time: {event.error.__name__}"
+        case Bounded():
+            return "bounded time again"
 
 
 class _Plain(ABC):
@@ -94,6 +101,8 @@ class _Plain(ABC):
 
     def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
         """Print a line."""
+        if self._kind is not None and (event := bound_event(self._kind is TimeInterval, now, snapshot)):
+            events = (*events, event)
         self._snapshot, self._kind, self._others = snapshot, type(now), 0
         self._print(snapshot, events, now)
 
@@ -149,7 +158,7 @@ class JsonView(_Plain):
                 **verdict,
                 **snapshot_fields(self._path, snapshot),
                 "now": now.as_dict() if isinstance(now, TimeInterval) else None,
-                "events": [event_text(event) for event in events],
+                "events": [event.as_dict() for event in events],
             }
         )
 

@@ -10,6 +10,7 @@ import anyio
 import typer
 from rich.console import Console
 
+from vmclock_async._cli.arrival import until_there
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.view import JsonView, LineView, Reading, TerminalView, View
@@ -20,7 +21,6 @@ from vmclock_async.segment import SegmentReader
 
 __all__ = ("follow", "watch")
 
-_POLL_S: Final = 0.05
 _REFRESH_S: Final = 0.2
 
 
@@ -74,17 +74,17 @@ async def _open(
     announce: bool,
     as_json: bool,
 ) -> tuple[Clock, SegmentReader]:
-    while True:
-        try:
-            clock = await stack.enter_async_context(open_clock(path, fence=fence))
-            return clock, stack.enter_context(SegmentReader(clock.path))
-        except SegmentNotInitializedError as exc:
-            if announce:
-                complain(f"{exc}; waiting for it")
-                if as_json:
-                    print_json({**failure_fields(exc), "now": None, "events": []})
-            announce = False
-        await anyio.sleep(_POLL_S)
+    async def attempt() -> tuple[Clock, SegmentReader]:
+        clock = await stack.enter_async_context(open_clock(path, fence=fence))
+        return clock, stack.enter_context(SegmentReader(clock.path))
+
+    def say(error: SegmentNotInitializedError) -> None:
+        if announce:
+            complain(f"{error}; waiting for it")
+            if as_json:
+                print_json({**failure_fields(error), "now": None, "events": []})
+
+    return await until_there(attempt, say)
 
 
 async def _follow_changes(clock: Clock, reader: SegmentReader, view: View) -> None:

@@ -27,6 +27,7 @@ from vmclock_async.reckoning import (
     maxerror_rate,
     reference_month_ns,
     ticks_between,
+    units,
 )
 
 __all__ = ("SYNC_LIMIT_S", "Readings", "Since", "require_limit")
@@ -157,6 +158,12 @@ class Readings:
             return None
         quarter: int = 2 ** (62 + body.counter_period_shift) // body.counter_period_frac_sec
         return counter + quarter
+
+    def ages_in_s(self, snapshot: Snapshot, counter: int) -> float:
+        """Time, in seconds from *counter* on, until the reference of *snapshot* is older than max_age; at least 0."""
+        body = snapshot.body
+        left = units(self.max_age) - elapsed(body, body.counter_value, counter)
+        return max(0, left) / UNITS_PER_SECOND
 
     def longest_tick_s(self, snapshot: Snapshot) -> Fraction:
         """Longest time, in seconds, that a tick of the counter may take."""

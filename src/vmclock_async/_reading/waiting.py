@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from typing import Final, TypeVar, final
+from typing import Final, NamedTuple, TypeVar, final
 
 import anyio
 import anyio.lowlevel
@@ -17,12 +17,13 @@ from vmclock_async.errors import (
     ClockError,
     SegmentNotInitializedError,
     SegmentUnstableError,
+    VMClockError,
 )
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
 
-__all__ = ("Waiting",)
+__all__ = ("Look", "Waiting")
 
 _Read = TypeVar("_Read")
 
@@ -31,7 +32,11 @@ _log: Final = logging.getLogger("vmclock_async.clock")
 _LONGEST_POLL_S: Final = 60.0
 """Poll interval of wait_past() and wait_status() when no commit wakes them."""
 _POLL_WHILE_UNBOUNDED_S: Final = 0.25
-"""Poll interval of wait_bounded(), because a bound may come without a commit."""
+"""Poll interval of wait_bounded() and of events, because a bound may come without a commit."""
+_POLL_WHILE_BOUNDED_S: Final = 1.0
+"""Poll interval of events, because the kernel may lose its trust in the counter; ``now`` asks as often."""
+_AFTER_THE_BOUND_S: Final = 1e-6
+"""Time by which a task wakes after a reference has become too old, because timers are rounded."""
 _POLL_WHILE_MISSING_S: Final = 0.05
 """Poll interval while a segment starts over, or was left half written."""
 _UNBOUNDED_EXPLAINED_AFTER_S: Final = 5.0
@@ -58,6 +63,17 @@ class _WhyNot:
                 _UNBOUNDED_EXPLAINED_AFTER_S,
                 reason,
             )
+
+
+class Look(NamedTuple):
+    """What one look at the present page found."""
+
+    reading: TimeInterval | VMClockError | None
+    """The time, or why there is none; None: another page has come."""
+    again_s: float
+    """Time, in seconds, after which the reading may be of another kind, though nothing was committed."""
+    fence: int | None
+    """The device's marker, from before the look."""
 
 
 @final
@@ -103,11 +119,25 @@ class Waiting:
             # A reference or a time of writing that lies ahead comes without a commit.
             await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
 
-    async def next(self, seen: Snapshot) -> Snapshot:
-        """The next page after *seen*; its marker is noted."""
-        snapshot = await self.feed.next(seen)
-        self.readings.note_marker(snapshot)
-        return snapshot
+    async def look(self, seen: Snapshot, *, patient: bool) -> Look:
+        """The reading of *seen* at this moment; if *patient*, a commit in progress has 0.1 s to end."""
+        give_up = anyio.current_time() + (UNSTABLE_S if patient else 0)
+        while True:
+            fence = self.feed.fence_marker()
+            try:
+                snapshot, counter = self.readings.sample(0)
+                if snapshot != seen:
+                    return Look(None, _POLL_WHILE_UNBOUNDED_S, fence)
+                interval = self.readings.interval(snapshot, counter, None, limit_s=0)
+            except SegmentUnstableError as exc:
+                if anyio.current_time() >= give_up:
+                    return Look(exc, _POLL_WHILE_UNBOUNDED_S, fence)
+            except (ClockError, SegmentNotInitializedError) as exc:
+                return Look(exc, _POLL_WHILE_UNBOUNDED_S, fence)
+            else:
+                ages_in_s = self.readings.ages_in_s(snapshot, counter) + _AFTER_THE_BOUND_S
+                return Look(interval, min(ages_in_s, _POLL_WHILE_BOUNDED_S), fence)
+            await anyio.sleep(_POLL_WHILE_COMMITTING_S)
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         """The next page after *seen* within *timeout* seconds, see ``Feed.wait``; its marker is noted."""
