@@ -164,7 +164,8 @@ def shows_restore(
 
     Two counters of one origin, a device or the publisher itself, differ only if it was. A counter that appears, or
     takes the place of one of the other origin, may do so because a source was added. So it shows a restore only if the
-    marker is another one as well. A marker of 0 says nothing: a publisher that begins again may not know it yet.
+    marker is another one as well. A marker without the device's part says nothing about that part: a publisher that
+    begins again may not know it yet.
     """
     if generation_after is None:
         return False
@@ -172,7 +173,9 @@ def shows_restore(
         generation_after
     ):
         return generation_before != generation_after
-    return marker_after not in (0, marker_before)
+    if 0 in (device_marker(marker_before), device_marker(marker_after)):
+        return marker_before // OWN_DISRUPTION < marker_after // OWN_DISRUPTION
+    return marker_before != marker_after
 
 
 def name_of(value: int) -> str:
