@@ -1,0 +1,1 @@
+"""What a program does about restores; private, see ``restore``."""
