@@ -150,7 +150,7 @@ def check_command(words: list[str]) -> None:
     for argument in arguments:
         if argument.startswith("--"):
             assert argument in help_text
-            value = next(arguments)
+            value = next(arguments) if re.search(rf"{argument} [A-Z<]\S", help_text) else ""
             if argument == "--set":
                 source, _, setting = value.partition(".")
                 name, _, options[source][name] = setting.partition("=")

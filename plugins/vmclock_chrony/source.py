@@ -111,6 +111,7 @@ class ChronySource:
     """
 
     settings_type: ClassVar[type[BaseModel]] = ChronySettings
+    rests_on_system_clock: ClassVar[bool] = True
 
     def __init__(
         self, settings: ChronySettings, *, counter_unfit_because: Callable[[], str | None] = counter_unfit_because

@@ -57,6 +57,11 @@ class DeviceSource:
         self._settings = settings
         self._reader: SegmentReader | None = None
 
+    @property
+    def rests_on_system_clock(self) -> bool | None:
+        """False for a device, whose time is the hypervisor's; a page in a file may hold anybody's time."""
+        return False if Path(self._settings.path).is_char_device() else None
+
     def disruption_marker(self) -> int | None:
         """The page's marker as it is now; None while the page is not open."""
         try:

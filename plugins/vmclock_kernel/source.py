@@ -86,6 +86,7 @@ class KernelSource:
     """
 
     settings_type: ClassVar[type[BaseModel]] = KernelSettings
+    rests_on_system_clock: ClassVar[bool] = True
 
     def __init__(self, settings: KernelSettings, *, machine: Machine | None = None) -> None:
         self._settings = settings

@@ -59,6 +59,7 @@ class ReplaySource:
     """
 
     settings_type: ClassVar[type[BaseModel]] = ReplaySettings
+    rests_on_system_clock: ClassVar[bool] = True
 
     def __init__(self, settings: ReplaySettings) -> None:
         self._settings = settings

@@ -56,6 +56,7 @@ from vmclock_async.errors import (
     SourceError as SourceError,
     SourceSettingsError as SourceSettingsError,
     SourceUnavailableError as SourceUnavailableError,
+    SystemClockError as SystemClockError,
     UnknownSourceError as UnknownSourceError,
     VMClockError as VMClockError,
 )

@@ -33,6 +33,7 @@ __all__ = (
     "SourceError",
     "SourceSettingsError",
     "SourceUnavailableError",
+    "SystemClockError",
     "UnknownSourceError",
     "VMClockError",
 )
@@ -219,6 +220,17 @@ class LeaseLostError(ClockError):
     """The lease is over, for `reason`: it expired, or its measure is no longer reliable."""
 
     _remedy = "stop what the lease allowed, and acquire another"
+
+
+@final
+class SystemClockError(VMClockError):
+    """CLOCK_REALTIME was not set, for `reason`: it must not be, or this process may not do it."""
+
+    _remedy = "set it by other means"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @final

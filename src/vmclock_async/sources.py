@@ -33,6 +33,7 @@ __all__ = (
     "Probes",
     "Progress",
     "ReportsProgress",
+    "RestsOnSystemClock",
     "Source",
     "build_source",
     "find_source",
@@ -156,6 +157,18 @@ class MarksDisruption(Protocol):
         from before a disruption may be committed after it.
         """
         ...
+
+
+@runtime_checkable
+class RestsOnSystemClock(Protocol):
+    """A source of time that says whether it makes its time from this machine's clock, CLOCK_REALTIME.
+
+    ``step_system_clock`` never sets that clock from a time that was made from it, and from a time whose source does
+    not say only where its caller says so.
+    """
+
+    rests_on_system_clock: bool | None
+    """True also if chronyd, or another daemon that steers the clock, says how far it is off; None: it is not known."""
 
 
 @runtime_checkable

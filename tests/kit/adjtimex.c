@@ -1,4 +1,5 @@
-/* A clock of the kernel's to play with, at the system calls' boundary: adjtimex(2), CLOCK_REALTIME and CLOCK_TAI.
+/* A clock of the kernel's to play with, at the system calls' boundary: adjtimex(2), CLOCK_REALTIME and CLOCK_TAI,
+ * which clock_settime(2) sets as the kernel does: the clock is then unsynchronized (ntp_clear()).
  *
  * Loaded with LD_PRELOAD. What to give is read at each call from the file $ADJTIMEX_STAND_IN, mapped shared, which
  * the test rewrites (adjtimex.py); `sequence` is odd meanwhile. Leap seconds go as in kernel/time/ntp.c and
@@ -27,15 +28,17 @@ struct played {
     int64_t leap_at_ns;       /* CLOCK_REALTIME at which a second is inserted or left out; 0: none is */
     int64_t late_ns;
     int64_t status, offset, freq, maxerror, esterror, tick, tai;
+    int64_t set_refused;      /* errno of clock_settime(2), or 0 */
+    int64_t sets;             /* how often CLOCK_REALTIME was set */
 };
 
-static const struct played *file;
+static struct played *file;
 
 __attribute__((constructor)) static void map_file(void)
 {
     const char *path = getenv("ADJTIMEX_STAND_IN");
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *file, PROT_READ, MAP_SHARED, fd, 0);
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (mapped == MAP_FAILED)
         abort();
     close(fd);
@@ -99,6 +102,22 @@ int clock_gettime(clockid_t id, struct timespec *ts)
     }
     ts->tv_sec = ns / NS;
     ts->tv_nsec = ns % NS;
+    return 0;
+}
+
+int clock_settime(clockid_t id, const struct timespec *ts)
+{
+    struct played p = now_played();
+    if (id != CLOCK_REALTIME || p.set_refused) {
+        errno = p.set_refused ? (int)p.set_refused : EINVAL;
+        return -1;
+    }
+    atomic_fetch_add(&file->sequence, 1);
+    file->raw_base_ns = real_ns(CLOCK_MONOTONIC_RAW);
+    file->base_ns = ts->tv_sec * NS + ts->tv_nsec;
+    file->status |= STA_UNSYNC;
+    file->sets++;
+    atomic_fetch_add(&file->sequence, 1);
     return 0;
 }
 

@@ -30,6 +30,8 @@ _FIELDS: Final = (
     "esterror",
     "tick",
     "tai",
+    "set_refused",
+    "sets",
 )
 """Of ``struct played``, each 64 bits; units as in ``struct timex``."""
 
@@ -59,6 +61,11 @@ class AdjtimexStandIn:
     def played(self, name: str) -> int:
         """The value *name* that is given now."""
         return self._values[name]
+
+    def seen(self, name: str) -> int:
+        """The value *name* as it is now, which a process may have changed by setting the clock."""
+        value: int = struct.unpack_from("=q", self._mapped, 8 * _FIELDS.index(name))[0]
+        return value
 
     def play_realtime(self, realtime_ns: int, *, rate_ppb: int = 0) -> None:
         """Let CLOCK_REALTIME be *realtime_ns* now, and go on faster than CLOCK_MONOTONIC_RAW by *rate_ppb*."""

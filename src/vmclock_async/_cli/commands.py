@@ -12,8 +12,9 @@ __all__ = ("invoke",)
 
 _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
-_COMMANDS: Final = ("publish", "show", "now", "watch", "on", "disrupt", "sources", "demo")
-"""Names of the commands. Each is a function in a module of the same name, which may have a `Parser` of its own."""
+_COMMANDS: Final = ("publish", "show", "now", "watch", "on", "disrupt", "set-clock", "sources", "demo")
+"""Names of the commands. Each is a function in a module of the same name, with _ for -, which may have a `Parser` of its
+own."""
 
 
 def _show_version(value: bool) -> None:
@@ -52,8 +53,9 @@ def _app(argv: Sequence[str]) -> typer.Typer:
     app.callback()(_options)
     first = next((word for word in argv if not word.startswith("-")), None)
     for name in (first,) if first in _COMMANDS else _COMMANDS:
-        module = import_module(f"vmclock_async._cli.{name}")
-        app.command(name, cls=getattr(module, "Parser", None))(getattr(module, name))
+        function = name.replace("-", "_")
+        module = import_module(f"vmclock_async._cli.{function}")
+        app.command(name, cls=getattr(module, "Parser", None))(getattr(module, function))
     return app
 
 

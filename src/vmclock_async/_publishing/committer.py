@@ -20,13 +20,14 @@ from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
 from vmclock_async._publishing.report import Report
 from vmclock_async._publishing.standstill import Standstill
+from vmclock_async._segment.time_source import TimeSource
 from vmclock_async._wording import failure, validation_reason
 from vmclock_async.abi import Flags, name_of
 from vmclock_async.errors import ClockError, InvalidUpdateError, SegmentError, SourceError, VMClockError
 from vmclock_async.models import BodyUpdate, Contents, VMClockBody
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.segment import SegmentWriter
-from vmclock_async.sources import MarksDisruption, Source
+from vmclock_async.sources import MarksDisruption, RestsOnSystemClock, Source
 from vmclock_async.timebase import COUNTER_ID, counter_ticks
 
 __all__ = ("Committer",)
@@ -57,6 +58,7 @@ class Committer:
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
         self._can_ask: Final = any(source is not None for source in self._sources.values())
         self._is_sole: Final = len(sources) == 1
+        self._time_sources: Final = {name: _time_source(name, source) for name, source in sources.items()}
         # It is taken over from the run before, so that a suspend between the two runs is seen.
         self._continuity: Final[Continuity] = (
             previous._continuity if previous else Continuity(clocksource=RecentClocksource())
@@ -206,6 +208,8 @@ class Committer:
             self._write(contents)
 
     def _write(self, contents: Contents) -> None:
+        if self._merger.time_source is not None:  # a time that is held keeps its source
+            self._writer.time_source = self._time_sources[self._merger.time_source]
         self.seq_count = self._writer.write(
             contents.body, counter_id=contents.counter_id, time_type=contents.time_type
         )
@@ -298,6 +302,16 @@ def _marking(name: str, source: Source) -> MarksDisruption | None:
         return source if isinstance(source, MarksDisruption) else None
     except Exception as exc:  # a stranger's code, which may compute its attributes
         raise SourceError(name, f"its attribute disruption_marker failed with {failure(exc)}") from exc
+
+
+def _time_source(name: str, source: Source) -> TimeSource:
+    try:
+        rests = source.rests_on_system_clock if isinstance(source, RestsOnSystemClock) else None
+    except Exception as exc:  # a stranger's code, as above
+        raise SourceError(name, f"its attribute rests_on_system_clock failed with {failure(exc)}") from exc
+    if rests not in (True, False, None):
+        raise SourceError(name, f"its attribute rests_on_system_clock is {rests!r}, not a bool or None")
+    return TimeSource(name, rests)
 
 
 def _marker_of(name: str, source: MarksDisruption) -> int | None:

@@ -11,6 +11,7 @@ import anyio
 from vmclock_async import _core
 from vmclock_async._continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async._reading.feed import Attachment, Witness
+from vmclock_async._segment.time_source import TimeSource, recorded_time_source
 from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
 from vmclock_async.segment import SegmentReader, SegmentReaderStatistics
@@ -111,6 +112,12 @@ class SegmentFeed:
                 f"{self.path} was written before this machine booted, or its clock was set since; wait for a new "
                 "commit: is its publisher running?"
             )
+
+    def time_source(self) -> TimeSource | None:
+        """Where the time comes from; None if nothing says so."""
+        if self._reader.is_device:
+            return TimeSource("the device", rests_on_system_clock=False)
+        return recorded_time_source(self._reader._page.fileno())
 
     def require_in_place(self) -> None:
         if self._reader.is_replaced():

@@ -56,8 +56,8 @@ def reseed_python() -> tuple[str, ...]:
     * ``numpy.random`` and ``torch``, if they are loaded: their global generators, those of torch's devices too.
     * The functions given to ``register_reseed``, in order.
 
-    Takes well under a millisecond without torch, and never waits. Call it in a callback after a restore, before anything
-    that draws: ``register_after_restore(reseed_python)``.
+    Takes less than a millisecond without torch, and never waits. Call it after a restore, before anything that draws:
+    ``register_after_restore(reseed_python)``.
 
     Returns:
         The names of the modules and functions that have new seeds.

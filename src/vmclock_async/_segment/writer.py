@@ -11,6 +11,7 @@ from vmclock_async._segment import file, lock
 from vmclock_async._segment.boot import forget_boot, record_boot
 from vmclock_async._segment.directory import Directory
 from vmclock_async._segment.remedies import os_error
+from vmclock_async._segment.time_source import TimeSource, record_time_source
 from vmclock_async.errors import SegmentError
 from vmclock_async.models import Contents, VMClockBody
 
@@ -68,6 +69,7 @@ class SegmentWriter(OfThisProcess):
                     page = os.pread(fd, abi.MAX_SIZE, 0)
                 self.cold: Final = abi.unpack_header(page).version == 0
                 """Whether nobody can have read a body of it, so this writer's first body will be its first."""
+                record_time_source(fd, None)
                 if self.cold:
                     forget_boot(fd)  # now: a process that drops its privileges may not do it later
                     os.fsync(fd)
@@ -75,6 +77,9 @@ class SegmentWriter(OfThisProcess):
                 raise os_error(self.path, "open it for writing", exc) from exc
             undo.pop_all()
         self._boot_recorded = False
+        self.time_source: TimeSource | None = None
+        """Source of the time of the next bodies; None: unknown. It is kept with the file, see ``time_source.py``."""
+        self._time_source_recorded: TimeSource | None = None
         self.last_marker: Final = marker
         """The marker that readers last saw in the file, before a cold start too; 0 if they could see none."""
         self.size: Final = abi.unpack_header(page).size
@@ -138,7 +143,12 @@ class SegmentWriter(OfThisProcess):
                 # Before the commit, because what is there by then belongs to this boot too. Opening changes nothing.
                 record_boot(self._page.fileno())
                 self._boot_recorded = True
+            if self.time_source is not self._time_source_recorded:
+                record_time_source(self._page.fileno(), None)
             seq_count = self._page.commit(packed, counter_id, time_type)
+            if self.time_source is not self._time_source_recorded:
+                self._time_source_recorded = self.time_source
+                record_time_source(self._page.fileno(), self.time_source)
             self._body = body
             self._page.wake()  # wakes waiting readers, and sets mtime to the time of the commit
         except ValueError as exc:
