@@ -1,13 +1,23 @@
 """What a program does about a restore of its machine from a snapshot.
 
 * ``reseed_python`` gives new seeds to the random generators that clones share.
+* ``Periodic`` and ``sleep_until`` are timers by UTC, which neither burst after a restore nor sleep on through one.
 * ``step_system_clock`` sets CLOCK_REALTIME, which after a restore is that of the snapshot.
 """
 
+from vmclock_async._restoring.periodic import Periodic, Tick, sleep_until
 from vmclock_async._restoring.reseeding import register_reseed, reseed_python
 from vmclock_async._restoring.system_clock import SystemClockStep, step_system_clock
 
-__all__ = ("SystemClockStep", "register_reseed", "reseed_python", "step_system_clock")
+__all__ = (
+    "Periodic",
+    "SystemClockStep",
+    "Tick",
+    "register_reseed",
+    "reseed_python",
+    "sleep_until",
+    "step_system_clock",
+)
 
 for _name in __all__:
     globals()[_name].__module__ = __name__

@@ -94,7 +94,7 @@ class Waiting:
             marker = snapshot.body.disruption_marker
             if interval.earliest_ns > ns:
                 return interval
-            sleep_s = self._sleep_s(snapshot, ns + 1 - interval.earliest_ns)
+            sleep_s = self.sleep_s(snapshot, ns + 1 - interval.earliest_ns)
             await self.wait(snapshot, sleep_s, fence_seen=fence)
 
     async def wait_status(self, wanted: frozenset[int]) -> Snapshot:
@@ -109,12 +109,16 @@ class Waiting:
     async def wait_bounded(self, max_error_ns: int | None) -> TimeInterval:
         """See ``Clock.wait_bounded``."""
         await anyio.lowlevel.checkpoint()
+        return (await self.sample_bounded(max_error_ns))[1]
+
+    async def sample_bounded(self, max_error_ns: int | None) -> tuple[Snapshot, TimeInterval]:
+        """A snapshot and its interval, once there is one within *max_error_ns*; see ``Clock.wait_bounded``."""
         why_not = _WhyNot(self.feed.path)
         while True:
             fence = self.feed.fence_marker()
             snapshot, found = await self._once_there(partial(self._bounded_or_why_not, max_error_ns), why_not.note)
             if isinstance(found, TimeInterval):
-                return found
+                return snapshot, found
             why_not.note(str(found))
             # A reference or a time of writing that lies ahead comes without a commit.
             await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
@@ -204,7 +208,7 @@ class Waiting:
                 raise  # waiting does not help
             return snapshot, exc
 
-    def _sleep_s(self, snapshot: Snapshot, ns: int) -> float:
+    def sleep_s(self, snapshot: Snapshot, ns: int) -> float:
         """Time, in seconds, until earliest_ns has moved on by *ns*: it moves by less than a second a second."""
         body = snapshot.body
         slower = Fraction(maxerror_rate(body, self.readings.drift_ppb), body.counter_period_frac_sec)
