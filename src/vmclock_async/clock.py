@@ -296,7 +296,8 @@ class Clock(_core.Clock, OfThisProcess):
         """Await *callbacks* after each restore of the machine from a snapshot, for the length of the block.
 
         They are awaited one after the other, before ``incarnation`` shows a new value; the callbacks themselves see the
-        new one. An exception in one ends the block. Restores count from the moment before the block begins.
+        new one. An exception in one ends the block, unless the machine was restored again meanwhile: then all are
+        awaited again. Restores count from the moment before the block begins.
 
         Args:
             callbacks: async functions of a snapshot (methods, ``partial`` and objects with an async ``__call__`` too),

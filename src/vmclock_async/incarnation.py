@@ -263,11 +263,15 @@ class Incarnation:
             if is_new:
                 try:
                     await self._begin(life, snapshot)
-                except ClockDisruptedError:
+                except Exception as exc:  # a callback's
                     snapshot = await waiting.snapshot_once_there()
                     if not (await _Life.seen_by(waiting, snapshot)).is_restored(life):
                         raise
-                    continue  # restored again meanwhile: nobody may use what the callbacks began
+                    # Nobody may use what the callbacks began, so it does not matter that they failed.
+                    _log.warning(
+                        "a callback failed, and is called again: the machine was restored again (%r)", exc
+                    )
+                    continue
             # No commit announces a generation, or a contradicting marker, that only the device has.
             by_commits = snapshot.body.vm_generation_counter is not None and life.marker is not None
             poll_s = _LONGEST_POLL_S if by_commits else _POLL_WHILE_ONLY_THE_DEVICE_TELLS_S

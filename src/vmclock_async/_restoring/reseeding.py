@@ -19,7 +19,6 @@ __all__ = ("register_reseed", "reseed_python")
 
 Reseed = TypeVar("Reseed", bound=Callable[[bytes], object])
 
-_SEED_BYTES: Final = 32
 _MULTICAST: Final = 1 << 40
 """The bit that marks a node as random: no network card's address has it (RFC 9562, section 6.10)."""
 
@@ -27,9 +26,9 @@ _log: Final = logging.getLogger("vmclock_async.restore")
 _registered: Final[list[Callable[[bytes], object]]] = []
 
 
-def _draw(n_bytes: int) -> bytes:
-    """Random bytes that no clone of this machine draws."""
-    return os.urandom(n_bytes)
+def _draw() -> bytes:
+    """32 random bytes that no clone of this machine draws."""
+    return os.urandom(32)
 
 
 def register_reseed(function: Reseed) -> Reseed:
@@ -69,7 +68,7 @@ def reseed_python() -> tuple[str, ...]:
     errors: list[Exception] = []
     for name, reseed in _known():
         try:
-            reseed(_draw(_SEED_BYTES))
+            reseed(_draw())
         except Exception as exc:  # a stranger's code, or a module that another stands in for
             _log.exception("%s has no new seed", name)
             exc.add_note(f"{name} has no new seed")
