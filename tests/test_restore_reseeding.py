@@ -25,8 +25,9 @@ def one_pid(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def register() -> Iterator[list[Callable[[bytes], object]]]:
-    """The registered functions, as they are outside this test once it ends."""
+    """The registered functions, of which there are none at first; afterwards they are as before."""
     before = list(reseeding._registered)
+    reseeding._registered.clear()
     yield reseeding._registered
     reseeding._registered[:] = before
 
