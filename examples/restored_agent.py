@@ -20,6 +20,7 @@ from uuid import UUID
 import anyio
 
 from vmclock_async import Clock, Snapshot, VMClockError, open_clock
+from vmclock_async.restore import reseed_python
 
 
 class Authority:
@@ -54,8 +55,8 @@ class Agent:
         self.session = self.authority.open_session(self.clock.incarnation)
 
     async def reseed(self, _: Snapshot) -> None:
-        """Forget the state that the snapshot holds; the kernel has seeded its own source again before this runs."""
-        random.seed(secrets.randbits(256))
+        """Forget the state that the snapshot holds, and that a clone has too."""
+        reseed_python()
         print("reseeded", flush=True)
 
     async def reauthenticate(self, _: Snapshot) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -118,6 +119,25 @@ def test_client_goes_on_with_new_connections(server: Server, segment: PlayedSegm
         segment.restore()
         assert "work for session-1\n" in iter(program.stdout.readline, "")
         assert server.connections == 2
+
+
+def test_two_agents_of_one_seed_differ_after_a_restore(segment: PlayedSegment, tmp_path: Path) -> None:
+    """examples/restored_agent.py, twice from one state: the same nonces before, and nothing in common afterwards."""
+    acted = re.compile(r"acted as (\S+) in session (\S+) with nonce (\S+)\n")
+    arguments = (segment.path, "--fence", segment.device, "--seed", 1, "--every", 0.02, "--acts", 10_000)
+    with started() as start:
+        agents = [start(RECIPES.parent / "restored_agent.py", tmp_path / f"of-{i}", *arguments) for i in range(2)]
+        before, after = [], []
+        for agent in agents:
+            assert agent.stdout is not None
+            before.append(acted.findall(agent.stdout.readline())[0])
+        segment.restore()
+        for agent in agents:
+            assert agent.stdout is not None
+            assert any(line.startswith("authenticated as ") for line in iter(agent.stdout.readline, ""))
+            after.append(acted.findall(agent.stdout.readline())[0])
+    assert before[0][2] == before[1][2]
+    assert not {*after[0]} & {*after[1]}
 
 
 @pytest.mark.anyio
