@@ -324,3 +324,24 @@ async def test_one_announcement_runs_them_once(clock: ManualClock) -> None:
             clock.step(10**9)
             await settled()
     assert notes == [1]
+
+
+@pytest.mark.anyio
+async def test_restores_under_a_stopped_publisher_are_not_lost(clock: ManualClock) -> None:
+    """Two in a row are one, once the publisher goes on; until then nobody gets the old incarnation."""
+    notes = Notes()
+    register_after_restore(notes.note, "restored")
+    with anyio.fail_after(BOUND_S):
+        async with callbacks(clock):
+            before = clock.incarnation
+            clock.freeze()
+            for _ in range(2):
+                clock.restore()
+                await settled()
+                with pytest.raises(ClockDisruptedError):
+                    _ = clock.incarnation
+            assert not notes
+            clock.thaw()
+            await settled()
+            assert notes == ["restored"]
+            assert clock.incarnation != before
