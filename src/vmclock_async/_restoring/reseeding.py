@@ -1,9 +1,10 @@
 """New seeds for the random generators that live in this process's memory, and so in each clone's.
 
 A snapshot holds the state of every generator in user space. Two machines restored from it draw the same numbers, until
-each generator gets a seed that the snapshot does not hold. ``os.urandom``, ``secrets`` and ``random.SystemRandom`` ask
-the kernel, whose own generator is not reached from here: it gets a new seed within milliseconds where the hypervisor
-has vmgenid (Linux 5.18), and otherwise within about a minute.
+each generator gets a seed that the snapshot does not hold: one drawn as incarnations are (``_segment.entropy``).
+
+``os.urandom``, ``secrets`` and ``random.SystemRandom`` ask the kernel, whose own generator is not reached from here: it
+gets a new seed within milliseconds where the hypervisor has vmgenid (Linux 5.18), and otherwise within about a minute.
 
 What is not reached: generators that a program made for itself (``random.Random()``, ``numpy.random.default_rng()``),
 unless they are registered; a second copy of OpenSSL inside another package's compiled module; the seed of ``hash()``,
@@ -11,10 +12,11 @@ which a process keeps for life.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+
+from vmclock_async._segment.entropy import Ingredients
 
 __all__ = ("register_reseed", "reseed_python")
 
@@ -25,11 +27,6 @@ _MULTICAST: Final = 1 << 40
 
 _log: Final = logging.getLogger("vmclock_async.restore")
 _registered: Final[list[Callable[[bytes], object]]] = []
-
-
-def _draw() -> bytes:
-    """32 random bytes that no clone of this machine draws."""
-    return os.urandom(32)
 
 
 def register_reseed(function: Reseed) -> Reseed:
@@ -69,7 +66,7 @@ def reseed_python() -> tuple[str, ...]:
     errors: list[Exception] = []
     for name, reseed in _known():
         try:
-            reseed(_draw())
+            reseed(Ingredients.gather(None, 0).mix())
         except Exception as exc:  # a stranger's code, or a module that another stands in for
             _log.exception("%s has no new seed", name)
             exc.add_note(f"{name} has no new seed")
