@@ -66,15 +66,15 @@ def step_system_clock(
     """
     if not 0 <= threshold_s < math.inf:
         raise ValueError(f"threshold_s must be 0 or more seconds, not {threshold_s}")
-    first_ns, monotonic_ns = time.clock_gettime_ns(_REALTIME), time.monotonic_ns()
-    interval = clock.now()
-    last_ns = time.clock_gettime_ns(_REALTIME)
-    _require_independent(clock, independent)  # after the reading: a record that still holds was true of that, too
     if not beside_daemon and (daemon := disciplined_by()) is not None:
         raise SystemClockError(
             f"{daemon}, and a daemon keeps the clock from what it last set; let it step the clock (chronyc makestep), "
             "stop it, or ask for the step beside it"
         )
+    first_ns, monotonic_ns = time.clock_gettime_ns(_REALTIME), time.monotonic_ns()  # late, to step soon after it
+    interval = clock.now()
+    last_ns = time.clock_gettime_ns(_REALTIME)
+    _require_independent(clock, independent)  # after the reading: a record that still holds was true of that, too
     outside_ns = max(interval.earliest_ns - last_ns, first_ns - interval.latest_ns)
     if outside_ns <= Fraction(threshold_s) * 10**9:
         return SystemClockStep(False, 0, first_ns, first_ns, interval)
