@@ -13,8 +13,7 @@ __all__ = ("invoke",)
 _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
 _COMMANDS: Final = ("publish", "show", "now", "watch", "on", "disrupt", "set-clock", "sources", "demo")
-"""Names of the commands. Each is a function in a module of the same name, with _ for -, which may have a `Parser` of its
-own."""
+"""Names of the commands. Each is a function in a module of the same name, with _ for -; that may have a `Parser`."""
 
 
 def _show_version(value: bool) -> None:
