@@ -15,6 +15,8 @@ ALL_ERRORS: list[tuple[type[errors.VMClockError], tuple[Any, ...], str]] = [
     (errors.SegmentMalformedError, ("/run/shm0", "why"), "/run/shm0: why"),
     (errors.SegmentVersionNotSupportedError, ("/run/shm0", "why"), "/run/shm0: why"),
     (errors.SegmentInUseError, ("/run/shm0", "why"), "/run/shm0: why"),
+    (errors.NobodyListensError, ("/run/shm0.told", "why"), "/run/shm0.told: why"),
+    (errors.DisruptionRefusedError, ("/run/shm0.told", "why"), "/run/shm0.told: why"),
     (errors.SegmentUnstableError, ("/run/shm0", "why", 7), "/run/shm0: why"),
     (errors.SourceError, ("chrony", "why"), "chrony: why"),
     (errors.SourceUnavailableError, ("chrony", "why"), "chrony: why"),

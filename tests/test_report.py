@@ -269,3 +269,35 @@ async def test_report_after_the_run_is_refused(tmp_path: Path) -> None:
     await Publisher(tmp_path / "shm0", {"late": Scripted(keep)}).run()
     with pytest.raises(SourceError, match="its run had ended"):
         await kept[0].disrupt("too late")
+
+
+@pytest.mark.anyio
+async def test_source_that_is_heard_before_the_device_begins_nothing(tmp_path: Path) -> None:
+    """Neither an announcement nor an update that says nothing is the first commit: the device's marker is no event."""
+    device_may_begin = anyio.Event()
+    said = anyio.Event()
+
+    async def early(emit: Emit) -> None:
+        await emit(BodyUpdate())
+        await emit.announce_restores()
+        device_may_begin.set()
+        await anyio.sleep_forever()
+
+    async def device(emit: Emit) -> None:
+        await device_may_begin.wait()
+        epoch = emit.epoch
+        await emit(BodyUpdate.from_body(VMClockBody(disruption_marker=41), counter_id=255, time_type=0))
+        assert emit.epoch == epoch
+        said.set()
+        await anyio.sleep_forever()
+
+    publisher = Publisher(tmp_path / "shm0", {"device": Scripted(device), "early": Scripted(early)})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
+        await said.wait()
+        with SegmentReader(tmp_path / "shm0") as reader:
+            body = reader.snapshot().body
+        tasks.cancel_scope.cancel()
+    assert body.disruption_marker == 41
+    assert body.vm_generation_counter is not None
+    assert is_own_generation(body.vm_generation_counter)

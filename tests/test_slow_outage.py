@@ -44,7 +44,8 @@ class Steady:
         self.played = played
 
     async def run(self, emit: Emit) -> None:
-        await emit(BodyUpdate(disruption_marker=1))
+        for _ in range(2):  # the second update is taken once the segment is open
+            await emit(BodyUpdate(disruption_marker=1))
         self.played.autojump_threshold = 0
         await anyio.sleep_forever()
 

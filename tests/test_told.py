@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kit.waits import until
+from kit.waits import is_committed, until
 from vmclock_async import DisruptionRefusedError, NobodyListensError, Publisher, SegmentReader, report_disruption
 from vmclock_async.abi import OWN_DISRUPTION, is_own_generation
 from vmclock_async.disruption import LONGEST_LINE, DisruptionAnswer, DisruptionReport, socket_path
@@ -33,7 +33,10 @@ async def publishing(path: Path, **settings: object) -> AsyncIterator[Publisher]
     publisher = Publisher(path, {"told": source(**settings)})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(publisher.run)
-        await until(lambda: is_listening(socket_path(path)))
+        await until(lambda: os.path.exists(socket_path(path)))
+        if os.access(socket_path(path), os.W_OK):
+            await until(lambda: is_listening(socket_path(path)))
+        await until(lambda: is_committed(path))
         yield publisher
         tasks.cancel_scope.cancel()
 

@@ -223,6 +223,8 @@ class Publisher:
             message.raise_if_final()
             return
         sender.note_update(update)
+        if not update.__pydantic_fields_set__:
+            return  # it says nothing; a first commit would come before the device's
         if not committer.publish(sender.name, update, message.epoch):
             sender.dropped += 1
 

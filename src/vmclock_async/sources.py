@@ -93,7 +93,7 @@ class Emit(Protocol):
     async def announce_restores(self) -> None:
         """Announce that from now on this source reports each restore of the machine (``disrupt(restored=True)``).
 
-        The segment has a generation counter from then on, so clocks know that they see restores.
+        The segment has a generation counter from the next commit on, so clocks know that they see restores.
         """
         ...
 

@@ -141,7 +141,8 @@ class Committer:
             )
         self._notice()
         self._merger.take_report(report)
-        self._publish_composed(always=False)
+        if report.reason is not None or not self._merger.is_cold:  # a first commit would come before the device's
+            self._publish_composed(always=False)
         return None
 
     def publish_due(self) -> None:

@@ -113,7 +113,7 @@ async def _first_run(name: str, make_source: Callable[[], Source], patience_s: f
         _broken(
             name, "run never blocks the event loop", f"it held it for {_BLOCKING_S:g} s and more in {run.blocked}"
         )
-    if run.says_nothing and run.was_cancelled:
+    if run.says_nothing and run.was_told_to_end:
         run = await _run(name, make_source(), patience_s=patience_s * _LONG, enough=1)
     if run.says_nothing and run.error is None:
         seen = (
@@ -169,6 +169,8 @@ class _Run(NamedTuple):
     updates: tuple[BodyUpdate, ...]
     reports: int
     error: VMClockError | None
+    was_told_to_end: bool
+    """Whether it was cancelled, by the end of the patience too, whatever it made of that."""
     was_cancelled: bool
     reached: bool
     """Whether the await came at which the run was to be cancelled."""
@@ -228,7 +230,15 @@ async def _run(
     if emit.broken:
         _broken(name, *emit.broken[0])
     reached = cancel_at is not None and awaits.number >= cancel_at
-    return _Run(tuple(emit.updates), emit.reports, error, scope.cancelled_caught, reached, blocking.place)
+    return _Run(
+        tuple(emit.updates),
+        emit.reports,
+        error,
+        scope.cancel_called,
+        scope.cancelled_caught,
+        reached,
+        blocking.place,
+    )
 
 
 class _BlockedForGood(BaseException):
