@@ -16,8 +16,11 @@ from kit import signals
 from kit.commands import command, environment, failure, run_command
 from kit.told_world import BOUNDED, World
 from kit.waits import BOUND_S, eventually
-from vmclock_async import Flags
-from vmclock_async.testing import PlayedSegment
+from vmclock_async import Flags, SegmentReader, SegmentWriter
+from vmclock_async._cli.handled import Handled, StateFile, present_boot
+from vmclock_async.abi import OWN_GENERATION
+from vmclock_async.events import Disrupted
+from vmclock_async.testing import PlayedSegment, make_body
 
 FAST: Final = ("true",)
 
@@ -229,6 +232,42 @@ def test_hook_without_a_state_learns_nothing_of_before(segment: PlayedSegment) -
         hook.end()
 
 
+def handled_in(state: Path) -> tuple[int, int | None]:
+    """Marker and generation that the file *state* holds as handled."""
+    handled = StateFile(state).read()
+    assert handled is not None
+    assert handled.judged_marker == handled.marker
+    return handled.marker, handled.generation
+
+
+def test_restore_that_draws_the_first_generation_is_not_lost(segment_path: Path, tmp_path: Path) -> None:
+    """A crash between its two events loses neither, though only the new marker shows that it was a restore."""
+    own, state = OWN_GENERATION + 7, tmp_path / "state"
+    with SegmentWriter(segment_path, size=112) as writer:
+        writer.write(make_body(disruption_marker=0, vm_generation_counter=None))
+        with listening(segment_path, "disrupted,restored", "--state", state) as hook:
+            hook.end()
+        before = StateFile(state).read()
+        assert before is not None
+        writer.write(make_body(disruption_marker=2**32, vm_generation_counter=own))
+        with SegmentReader(segment_path) as reader:
+            snapshot = reader.snapshot()
+        StateFile(state).write(before.after(Disrupted(0, 2**32, snapshot)))  # and then it was killed
+        with hooked(segment_path, "disrupted,restored", "--state", state) as hook:
+            assert hook.happened() == ("restored", None, own)
+            hook.end()
+        assert handled_in(state) == (2**32, own)
+
+
+def test_state_is_good_for_one_boot(segment: PlayedSegment, tmp_path: Path) -> None:
+    """Markers begin again when the machine is booted: the hook begins again too."""
+    state = tmp_path / "state"
+    state.write_text(Handled(marker=7, generation=9, judged_marker=7, boot_id="another").model_dump_json())
+    with listening(segment.path, "disrupted,restored", "--state", state) as hook:
+        hook.end()
+    assert handled_in(state) == (1, 1)
+
+
 def test_run_that_a_crash_cut_short_comes_again(segment: PlayedSegment, tmp_path: Path) -> None:
     """Of the two events of a restore, the one that was handled does not."""
     options, gate = ("--state", tmp_path / "state"), Gate(tmp_path)
@@ -254,7 +293,7 @@ def test_page_that_begins_again_is_compared_with_the_state(
 ) -> None:
     """After a boot a page has neither marker nor generation at first: the same ones are no news, others are, once."""
     state = tmp_path / "state"
-    state.write_text('{"marker": 5, "generation": 7}')
+    state.write_text(Handled(marker=5, generation=7, judged_marker=5, boot_id=present_boot()).model_dump_json())
     world.tell(disruption_marker=0)
     with listening(world.path, "disrupted,restored,maintenance", "--state", state) as hook:
         shown = {"disruption_marker": marker, "vm_generation_counter": generation}
@@ -267,7 +306,7 @@ def test_page_that_begins_again_is_compared_with_the_state(
             **{name: numbers[name] for name in news},
         }
         hook.end()
-    assert json.loads(state.read_text()) == {"marker": marker, "generation": generation}
+    assert handled_in(state) == (marker, generation)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"marker": -1, "generation": null}', "[1]", '{"marker": "5"}'])
@@ -359,7 +398,7 @@ def test_end_waits_for_the_command_that_runs(
         assert hook.happened() == ("restored", 1, 2)
         assert hook.process.wait(BOUND_S) == 0
         assert gate.is_done
-    assert json.loads(state.read_text()) == {"marker": 2, "generation": 2}
+    assert handled_in(state) == (2, 2)
 
 
 def test_end_waits_for_the_first_run(segment: PlayedSegment, tmp_path: Path) -> None:

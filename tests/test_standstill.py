@@ -111,7 +111,7 @@ def test_corrections_of_a_host_are_no_break() -> None:
     """A rate that wanders by 400 ppm, steps of half a millisecond and slow reads are no break."""
     counter = PlayedCounter()
     for number in range(1000):
-        counter.window_ticks = 25 * 10**6 if number % 10 == 0 else 100
+        counter.window_ticks = 25 * 10**6 if number % 10 == 9 else 100
         assert (
             counter.go_on(
                 SECOND // 10, ppm=(-200, 200)[number % 2], counter_ns=(-5 * 10**5, 5 * 10**5)[number % 2]
@@ -148,3 +148,31 @@ def test_publisher_that_stood_still_voids_the_time(segment_path: Path) -> None:
         process.communicate()
     with SegmentReader(segment_path) as reader:
         assert reader.snapshot().body.disruption_marker == OWN_DISRUPTION
+
+
+def test_suspend_is_one_break_though_the_two_parted() -> None:
+    """A sleep that only one of counter and clock counts is the sleep's break, and no second one."""
+    counter, asleep_ns = PlayedCounter(), 0
+    continuity = Continuity(
+        asleep=lambda: Between(asleep_ns, asleep_ns + 10), clocksource=lambda: "tsc", pair=counter.pair
+    )
+    counter.continuity = continuity
+    assert [counter.go_on(SECOND // 5) for _ in range(20)] == [None] * 20
+    asleep_ns = 10 * SECOND
+    assert "was suspended" in str(counter.go_on(SECOND // 5, counter_ns=10 * SECOND))
+    assert [counter.go_on(SECOND // 5) for _ in range(20)] == [None] * 20
+
+
+def test_slow_pair_at_the_start_is_no_break() -> None:
+    """A process that was interrupted between the reads of its first pair measures no wrong rate."""
+    counter = PlayedCounter()
+    slow = iter([10**7])
+
+    def pair() -> Pair:
+        counter.window_ticks = next(slow, 100)
+        counter.ticks += counter.window_ticks
+        counter.raw_ns += counter.window_ticks * 2 // 5
+        return Pair((counter.ticks - counter.window_ticks) % 2**64, counter.raw_ns, counter.ticks % 2**64)
+
+    counter.continuity = Continuity(asleep=lambda: Between(0, 10), clocksource=lambda: "tsc", pair=pair)
+    assert [counter.go_on(SECOND // 5) for _ in range(100)] == [None] * 100

@@ -46,6 +46,7 @@ _OFF_NS: Final = 10**6
 own corrections of a guest's clock amount to. Measured with both processors overloaded: 0.02 ms in 10 ms."""
 _OFF_PPM: Final = 500
 """Parts per million of the time between two looks that are added to that."""
+_TRIES: Final = 5
 _RATE_AFTER_NS: Final = 10**8
 """Nanoseconds from the first pair to the first estimate of the counter's rate."""
 _RATE_SETTLES_NS: Final = 10**10
@@ -186,10 +187,19 @@ class Pair(NamedTuple):
     raw_ns: int
     after_ticks: int
 
+    @property
+    def window_ticks(self) -> int:
+        return (self.after_ticks - self.before_ticks) % 2**64
+
 
 def pair_raw() -> Pair:
     """The counter and CLOCK_MONOTONIC_RAW at this moment."""
     return Pair(_core.counter(), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), _core.counter())
+
+
+def _tightest(pair: Callable[[], Pair]) -> Pair:
+    """The tightest of a few pairs, because the rate is measured from it."""
+    return min((pair() for _ in range(_TRIES)), key=lambda pair: pair.window_ticks)
 
 
 @final
@@ -201,6 +211,10 @@ class _Agreement:
     """
 
     def __init__(self, first: Pair) -> None:
+        self.begin(first)
+
+    def begin(self, first: Pair) -> None:
+        """Begin again with *first*, because the two were disturbed."""
         self._first = self._last = first
         self._ticks_per_ns: float | None = None
 
@@ -218,10 +232,11 @@ class _Agreement:
             most_ns, least_ns = most / self._ticks_per_ns - elapsed_ns, least / self._ticks_per_ns - elapsed_ns
             if least_ns > off_ns or most_ns < -off_ns:
                 parted_ns = round((least_ns + most_ns) / 2)
-                self._first, self._ticks_per_ns = now, None  # the rate may be another one as well
+                self.begin(now)  # the rate may be another one as well
                 return parted_ns
         since_ns = now.raw_ns - self._first.raw_ns
-        if since_ns > _RATE_AFTER_NS and (self._ticks_per_ns is None or since_ns < _RATE_SETTLES_NS):
+        is_settling = self._ticks_per_ns is None or since_ns < _RATE_SETTLES_NS
+        if since_ns > _RATE_AFTER_NS and is_settling and now.window_ticks <= 2 * self._first.window_ticks + 1:
             self._ticks_per_ns = _signed(now.before_ticks - self._first.before_ticks) / since_ns or None
         return parted_ns
 
@@ -250,25 +265,28 @@ class Continuity:
         self._read_asleep: Final = asleep
         self._read_clocksource: Final = clocksource
         self._pair: Final = pair
-        self._agreement: Final = _Agreement(pair())
+        self._agreement: Final = _Agreement(_tightest(pair))
         self._asleep = asleep()
         self._clocksource = clocksource()
 
     def break_seen(self) -> str | None:
         """What broke the counter's continuity since the last call, for people; None if nothing did."""
+        parted_ns = self._agreement.parted_ns(self._pair())
         before, now = self._asleep, self._read_asleep()
         if now.low_ns > before.high_ns or now.high_ns < before.low_ns:
             self._asleep = now
             # Backwards: the value of another boot, or a restore into another time namespace.
+            self._agreement.begin(_tightest(self._pair))
             slept_ns = now.low_ns - before.high_ns if now.low_ns > before.high_ns else now.high_ns - before.low_ns
             return f"the machine was suspended (CLOCK_BOOTTIME - CLOCK_MONOTONIC moved by {slept_ns / 1e9:.6f} s)"
         if now.low_ns > before.low_ns or now.high_ns < before.high_ns:
             # It did not move, so all that was known of it holds: else one slow look would hide a short sleep.
             self._asleep = Between(max(before.low_ns, now.low_ns), min(before.high_ns, now.high_ns))
-        if parted_ns := self._agreement.parted_ns(self._pair()):
+        if parted_ns:
             return f"the counter and CLOCK_MONOTONIC_RAW moved apart by {parted_ns / 1e9:.6f} s"
         clocksource, found = self._clocksource, self._read_clocksource()
         if found in ("", clocksource):
             return None  # an unreadable clocksource is no news
         self._clocksource = found
+        self._agreement.begin(_tightest(self._pair))
         return f"the kernel's clocksource changed from {clocksource or 'one that could not be read'} to {found}"

@@ -106,7 +106,7 @@ class Merger:
         self._disruptions: Final = Disruptions(
             contents.body.disruption_marker, cold=cold, epoch=epoch, device_marker=device_marker
         )
-        self._generation: Final = OwnGeneration()
+        self._generation: Final = OwnGeneration(contents.body.vm_generation_counter)
         self._constants: Final = Constants(contents, cold=cold)
         self._choice: Final = Choice(names, self._constants)
         self._time: Testimony | None = None
@@ -356,6 +356,7 @@ class Merger:
     def _note_marker(self, name: str, marker: int) -> bool:
         """Take note of *marker*, which *name* gives and which is published. Returns whether it voids every time."""
         if self._disruptions.note_marker(marker):
+            self._generation.note_device_marker()
             self._end_epoch(f"the disruption marker of {name} is now {marker}")
             return True
         if self._disruptions.cold:

@@ -22,13 +22,13 @@ import time
 from contextlib import suppress
 from typing import Final
 
-__all__ = ("forget_boot", "of_this_boot", "record_boot")
+__all__ = ("forget_boot", "of_this_boot", "present_boot_id", "record_boot")
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _ATTRIBUTE: Final = "user.vmclock_async.boot_id"
 
 
-def _boot_id() -> bytes | None:
+def present_boot_id() -> bytes | None:
     """The kernel's boot_id; None where it cannot be read."""
     try:
         # systemd-nspawn mounts a file with the container's own number over it: that number is not the kernel's.
@@ -50,7 +50,7 @@ def _recorded(fd: int) -> bytes | None:
 
 def record_boot(fd: int) -> None:
     """Record at the file of *fd* that it is written in this boot; if that fails, remove an older record."""
-    boot_id = _boot_id()
+    boot_id = present_boot_id()
     if boot_id is not None and _recorded(fd) == boot_id:
         return
     with suppress(OSError):
@@ -74,7 +74,7 @@ def of_this_boot(fd: int) -> bool:
     """
     status = os.fstat(fd)
     recorded = _recorded(fd)
-    if recorded is not None and (boot_id := _boot_id()) is not None:
+    if recorded is not None and (boot_id := present_boot_id()) is not None:
         return recorded == boot_id
     return _is_time_of_this_boot(status.st_mtime_ns)
 
