@@ -180,9 +180,10 @@ async def test_socket_that_was_left_behind_is_taken_over(segment_path: Path) -> 
 
 @pytest.mark.anyio
 async def test_socket_of_another_publisher_is_left_alone(segment_path: Path, tmp_path: Path) -> None:
-    """Two publishers that share a socket do not take it from each other."""
+    """A publisher whose socket would be another's does not take it away."""
     async with publishing(segment_path):
-        second = Publisher(tmp_path / "second", {"told": source(socket=socket_path(segment_path))})
+        second = Publisher(segment_path.with_name("second"), {"told": source()})
+        Path(socket_path(second.path)).hardlink_to(socket_path(segment_path))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(second.run)
             await until(lambda: second.statistics().sources["told"].state == "unavailable")
@@ -196,8 +197,6 @@ async def test_socket_of_another_publisher_is_left_alone(segment_path: Path, tmp
     ("settings", "reason"),
     [
         ({"group": "no such group"}, "there is no group no such group"),
-        ({"socket": "/" + "x" * 108}, "is longer than 107 bytes"),
-        ({"socket": "/proc/told"}, "cannot listen"),
     ],
 )
 async def test_socket_that_cannot_be_made(segment_path: Path, settings: dict[str, str], reason: str) -> None:
@@ -241,3 +240,47 @@ def test_command_reports(segment_path: Path) -> None:
     )
     assert (late.returncode, late.stdout) == (1, "")
     assert "no publisher listens here" in late.stderr
+
+
+@pytest.mark.anyio
+async def test_socket_that_nobody_may_use_is_not_left(segment_path: Path) -> None:
+    """A wrong group leaves nothing behind, and a socket of this user without any permission is no other publisher's."""
+    publisher = Publisher(segment_path, {"told": source(group="no such group")})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
+        await until(lambda: publisher.statistics().sources["told"].state == "unavailable")
+        tasks.cancel_scope.cancel()
+    assert not os.path.exists(socket_path(segment_path))
+    with closing(socket.socket(socket.AF_UNIX)) as left:
+        left.bind(socket_path(segment_path))
+    os.chmod(socket_path(segment_path), 0)
+    async with publishing(segment_path):
+        await report_disruption(segment_path)
+
+
+@pytest.mark.anyio
+async def test_path_that_is_too_long_for_a_socket(segment_path: Path) -> None:
+    """The source is unavailable and says why; the segment itself may be there."""
+    path = segment_path.with_name("x" * 100)
+    publisher = Publisher(path, {"told": source()})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
+        await until(lambda: publisher.statistics().sources["told"].state == "unavailable")
+        assert "is longer than 107 bytes" in str(publisher.statistics().sources["told"].last_error)
+        tasks.cancel_scope.cancel()
+
+
+def test_reason_has_no_control_characters() -> None:
+    """A report cannot forge lines of the publisher's log."""
+    for reason in ("", "a\nb", "a\x1b[2J", "x" * 501):
+        with pytest.raises(ValueError, match="reason"):
+            DisruptionReport(reason=reason)
+
+
+def test_command_refuses_a_reason_that_is_none(segment_path: Path) -> None:
+    """A usage error, in one line."""
+    command = [sys.executable, "-m", "vmclock_async", "disrupt", segment_path, "--reason", ""]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "Traceback" not in told.stderr
+    assert "--reason" in told.stderr

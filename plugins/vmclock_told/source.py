@@ -11,7 +11,6 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import ClassVar, Final, final
 
 import anyio
@@ -31,6 +30,8 @@ _LONGEST_PATH: Final = 107
 """Bytes in the path of a Unix socket: unix(7), ``sun_path`` without its null."""
 _DIRECTORY_COMES_WITHIN_S: Final = 5.0
 _LOOK_EVERY_S: Final = 0.02
+_NO_ROOM_PAUSE_S: Final = 0.5
+"""Pause while the process or the machine has no descriptor or memory left for a connection."""
 
 _log: Final = logging.getLogger("vmclock_async.told")
 
@@ -41,7 +42,6 @@ class ToldSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    socket: Path | None = Field(None, description="the socket; by default the segment's path with .told added")
     mode: str = Field(
         "0600", pattern="^[0-7]{3,4}$", description="permissions of the socket: 0660 lets its group report too"
     )
@@ -70,12 +70,12 @@ class ToldSource:
 
     async def run(self, emit: Emit) -> None:
         """Listen until cancelled."""
-        path = os.fspath(self._settings.socket or socket_path(emit.segment))
+        path = socket_path(emit.segment)
         await emit(BodyUpdate())  # it says nothing, but the publisher opens the segment, and makes its directory
-        if self._settings.restores:
-            await emit.announce_restores()
         await _wait_for_directory(path)
         with self._listening(path) as listener:
+            if self._settings.restores:
+                await emit.announce_restores()
             async with anyio.create_task_group() as tasks:
                 free = anyio.Semaphore(_MOST_AT_ONCE)
                 while True:
@@ -88,7 +88,7 @@ class ToldSource:
         if len(os.fsencode(path)) > _LONGEST_PATH:
             raise SourceUnavailableError(
                 "told",
-                f"{path} is longer than {_LONGEST_PATH} bytes, so that no socket can be there; set told.socket",
+                f"{path} is longer than {_LONGEST_PATH} bytes, so that no socket can be there; publish elsewhere",
             )
         try:
             with closing(self._bound(path)) as listener:
@@ -102,7 +102,7 @@ class ToldSource:
                             os.unlink(path)
         except OSError as exc:
             raise SourceUnavailableError(
-                "told", f"{path}: cannot listen ({exc.strerror or exc}); set told.socket to another path"
+                "told", f"{path}: cannot listen ({exc.strerror or exc}); see who may write its directory"
             ) from exc
 
     def _bound(self, path: str) -> socket.socket:
@@ -111,9 +111,13 @@ class ToldSource:
             _remove_abandoned(path)
             os.fchmod(listener.fileno(), 0)  # the file begins with this mode, and nobody connects too early
             listener.bind(path)
-            if self._settings.group is not None:
-                _give_to(path, self._settings.group)
-            os.chmod(path, int(self._settings.mode, 8))
+            try:
+                if self._settings.group is not None:
+                    _give_to(path, self._settings.group)
+                os.chmod(path, int(self._settings.mode, 8))
+            except BaseException:
+                os.unlink(path)
+                raise
         except BaseException:
             listener.close()
             raise
@@ -134,20 +138,19 @@ def _remove_abandoned(path: str) -> None:
     """
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise SourceUnavailableError(
-                "told", f"{path} is no socket; remove it, or set told.socket to another path"
-            )
+            raise SourceUnavailableError("told", f"{path} is no socket; remove it")
     except FileNotFoundError:
         return
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)) as tried:
         try:
             tried.connect(path)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, PermissionError):
+            # A socket that lives has told.mode, and its owner may use it, unless the owner has chosen otherwise.
             os.unlink(path)
             return
         except BlockingIOError:
             pass  # its queue is full
-    raise SourceUnavailableError("told", f"another publisher listens at {path}; set told.socket to another path")
+    raise SourceUnavailableError("told", f"another publisher listens at {path}; stop it")
 
 
 def _give_to(path: str, group: str) -> None:
@@ -157,16 +160,30 @@ def _give_to(path: str, group: str) -> None:
         number = grp.getgrnam(group).gr_gid
     except KeyError:
         raise SourceUnavailableError("told", f"there is no group {group}; correct told.group") from None
-    os.chown(path, -1, number)
+    try:
+        os.chown(path, -1, number)
+    except PermissionError as exc:
+        raise SourceUnavailableError(
+            "told", f"this user may not give {path} to the group {group}; take a group that the user is in"
+        ) from exc
 
 
 async def _accepted(listener: socket.socket) -> socket.socket:
+    is_told = False
     while True:
         await anyio.wait_readable(listener)
-        with suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             connection, _ = listener.accept()
-            connection.setblocking(False)
-            return connection
+        except (BlockingIOError, ConnectionAbortedError):
+            continue
+        except OSError as exc:  # accept(2): EMFILE, ENFILE, ENOBUFS, ENOMEM
+            if not is_told:
+                is_told = True
+                _log.warning("no report can be taken at this moment (%s); it is tried again", exc.strerror)
+            await anyio.sleep(_NO_ROOM_PAUSE_S)
+            continue
+        connection.setblocking(False)
+        return connection
 
 
 async def _serve(connection: socket.socket, emit: Emit, free: anyio.Semaphore) -> None:

@@ -1,6 +1,7 @@
 """The last restore that was published, beside the segment: so that the next publisher does not report it again."""
 
 import os
+import stat
 from contextlib import suppress
 from typing import Final, final
 
@@ -8,6 +9,7 @@ from vmclock_vmgenid.kernel_log import ReseedLine
 
 __all__ = ("Memory",)
 
+_LONGEST: Final = 200
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
@@ -24,8 +26,11 @@ class Memory:
     def holds(self, line: ReseedLine) -> bool:
         """Whether *line* was published."""
         try:
-            with open(self._path, encoding="ascii") as file:
-                return file.read() == _text(line)
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(fd, encoding="ascii") as file:
+                status = os.fstat(fd)
+                is_ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
+                return is_ours and file.read(_LONGEST) == _text(line)
         except (OSError, ValueError):
             return False
 

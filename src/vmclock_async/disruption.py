@@ -54,8 +54,8 @@ class DisruptionReport(_Line):
 
     restored: bool = False
     """Whether the machine was restored from a snapshot, so that others may have been restored from the same one."""
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)] = "reported by a program"
-    """What happened, for the publisher's log; 1 to 500 characters."""
+    reason: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,500}$")] = "reported by a program"
+    """What happened, for the publisher's log; 1 to 500 characters, none of them a control character."""
 
 
 class DisruptionAnswer(_Line):
@@ -78,16 +78,20 @@ async def report_disruption(
     Args:
         path: the segment's path; None: where readers look for it, see ``Clock``.
         restored: whether the machine was restored from a snapshot, so that other machines may have been restored from
-            the same one: clocks then see a restore, and have a new incarnation.
+            the same one: clocks then see a restore, and have a new incarnation, unless a device gives a generation
+            counter: then that counter alone says whether the machine was restored.
         reason: what happened, for the publisher's log; 1 to 500 characters.
 
     Raises:
         NobodyListensError: no publisher listens there (now).
         DisruptionRefusedError: the publisher did not take it, or this user may not report.
         SegmentError: *path* is None, and no place has a segment.
-        ValueError: *reason* is empty or too long.
+        ValueError: *reason* is empty, too long, or has control characters.
     """
-    report = DisruptionReport(restored=restored, reason=reason)
+    try:
+        report = DisruptionReport(restored=restored, reason=reason)
+    except ValidationError as exc:
+        raise ValueError(validation_reason(exc)) from exc
     segment = default_path() if path is None else path
     place = socket_path(segment)
     try:

@@ -222,9 +222,9 @@ class Publisher:
         if update is None or sender is None:
             message.raise_if_final()
             return
-        sender.note_update(update)
         if not update.__pydantic_fields_set__:
             return  # it says nothing; a first commit would come before the device's
+        sender.note_update(update)
         if not committer.publish(sender.name, update, message.epoch):
             sender.dropped += 1
 

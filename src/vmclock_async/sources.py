@@ -83,10 +83,12 @@ class Emit(Protocol):
         Args:
             reason: what happened, for the log.
             restored: whether the machine was restored from a snapshot, so that other machines may have been restored
-                from the same one. If no source gives a generation counter, the publisher commits one of its own.
+                from the same one. If no source gives a generation counter, the publisher commits another one of its
+                own. If one does, that counter alone says whether the machine was restored.
 
         Raises:
-            SourceError: the publisher relays a sole source bit for bit, or the run has ended.
+            SegmentError: the publisher relays a sole source bit for bit.
+            SourceError: the run has ended.
         """
         ...
 

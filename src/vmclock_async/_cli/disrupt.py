@@ -57,6 +57,8 @@ async def _report(path: Path | None, *, restored: bool, reason: str, timeout_ns:
         while True:
             try:
                 return await report_disruption(path, restored=restored, reason=reason)
+            except ValueError as exc:
+                raise typer.BadParameter(str(exc), param_hint="--reason") from exc
             except (NobodyListensError, SegmentNotInitializedError) as exc:
                 failure = exc
             await anyio.sleep(_LOOK_EVERY_S)

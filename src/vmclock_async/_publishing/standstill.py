@@ -8,8 +8,8 @@ A busy machine is none: with twenty programs for two processors, ticks come up t
 a program that is busy itself, or holds the interpreter's lock: its processor time goes on. What looks the same is a
 process that is stopped (SIGSTOP, the freezer of a cgroup); it costs a new measurement, which is the safe side.
 
-Not seen is a pause of less than ``LONGEST_NS``, and a restore after which the clocks go on from where the snapshot was
-taken: no tick is late then.
+Not seen is a pause of less than ``LONGEST_NS`` and the half second between two ticks, and a restore after which the
+clocks go on from where the snapshot was taken: no tick is late then.
 """
 
 import threading
