@@ -279,7 +279,7 @@ def test_reason_has_no_control_characters() -> None:
 
 def test_command_refuses_a_reason_that_is_none(segment_path: Path) -> None:
     """A usage error, in one line."""
-    command = [sys.executable, "-m", "vmclock_async", "disrupt", segment_path, "--reason", ""]
+    command = [sys.executable, "-m", "vmclock_async", "disrupt", str(segment_path), "--reason", ""]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 2
     assert "Traceback" not in told.stderr
