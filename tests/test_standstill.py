@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.waits import eventually, is_committed
 from vmclock_async import SegmentReader
 from vmclock_async._continuity import Between, Continuity, Pair
 from vmclock_async._publishing.standstill import LONGEST_NS, Standstill
@@ -133,9 +134,7 @@ def test_publisher_that_stood_still_voids_the_time(segment_path: Path) -> None:
     command = [sys.executable, "-m", "vmclock_async", "publish", "told", "--segment", str(segment_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if "publishing told" in line:
-                break
+        eventually(lambda: is_committed(segment_path))
         os.kill(process.pid, signal.SIGSTOP)
         try:
             subprocess.run(["sleep", str(LONGEST_NS / 10**9 + 1)], check=True)

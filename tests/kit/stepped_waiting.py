@@ -294,6 +294,7 @@ class Play:
         tasks = {task: waiter for waiter, task in enumerate(self._tasks)}
         followed = list(self.reader._followed.values())
         watch: Any = followed[0].watch if followed else None
+        assert watch is None or watch.polling_because is None, watch.polling_because
         places: dict[Any, object] = {}  # in the watch, of who waits behind
         if watch is not None:
             places = {woken: at for at, woken in enumerate(watch._others)} | {watch._next: "next"}
