@@ -217,28 +217,35 @@ class _Agreement:
         """Begin again with *first*, because the two were disturbed."""
         self._first = self._last = first
         self._ticks_per_ns: float | None = None
+        self._measured_at_ns = first.raw_ns + _RATE_AFTER_NS
+        """The value of the clock from which the rate is measured again."""
 
     def parted_ns(self, now: Pair) -> int:
         """Nanoseconds by which the counter went farther than the clock since the last call; 0 if they agree."""
         last, self._last = self._last, now
-        elapsed_ns = now.raw_ns - last.raw_ns
-        parted_ns = 0
-        if self._ticks_per_ns is not None:
-            least, most = (
-                _signed(now.before_ticks - last.after_ticks),
-                _signed(now.after_ticks - last.before_ticks),
-            )
+        elapsed_ns = now[1] - last[1]
+        ticks_per_ns = self._ticks_per_ns
+        # This comes before each commit, so the usual case is decided first, whatever the windows were.
+        if ticks_per_ns is not None and not (
+            -_OFF_NS <= (now[0] - last[0]) / ticks_per_ns - elapsed_ns <= _OFF_NS
+        ):
+            least = _signed(now.before_ticks - last.after_ticks) / ticks_per_ns - elapsed_ns
+            most = _signed(now.after_ticks - last.before_ticks) / ticks_per_ns - elapsed_ns
             off_ns = _OFF_NS + abs(elapsed_ns) * _OFF_PPM // 10**6
-            most_ns, least_ns = most / self._ticks_per_ns - elapsed_ns, least / self._ticks_per_ns - elapsed_ns
-            if least_ns > off_ns or most_ns < -off_ns:
-                parted_ns = round((least_ns + most_ns) / 2)
+            if least > off_ns or most < -off_ns:
                 self.begin(now)  # the rate may be another one as well
-                return parted_ns
+                return round((least + most) / 2)
+        if now[1] >= self._measured_at_ns:
+            self._measure(now)
+        return 0
+
+    def _measure(self, now: Pair) -> None:
+        """Measure the rate, over a time that doubles each time until it is long enough."""
         since_ns = now.raw_ns - self._first.raw_ns
-        is_settling = self._ticks_per_ns is None or since_ns < _RATE_SETTLES_NS
-        if since_ns > _RATE_AFTER_NS and is_settling and now.window_ticks <= 2 * self._first.window_ticks + 1:
-            self._ticks_per_ns = _signed(now.before_ticks - self._first.before_ticks) / since_ns or None
-        return parted_ns
+        if now.window_ticks > 2 * self._first.window_ticks + 1:
+            return  # an interrupted pair: the next one will do
+        self._ticks_per_ns = _signed(now.before_ticks - self._first.before_ticks) / since_ns or None
+        self._measured_at_ns += since_ns if since_ns < _RATE_SETTLES_NS else 2**63
 
 
 def _signed(ticks: int) -> int:
