@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #include "module.h"
 #include "processor.h"
@@ -51,6 +52,28 @@ PyObject *core_counter(PyObject *module, PyObject *ignored)
         return counter;
     }
     return PyLong_FromUnsignedLongLong(read_counter());
+}
+
+static long long clock_ns(clockid_t id)
+{
+    struct timespec now;
+    clock_gettime(id, &now); /* it cannot fail for these */
+    return (long long)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+PyObject *core_clocks(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *readable = core_counter(module, NULL);
+    if (readable == NULL)
+        return NULL;
+    Py_DECREF(readable);
+    long long before = clock_ns(CLOCK_MONOTONIC);
+    long long boot = clock_ns(CLOCK_BOOTTIME);
+    long long after = clock_ns(CLOCK_MONOTONIC);
+    unsigned long long first = read_counter();
+    long long raw = clock_ns(CLOCK_MONOTONIC_RAW);
+    unsigned long long second = read_counter();
+    return Py_BuildValue("(LLKLK)", boot - after, boot - before, first, raw, second);
 }
 
 PyObject *core_tsc_is_invariant(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))

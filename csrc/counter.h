@@ -14,6 +14,7 @@ PyObject *core_set_counter_error(PyObject *module, PyObject *type);
 
 PyObject *core_checked_counter(PyObject *module, PyObject *ignored);
 PyObject *core_counter(PyObject *module, PyObject *ignored);
+PyObject *core_clocks(PyObject *module, PyObject *ignored);
 PyObject *core_tsc_is_invariant(PyObject *module, PyObject *ignored);
 
 #endif

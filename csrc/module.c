@@ -23,6 +23,7 @@ static PyMethodDef core_methods[] = {
     {"reckon", core_reckon, METH_VARARGS, "The interval that now() makes of a page and a counter value."},
     {"set_counter_error", core_set_counter_error, METH_O, "Set the error of counter() where it may not be read."},
     {"set_interval_functions", core_set_interval_functions, METH_VARARGS, "Set what completes TimeInterval."},
+    {"clocks", core_clocks, METH_NOARGS, "Clocks of the kernel and the counter at one moment."},
     {"tsc_is_invariant", core_tsc_is_invariant, METH_NOARGS, "Whether the processor says that its TSC is invariant."},
     {"unchanged", (PyCFunction)(void (*)(void))core_unchanged, METH_FASTCALL, "Whether two pages are as they were."},
     {NULL, NULL, 0, NULL},

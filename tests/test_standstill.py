@@ -10,7 +10,7 @@ import pytest
 
 from kit.waits import eventually, is_committed
 from vmclock_async import SegmentReader
-from vmclock_async._continuity import Between, Continuity, Pair
+from vmclock_async._continuity import Clocks, Continuity
 from vmclock_async._publishing.standstill import LONGEST_NS, Standstill
 from vmclock_async.abi import OWN_DISRUPTION
 
@@ -85,10 +85,12 @@ class PlayedCounter:
         self.ticks = 2**64 - 3 * SECOND  # it passes its end
         self.raw_ns = 7 * SECOND
         self.window_ticks = 100
-        self.continuity = Continuity(asleep=lambda: Between(0, 10), clocksource=lambda: "tsc", pair=self.pair)
+        self.asleep_ns = 0
+        self.continuity = Continuity(clocks=self.look, clocksource=lambda: "tsc")
 
-    def pair(self) -> Pair:
-        return Pair(self.ticks % 2**64, self.raw_ns, (self.ticks + self.window_ticks) % 2**64)
+    def look(self) -> Clocks:
+        least_ns, after = self.asleep_ns, self.ticks + self.window_ticks
+        return Clocks(least_ns, least_ns + 10, self.ticks % 2**64, self.raw_ns, after % 2**64)
 
     def go_on(self, ns: int, *, ppm: int = 0, counter_ns: int = 0) -> str | None:
         """Let *ns* go by, in which the counter goes *counter_ns* farther; what is seen."""
@@ -151,13 +153,9 @@ def test_publisher_that_stood_still_voids_the_time(segment_path: Path) -> None:
 
 def test_suspend_is_one_break_though_the_two_parted() -> None:
     """A sleep that only one of counter and clock counts is the sleep's break, and no second one."""
-    counter, asleep_ns = PlayedCounter(), 0
-    continuity = Continuity(
-        asleep=lambda: Between(asleep_ns, asleep_ns + 10), clocksource=lambda: "tsc", pair=counter.pair
-    )
-    counter.continuity = continuity
+    counter = PlayedCounter()
     assert [counter.go_on(SECOND // 5) for _ in range(20)] == [None] * 20
-    asleep_ns = 10 * SECOND
+    counter.asleep_ns = 10 * SECOND
     assert "was suspended" in str(counter.go_on(SECOND // 5, counter_ns=10 * SECOND))
     assert [counter.go_on(SECOND // 5) for _ in range(20)] == [None] * 20
 
@@ -167,11 +165,12 @@ def test_slow_pair_at_the_start_is_no_break() -> None:
     counter = PlayedCounter()
     slow = iter([10**7])
 
-    def pair() -> Pair:
+    def look() -> Clocks:
         counter.window_ticks = next(slow, 100)
         counter.ticks += counter.window_ticks
         counter.raw_ns += counter.window_ticks * 2 // 5
-        return Pair((counter.ticks - counter.window_ticks) % 2**64, counter.raw_ns, counter.ticks % 2**64)
+        before = counter.ticks - counter.window_ticks
+        return Clocks(0, 10, before % 2**64, counter.raw_ns, counter.ticks % 2**64)
 
-    counter.continuity = Continuity(asleep=lambda: Between(0, 10), clocksource=lambda: "tsc", pair=pair)
+    counter.continuity = Continuity(clocks=look, clocksource=lambda: "tsc")
     assert [counter.go_on(SECOND // 5) for _ in range(100)] == [None] * 100

@@ -27,7 +27,7 @@ from vmclock_async.abi import CounterId
 from vmclock_async.errors import CounterNotSupportedError
 
 __all__ = (
-    "Between",
+    "Clocks",
     "Continuity",
     "RecentClocksource",
     "counter_distrusted_because",
@@ -165,41 +165,29 @@ class RecentClocksource:
         return self._found
 
 
-class Between(NamedTuple):
-    """Limits of a quantity that is not known exactly."""
+class Clocks(NamedTuple):
+    """Clocks of the kernel and the counter at one moment; ``_core.clocks()`` gives such a tuple, without the names."""
 
-    low_ns: int
-    high_ns: int
-
-
-def asleep() -> Between:
-    """Time for which this machine has slept since it booted: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
-    before = time.monotonic_ns()
-    boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    after = time.monotonic_ns()
-    return Between(boottime - after, boottime - before)
-
-
-class Pair(NamedTuple):
-    """CLOCK_MONOTONIC_RAW, and the counter right before and right after it."""
-
+    asleep_least_ns: int
+    """The least time for which the machine can have slept since it booted: CLOCK_BOOTTIME minus CLOCK_MONOTONIC."""
+    asleep_most_ns: int
+    """The most."""
     before_ticks: int
+    """The counter right before ``raw_ns``."""
     raw_ns: int
+    """CLOCK_MONOTONIC_RAW."""
     after_ticks: int
+    """The counter right after it."""
 
     @property
     def window_ticks(self) -> int:
+        """Ticks between the two readings of the counter."""
         return (self.after_ticks - self.before_ticks) % 2**64
 
 
-def pair_raw() -> Pair:
-    """The counter and CLOCK_MONOTONIC_RAW at this moment."""
-    return Pair(_core.counter(), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), _core.counter())
-
-
-def _tightest(pair: Callable[[], Pair]) -> Pair:
-    """The tightest of a few pairs, because the rate is measured from it."""
-    return min((pair() for _ in range(_TRIES)), key=lambda pair: pair.window_ticks)
+def _tightest(read: Callable[[], tuple[int, int, int, int, int]]) -> Clocks:
+    """The tightest of a few looks at the clocks, because the rate is measured from it."""
+    return min((Clocks(*read()) for _ in range(_TRIES)), key=lambda clocks: clocks.window_ticks)
 
 
 @final
@@ -210,41 +198,43 @@ class _Agreement:
     one from the other (clocksource tsc), they never do.
     """
 
-    def __init__(self, first: Pair) -> None:
+    def __init__(self, first: Clocks) -> None:
         self.begin(first)
 
-    def begin(self, first: Pair) -> None:
+    def begin(self, first: Clocks) -> None:
         """Begin again with *first*, because the two were disturbed."""
-        self._first = self._last = first
+        self._first = first
+        self._last: tuple[int, int, int] = first[2:]
         self._ticks_per_ns: float | None = None
         self._measured_at_ns = first.raw_ns + _RATE_AFTER_NS
         """The value of the clock from which the rate is measured again."""
 
-    def parted_ns(self, now: Pair) -> int:
+    def parted_ns(self, before_ticks: int, raw_ns: int, after_ticks: int) -> int:
         """Nanoseconds by which the counter went farther than the clock since the last call; 0 if they agree."""
-        last, self._last = self._last, now
-        elapsed_ns = now[1] - last[1]
+        last_before, last_raw_ns, last_after = self._last
+        self._last = before_ticks, raw_ns, after_ticks
+        elapsed_ns = raw_ns - last_raw_ns
         ticks_per_ns = self._ticks_per_ns
         # This comes before each commit, so the usual case is decided first, whatever the windows were.
         if ticks_per_ns is not None and not (
-            -_OFF_NS <= (now[0] - last[0]) / ticks_per_ns - elapsed_ns <= _OFF_NS
+            -_OFF_NS <= (before_ticks - last_before) / ticks_per_ns - elapsed_ns <= _OFF_NS
         ):
-            least = _signed(now.before_ticks - last.after_ticks) / ticks_per_ns - elapsed_ns
-            most = _signed(now.after_ticks - last.before_ticks) / ticks_per_ns - elapsed_ns
+            least = _signed(before_ticks - last_after) / ticks_per_ns - elapsed_ns
+            most = _signed(after_ticks - last_before) / ticks_per_ns - elapsed_ns
             off_ns = _OFF_NS + abs(elapsed_ns) * _OFF_PPM // 10**6
             if least > off_ns or most < -off_ns:
-                self.begin(now)  # the rate may be another one as well
+                self.begin(Clocks(0, 0, before_ticks, raw_ns, after_ticks))  # the rate may be another one as well
                 return round((least + most) / 2)
-        if now[1] >= self._measured_at_ns:
-            self._measure(now)
+        if raw_ns >= self._measured_at_ns:
+            self._measure(before_ticks, raw_ns, after_ticks)
         return 0
 
-    def _measure(self, now: Pair) -> None:
+    def _measure(self, before_ticks: int, raw_ns: int, after_ticks: int) -> None:
         """Measure the rate, over a time that doubles each time until it is long enough."""
-        since_ns = now.raw_ns - self._first.raw_ns
-        if now.window_ticks > 2 * self._first.window_ticks + 1:
-            return  # an interrupted pair: the next one will do
-        self._ticks_per_ns = _signed(now.before_ticks - self._first.before_ticks) / since_ns or None
+        since_ns = raw_ns - self._first.raw_ns
+        if (after_ticks - before_ticks) % 2**64 > 2 * self._first.window_ticks + 1:
+            return  # an interrupted look: the next one will do
+        self._ticks_per_ns = _signed(before_ticks - self._first.before_ticks) / since_ns or None
         self._measured_at_ns += since_ns if since_ns < _RATE_SETTLES_NS else 2**63
 
 
@@ -257,43 +247,44 @@ class Continuity:
     """Reports each break in the counter's continuity once.
 
     Args:
-        asleep: gives the time for which the machine has slept.
+        clocks: reads the clocks, see ``Clocks``.
         clocksource: gives the kernel's clocksource.
-        pair: gives the counter and CLOCK_MONOTONIC_RAW.
     """
 
     def __init__(
         self,
         *,
-        asleep: Callable[[], Between] = asleep,
+        clocks: Callable[[], tuple[int, int, int, int, int]] = _core.clocks,
         clocksource: Callable[[], str] = current_clocksource,
-        pair: Callable[[], Pair] = pair_raw,
     ) -> None:
-        self._read_asleep: Final = asleep
+        self._read_clocks: Final = clocks
         self._read_clocksource: Final = clocksource
-        self._pair: Final = pair
-        self._agreement: Final = _Agreement(_tightest(pair))
-        self._asleep = asleep()
+        first = _tightest(clocks)
+        self._agreement: Final = _Agreement(first)
+        self._asleep_least_ns, self._asleep_most_ns, *_ = first
         self._clocksource = clocksource()
 
     def break_seen(self) -> str | None:
         """What broke the counter's continuity since the last call, for people; None if nothing did."""
-        parted_ns = self._agreement.parted_ns(self._pair())
-        before, now = self._asleep, self._read_asleep()
-        if now.low_ns > before.high_ns or now.high_ns < before.low_ns:
-            self._asleep = now
+        least_ns, most_ns, before_ticks, raw_ns, after_ticks = self._read_clocks()
+        parted_ns = self._agreement.parted_ns(before_ticks, raw_ns, after_ticks)
+        if least_ns > self._asleep_most_ns or most_ns < self._asleep_least_ns:
             # Backwards: the value of another boot, or a restore into another time namespace.
-            self._agreement.begin(_tightest(self._pair))
-            slept_ns = now.low_ns - before.high_ns if now.low_ns > before.high_ns else now.high_ns - before.low_ns
+            is_forwards = least_ns > self._asleep_most_ns
+            slept_ns = least_ns - self._asleep_most_ns if is_forwards else most_ns - self._asleep_least_ns
+            self._asleep_least_ns, self._asleep_most_ns = least_ns, most_ns
+            self._agreement.begin(_tightest(self._read_clocks))
             return f"the machine was suspended (CLOCK_BOOTTIME - CLOCK_MONOTONIC moved by {slept_ns / 1e9:.6f} s)"
-        if now.low_ns > before.low_ns or now.high_ns < before.high_ns:
-            # It did not move, so all that was known of it holds: else one slow look would hide a short sleep.
-            self._asleep = Between(max(before.low_ns, now.low_ns), min(before.high_ns, now.high_ns))
+        # It did not move, so all that was known of it holds: else one slow look would hide a short sleep.
+        if least_ns > self._asleep_least_ns:
+            self._asleep_least_ns = least_ns
+        if most_ns < self._asleep_most_ns:
+            self._asleep_most_ns = most_ns
         if parted_ns:
             return f"the counter and CLOCK_MONOTONIC_RAW moved apart by {parted_ns / 1e9:.6f} s"
         clocksource, found = self._clocksource, self._read_clocksource()
         if found in ("", clocksource):
             return None  # an unreadable clocksource is no news
         self._clocksource = found
-        self._agreement.begin(_tightest(self._pair))
+        self._agreement.begin(_tightest(self._read_clocks))
         return f"the kernel's clocksource changed from {clocksource or 'one that could not be read'} to {found}"

@@ -39,6 +39,16 @@ def checked_counter() -> int:
         CounterNotSupportedError: the thread may not read it.
     """
 
+def clocks() -> tuple[int, int, int, int, int]:
+    """Clocks of the kernel and the counter at one moment, for ``_continuity.Clocks``, which names the five numbers.
+
+    CLOCK_BOOTTIME minus CLOCK_MONOTONIC at least, and at most, in nanoseconds; the counter; CLOCK_MONOTONIC_RAW in
+    nanoseconds; the counter again.
+
+    Raises:
+        CounterNotSupportedError: as for ``counter``.
+    """
+
 def set_counter_error(error: type[Exception], /) -> None:
     """Set the error that ``counter()`` raises where the counter may not be read; until then it is RuntimeError."""
 

@@ -139,6 +139,7 @@ calls: dict[str, Callable[[], object]] = {
     "schema": lambda: _core.TimeInterval.__get_pydantic_core_schema__(None, None),
     "checked_counter": lambda: _core.checked_counter(),
     "counter": lambda: _core.counter(),
+    "clocks": lambda: _core.clocks(),
     "open_private": lambda: _core.close_private(_core.open_private(-1, "/dev/null", os.O_RDONLY, 0)),
     "open_private-refused": refused(OSError, lambda: _core.open_private(-1, "/no/such/file", os.O_RDONLY, 0)),
     "close_private": lambda: _core.close_private(spare),
