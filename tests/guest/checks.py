@@ -14,7 +14,7 @@ import selectors
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, final
@@ -287,12 +287,9 @@ async def never_notified() -> str:
     return f"{found.polling_because or 'the descriptor is waited on'}; {quiet}"
 
 
-async def main() -> int:
-    """Run every check; how many failed."""
+async def run(checks: Sequence[Callable[[], Awaitable[str]]]) -> int:
+    """Run each of *checks* and say its docstring and its result; how many failed."""
     failed = 0
-    say(f"guest: Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors")
-    say(f"counter: {counter_unfit_because() or 'fit'}")
-    checks = (page_as_read, unprivileged, waits_quietly, relayed, never_an_old_time, unfinished, never_notified)
     for check in checks:
         began = time.monotonic()
         try:
@@ -303,6 +300,15 @@ async def main() -> int:
             result, details = "FAIL", "".join(traceback.format_exception(exc)).splitlines()
         say("\n     ".join([f"{result} {check.__doc__} ({time.monotonic() - began:.1f} s)", *details]))
     return failed
+
+
+async def main() -> int:
+    """Run every check; how many failed."""
+    say(f"guest: Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors")
+    say(f"counter: {counter_unfit_because() or 'fit'}")
+    return await run(
+        (page_as_read, unprivileged, waits_quietly, relayed, never_an_old_time, unfinished, never_notified)
+    )
 
 
 if __name__ == "__main__":

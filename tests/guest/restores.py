@@ -7,14 +7,12 @@ from the same snapshot once more, and compares what the two lives say; then this
 import platform
 import sys
 import time
-import traceback
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import anyio
 
-from guest.checks import LIMIT_S, say
+from guest.checks import run, say
 from vmclock_async import Publisher, Snapshot, Source, open_clock, report_disruption
 from vmclock_device import DeviceSettings, DeviceSource
 from vmclock_told import ToldSettings, ToldSource
@@ -90,21 +88,8 @@ async def uevents() -> str:
 
 async def main() -> int:
     """Run every check; how many failed."""
-    failed = 0
     say(f"restores: Linux {platform.release()}")
-    checks: list[Callable[[], Awaitable[str]]] = [by_vmgenid, by_told, uevents]
-    if DEVICE.exists():
-        checks.append(by_device)
-    for check in checks:
-        began = time.monotonic()
-        try:
-            with anyio.fail_after(LIMIT_S):
-                result, details = "ok  ", [await check()]
-        except Exception as exc:
-            failed += 1
-            result, details = "FAIL", "".join(traceback.format_exception(exc)).splitlines()
-        say("\n     ".join([f"{result} {check.__doc__} ({time.monotonic() - began:.1f} s)", *details]))
-    return failed
+    return await run((by_vmgenid, by_told, uevents, *([by_device] if DEVICE.exists() else ())))
 
 
 if __name__ == "__main__":
