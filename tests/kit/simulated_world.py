@@ -19,6 +19,7 @@ from typing import Final, Literal
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, TimeType, VMClockBody
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.nesting import TOLERANCE_NS
+from vmclock_async._publishing.report import Report
 from vmclock_async.errors import ClockError
 from vmclock_async.models import Contents
 from vmclock_async.reckoning import Bounds, bounds_at
@@ -41,6 +42,7 @@ Kind = Literal[
     "notice",
     "look",
     "suspend",
+    "restore",
     "reset",
     "restart",
 ]
@@ -58,6 +60,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     "notice",
     "look",
     "suspend",
+    "restore",
     "reset",
     "restart",
 )
@@ -130,6 +133,8 @@ class World:
     true_ns: int = START_NS
     counter: int = 2**64 - 5 * 10**9
     """It wraps after five seconds."""
+    generations: set[int | None] = field(default_factory=set)
+    """The generation counters that restores have drawn."""
     era: int = 0
     """Counts what broke the counter."""
     device_marker: int = 7
@@ -169,6 +174,7 @@ class World:
             "notice": self._notice,
             "look": lambda act: self._commit(),
             "suspend": self._suspend,
+            "restore": self._restore,
             "reset": self._reset,
             "restart": self._restart,
         }
@@ -234,6 +240,18 @@ class World:
     def _suspend(self, act: Act) -> None:
         self.suspended = True
         self._break(act.jump)
+
+    def _restore(self, act: Act) -> None:
+        """The machine is restored, of which no clock shows anything; a program reports it."""
+        self._break(act.jump)
+        marker = self.merger.contents.body.disruption_marker
+        self._observe()
+        self.merger.take_report(Report("the machine was restored", restored=True))
+        self._commit(noticed=True)
+        body = self.merger.contents.body
+        assert body.disruption_marker != marker, "a restore without a new marker"
+        assert body.vm_generation_counter not in {None, *self.generations}, "a restore without a new generation"
+        self.generations.add(body.vm_generation_counter)
 
     def _reset(self, act: Act) -> None:
         """The counter begins anew, and is looked at while it is still below what it was at the last look."""
