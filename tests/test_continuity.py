@@ -128,6 +128,13 @@ def test_clock_that_lost_its_sleep_breaks_continuity() -> None:
     assert "moved by -5.000000 s" in (world.continuity.break_seen() or "")
 
 
+def test_slow_look_hides_no_time_that_went_back() -> None:
+    """The same for a time asleep that becomes less, as after a restore into another time namespace."""
+    world = PlayedWorld((0, 300), (-(10**9), 300), (-600, -400))
+    assert world.continuity.break_seen() is None
+    assert "moved by -0.000000" in (world.continuity.break_seen() or "")
+
+
 def test_another_clocksource_breaks_continuity_once() -> None:
     """The kernel turned away from the counter, or to it: named, once; with a suspend, one after the other."""
     world = PlayedWorld((0, 300), (0, 300), (0, 300), (10**9, 10**9), (10**9, 10**9), (10**9, 10**9))

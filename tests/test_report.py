@@ -301,3 +301,34 @@ async def test_source_that_is_heard_before_the_device_begins_nothing(tmp_path: P
     assert body.disruption_marker == 41
     assert body.vm_generation_counter is not None
     assert is_own_generation(body.vm_generation_counter)
+
+
+def test_marker_of_a_device_without_a_counter_may_be_a_restore() -> None:
+    """Once a restore was reported, each change of such a device's marker draws another counter; not before."""
+    publishing = merger("device", "clock")
+    first = told(publishing, "device", page(disruption_marker=5), SECOND)
+    assert told(publishing, "device", page(disruption_marker=6), 2 * SECOND).body.vm_generation_counter is None
+    reported_one = generation_of(reported(publishing, RESTORED, 3 * SECOND))
+    assert generation_of(composed(publishing, 4 * SECOND)) == reported_one
+    moved = told(publishing, "device", page(disruption_marker=7), 5 * SECOND)
+    assert generation_of(moved) != reported_one
+    assert first.body.vm_generation_counter is None
+
+
+def test_marker_of_a_device_is_no_restore_where_each_is_reported() -> None:
+    """A live migration moves the marker; what reports each restore knows better."""
+    publishing = merger("device", "clock")
+    told(publishing, "device", page(disruption_marker=5), SECOND)
+    reported(publishing, ANNOUNCED, 2 * SECOND)
+    seen = generation_of(reported(publishing, RESTORED, 3 * SECOND))
+    assert generation_of(told(publishing, "device", page(disruption_marker=6), 4 * SECOND)) == seen
+
+
+def test_counter_of_a_run_before_is_not_shown_until_restores_are_announced() -> None:
+    """Nobody may report restores any more; once somebody does, it is the same counter."""
+    before = reported(merger("clock"), ANNOUNCED, SECOND)
+    again = Merger(("clock",), before, cold=False)
+    silent_one = composed(again, 2 * SECOND)
+    assert silent_one.body.vm_generation_counter is None
+    assert not silent_one.body.flags & Flags.VM_GEN_COUNTER_PRESENT
+    assert generation_of(reported(again, ANNOUNCED, 3 * SECOND)) == generation_of(before)

@@ -260,13 +260,40 @@ MEASUREMENT: Final = (
 )  # fmt: skip
 
 CONTINUITY: Final = (
-    Mutant("Between(boottime - after, boottime - before)", "Between(boottime - before, boottime - after)",
-           "swap the ends of the time asleep"),
-    Mutant("max(before.low_ns, now.low_ns)", "now.low_ns", "forget what was known, low"),
-    Mutant("min(before.high_ns, now.high_ns)", "now.high_ns", "forget what was known, high"),
-    Mutant("now.low_ns - before.high_ns if", "now.low_ns + before.high_ns if", "sign of the time slept"),
-    Mutant("else now.high_ns - before.low_ns", "else now.high_ns + before.low_ns", "sign of a time slept that went back"),
-    Mutant("            self._asleep = now\n", "", "tell of a suspend for ever"),
+    Mutant("        if least_ns > self._asleep_least_ns:\n", "        if True:\n", "forget what was known, least"),
+    Mutant("        if most_ns < self._asleep_most_ns:\n", "        if True:\n", "forget what was known, most"),
+    Mutant("least_ns - self._asleep_most_ns if", "least_ns + self._asleep_most_ns if", "sign of the time slept"),
+    Mutant("else most_ns - self._asleep_least_ns", "else most_ns + self._asleep_least_ns", "sign of a time slept that went back"),
+    Mutant("            self._asleep_least_ns, self._asleep_most_ns = least_ns, most_ns\n", "", "tell of a suspend for ever"),
+    Mutant("-_OFF_NS <= (before_ticks", "-10**30 <= (before_ticks", "overlook a counter that stayed behind"),
+    Mutant("- elapsed_ns <= _OFF_NS\n", "- elapsed_ns <= 10**30\n", "overlook a counter that went ahead"),
+    Mutant("_signed(before_ticks - last_after) /", "_signed(after_ticks - last_before) /", "take a slow look for a break"),
+    Mutant("_OFF_NS + abs(elapsed_ns) *", "_OFF_NS + 0 *", "let the rate not wander"),
+    Mutant("                self.begin(Clocks(0, 0, before_ticks, raw_ns, after_ticks))", "                pass", "keep the rate after a break"),
+    Mutant("> 2 * self._first.window_ticks + 1:\n", "> 2**64:\n", "measure the rate from an interrupted look"),
+    Mutant("        parted_ns = self._agreement.parted_ns(before_ticks, raw_ns, after_ticks)\n", "        parted_ns = 0\n", "do not compare the counter with the clock"),
+)  # fmt: skip
+STANDSTILL: Final = (
+    Mutant("since_ns > self._latest_ns and", "since_ns >= self._latest_ns and", "take the latest tick for late"),
+    Mutant("busy_ns < since_ns // 2", "busy_ns <= since_ns", "take a busy process for a stopped one"),
+    Mutant("stood_ns, self._stood_ns = self._stood_ns, 0", "stood_ns = self._stood_ns", "tell of a standstill for ever"),
+    Mutant("self._stood_ns += since_ns", "self._stood_ns = 0", "overlook a late tick"),
+)  # fmt: skip
+GENERATION: Final = (
+    Mutant("        self._is_due = False\n        if self._is_announced or", "        if self._is_announced or", "draw again and again"),
+    Mutant("if self._is_due or (self._is_announced and self._last is None):", "if self._is_announced and self._last is None:", "draw no other one"),
+    Mutant("if self._is_due or (self._is_announced and self._last is None):", "if self._is_due or self._is_announced:", "draw another one for each commit"),
+    Mutant("if self._is_drawn and not self._is_announced:", "if not self._is_announced:", "draw one for each device's marker"),
+    Mutant("if self._is_drawn and not self._is_announced:", "if self._is_drawn:", "count a device's marker beside an announcement"),
+    Mutant("if self._is_drawn and not self._is_announced:", "if False:", "overlook a device's marker"),
+    Mutant("        if self._is_announced or self._is_drawn:\n", "        if True:\n", "keep the counter of a run before"),
+    Mutant("OWN_GENERATION + int", "int", "draw one that looks like a device's"),
+)  # fmt: skip
+RESTORE: Final = (
+    Mutant("        return generation_before != generation_after\n", "        return True\n", "take one counter for two"),
+    Mutant("is_own_generation(generation_before) == is_own_generation(", "True or is_own_generation(", "compare counters of two origins"),
+    Mutant("        return marker_before // OWN_DISRUPTION < marker_after // OWN_DISRUPTION\n", "        return marker_before != marker_after\n", "take a device that appears for a restore"),
+    Mutant("    return marker_before != marker_after\n", "    return True\n", "take a counter that appears for a restore"),
 )  # fmt: skip
 
 _WORLD: Final = (
@@ -292,7 +319,10 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),
     "src/vmclock_async/_publishing/merger.py": (("test_histories.py",), MERGING),
     "src/vmclock_async/timebase.py": (("test_timebase.py", "test_timebase_measured.py"), TIMEBASE + MEASUREMENT),
-    "src/vmclock_async/_continuity.py": (("test_continuity.py",), CONTINUITY),
+    "src/vmclock_async/_continuity.py": (("test_continuity.py", "test_standstill.py"), CONTINUITY),
+    "src/vmclock_async/_publishing/standstill.py": (("test_standstill.py",), STANDSTILL),
+    "src/vmclock_async/_publishing/generation.py": (("test_report.py",), GENERATION),
+    "src/vmclock_async/abi.py": (("test_report.py",), RESTORE),
 }
 """By file: the tests that are to notice, and the mutants."""
 

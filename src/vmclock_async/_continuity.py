@@ -273,7 +273,6 @@ class Continuity:
             is_forwards = least_ns > self._asleep_most_ns
             slept_ns = least_ns - self._asleep_most_ns if is_forwards else most_ns - self._asleep_least_ns
             self._asleep_least_ns, self._asleep_most_ns = least_ns, most_ns
-            self._agreement.begin(_tightest(self._read_clocks))
             return f"the machine was suspended (CLOCK_BOOTTIME - CLOCK_MONOTONIC moved by {slept_ns / 1e9:.6f} s)"
         # It did not move, so all that was known of it holds: else one slow look would hide a short sleep.
         if least_ns > self._asleep_least_ns:
