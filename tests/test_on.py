@@ -370,6 +370,16 @@ def test_command_has_a_time_limit(segment: PlayedSegment, tmp_path: Path) -> Non
         assert "took longer than 0.5 s, and was ended" in hook.complaints
 
 
+def test_child_that_ignores_sigterm_is_killed(segment: PlayedSegment, tmp_path: Path) -> None:
+    """The command's own process has ended before it: the next run does not begin beside it."""
+    child = tmp_path / "child"
+    stubborn = f"(trap '' TERM; echo $BASHPID > {shlex.quote(str(child))}; sleep 1000) & wait"
+    with hooked(segment.path, "restored", "--now", "--timeout", "2s", words=("bash", "-c", stubborn)) as hook:
+        assert hook.run()["exit_status"] == -signal.SIGTERM
+        assert not Path(f"/proc/{child.read_text().strip()}/exe").exists()
+        hook.end()
+
+
 def test_command_that_ignores_sigterm_is_killed(segment: PlayedSegment) -> None:
     """5 s later."""
     words = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")

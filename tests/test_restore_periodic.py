@@ -180,6 +180,17 @@ async def test_start_ahead_stays_where_it_is_when_time_goes_back(clock: ManualCl
 
 
 @pytest.mark.anyio
+async def test_clock_that_was_ahead_at_first_does_not_delay_the_first_tick(clock: ManualClock) -> None:
+    """Three days ahead when the first tick was reckoned: it comes within a period of the corrected time."""
+    clock.step(THREE_DAYS_S * NS)
+    async with ticking(Periodic(clock, 3600, start=0)) as ticks:
+        clock.step(-THREE_DAYS_S * NS)
+        for _ in range(61):
+            await pass_by(clock, 60)
+        assert len(ticks) == 1
+
+
+@pytest.mark.anyio
 async def test_no_tick_without_a_bounded_time(clock: ManualClock) -> None:
     """Nor after a migration that the publisher has not seen. The time is back: one tick, and then the rhythm."""
     began_ns = clock.now().earliest_ns

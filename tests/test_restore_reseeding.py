@@ -14,7 +14,7 @@ from vmclock_async._restoring import reseeding
 from vmclock_async.restore import register_reseed, reseed_python
 
 RunScript = Callable[..., str]
-GENERATORS = ["random", "uuid", "ssl", "numpy", "torch", "program"]
+GENERATORS = ["random", "tempfile", "uuid", "ssl", "numpy", "torch", "program"]
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,11 @@ def test_generators_with_new_seeds_are_named(
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(uuid, "_node", uuid.getnode())
     monkeypatch.setattr(uuid, "_generate_time_safe", None)
-    assert reseed_python() == ("random", "uuid")
+    assert reseed_python() == ("random", "tempfile", "uuid")
     assert "torch" not in sys.modules
     generator = random.Random()
     assert register_reseed(generator.seed) == generator.seed
-    assert reseed_python() == ("random", "uuid", "Random.seed")
+    assert reseed_python() == ("random", "tempfile", "uuid", "Random.seed")
 
 
 def test_each_generator_has_a_seed_of_its_own(
@@ -94,7 +94,7 @@ def test_failure_of_one_keeps_no_other_from_a_new_seed(
     monkeypatch.setitem(sys.modules, "torch", torch)  # and it lacks manual_seed
     seeds: list[bytes] = []
     register.append(seeds.append)
-    with pytest.raises(ExceptionGroup, match="of 4 random generators have no new seed") as caught:
+    with pytest.raises(ExceptionGroup, match="of 5 random generators have no new seed") as caught:
         reseed_python()
     assert len(seeds) == 1
     (error,) = caught.value.exceptions

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import types
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,12 @@ from vmclock_async.restore import register_reseed, reseed_python
 
 def of_random() -> Callable[[], object]:
     return random.random
+
+
+def of_tempfile() -> Callable[[], object]:
+    names: Any = tempfile._get_candidate_names()  # type: ignore[attr-defined]
+    next(names)  # from here on it has a state
+    return lambda: next(names)
 
 
 def of_uuid() -> Callable[[], object]:

@@ -20,6 +20,7 @@ from vmclock_async._paths import SEGMENT_VARIABLE
 __all__ = ("Hook", "Run")
 
 _GRACE_S: Final = 5.0
+_LOOK_EVERY_S: Final = 0.02
 """Time, in seconds, between SIGTERM and SIGKILL."""
 _NOT_FOUND: Final = 127
 _NOT_STARTED: Final = 126
@@ -101,15 +102,27 @@ async def _end(process: Process) -> None:
     _signal_group(process, signal.SIGTERM)
     with anyio.move_on_after(_GRACE_S):
         await process.wait()
-    if process.returncode is None:
-        _signal_group(process, signal.SIGKILL)
+        while _is_there(process):  # noqa: ASYNC110 (a process that it started may go on, and no event tells its end)
+            await anyio.sleep(_LOOK_EVERY_S)
+    _signal_group(process, signal.SIGKILL)
+
+
+def _is_there(process: Process) -> bool:
+    """Whether the group of *process* has a process left."""
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs as another user
+    return True
 
 
 def _signal_group(process: Process, number: signal.Signals) -> None:
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
-        return  # it has just ended
+        return  # it has ended
     except PermissionError as exc:  # it runs as another user
         complain(
             f"{number.name} cannot be sent to process group {process.pid}: {exc.strerror}; waiting for its end"

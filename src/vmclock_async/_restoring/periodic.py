@@ -134,8 +134,13 @@ class Periodic(OfThisProcess):
             start_ns = now.earliest_ns if self._start_ns is None else self._start_ns
             self._due_ns = start_ns + max(0, -(-(now.earliest_ns - start_ns) // self._every_ns)) * self._every_ns
         early_ns = self._due_ns - now.latest_ns
-        if self._has_ticked and early_ns > self._every_ns:  # time went back
-            self._due_ns -= early_ns // self._every_ns * self._every_ns
+        if early_ns > self._every_ns:  # time went back
+            periods = early_ns // self._every_ns
+            if not self._has_ticked and self._start_ns is not None:
+                periods = min(
+                    periods, (self._due_ns - self._start_ns) // self._every_ns
+                )  # but not before the start
+            self._due_ns -= periods * self._every_ns
         return self._due_ns
 
     def _tick(self, due_ns: int, now: TimeInterval) -> Tick:

@@ -46,7 +46,7 @@ def register_reseed(function: Reseed) -> Reseed:
 def reseed_python() -> tuple[str, ...]:
     """Give new seeds to the random generators of this process, those that modules share among all their users.
 
-    * ``random``: its functions.
+    * ``random``: its functions; ``tempfile``: the names that it makes.
     * ``uuid``: ``uuid1()`` and ``getnode()`` get a random node, and ``uuid1()`` no longer asks libuuid, which keeps its
       clock sequence, 14 bits, to itself. So ``UUID.is_safe`` becomes unknown.
     * ``ssl``, if it is loaded: the generator of its OpenSSL.
@@ -90,6 +90,12 @@ def _reseed_random(seed: bytes) -> None:
     _module("random").seed(seed)
 
 
+def _reseed_tempfile(seed: bytes) -> None:
+    names = _module("tempfile")._name_sequence  # None until the first name is made
+    if names is not None:
+        names.rng.seed(seed)
+
+
 def _reseed_uuid(seed: bytes) -> None:
     # A clock sequence has 14 bits, too few to tell clones apart, so the node is new: 47 random bits.
     uuid = _module("uuid")
@@ -116,6 +122,7 @@ def _module(name: str) -> Any:
 
 _OF_MODULES: Final = (
     ("random", _reseed_random),
+    ("tempfile", _reseed_tempfile),
     ("uuid", _reseed_uuid),
     ("ssl", _reseed_ssl),
     ("numpy.random", _reseed_numpy),

@@ -8,6 +8,7 @@ from typing import Final, final
 
 from vmclock_async._reading.segment_feed import SegmentFeed
 from vmclock_async._restoring.daemons import disciplined_by
+from vmclock_async._segment.time_source import TimeSource
 from vmclock_async.clock import Clock
 from vmclock_async.errors import SystemClockError
 from vmclock_async.intervals import TimeInterval
@@ -15,6 +16,9 @@ from vmclock_async.intervals import TimeInterval
 __all__ = ("SystemClockStep", "step_system_clock")
 
 _REALTIME: Final = time.CLOCK_REALTIME
+_TRIES: Final = 10
+_LONGEST_WINDOW_NS: Final = 10**6
+"""Longest time between the readings of the two clocks that are compared, nanoseconds."""
 
 
 @final
@@ -68,24 +72,35 @@ def step_system_clock(
         raise ValueError(f"threshold_s must be 0 or more seconds, not {threshold_s}")
     if not beside_daemon and (daemon := disciplined_by()) is not None:
         raise SystemClockError(
-            f"{daemon}, and a daemon keeps the clock from what it last set; let it step the clock (chronyc makestep), "
-            "stop it, or ask for the step beside it"
+            f"{daemon}, and a daemon keeps the clock from what it last set; let it step the clock (for chronyd: "
+            "chronyc makestep), stop it, or ask for the step all the same (--beside-daemon, beside_daemon=True)"
         )
-    first_ns, monotonic_ns = time.clock_gettime_ns(_REALTIME), time.monotonic_ns()  # late, to step soon after it
-    interval = clock.now()
-    last_ns = time.clock_gettime_ns(_REALTIME)
-    _require_independent(clock, independent)  # after the reading: a record that still holds was true of that, too
+    source = _require_independent(clock, independent)
+    for _ in range(_TRIES):
+        first_ns, asleep_too_ns = time.clock_gettime_ns(_REALTIME), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        interval = clock.now()
+        last_ns = time.clock_gettime_ns(_REALTIME)
+        if last_ns - first_ns <= _LONGEST_WINDOW_NS:
+            break
+    else:
+        raise SystemClockError(
+            f"CLOCK_REALTIME and {clock.path} could not be read within {_LONGEST_WINDOW_NS / 1e6:g} ms of each other; "
+            "try again when the machine is less busy"
+        )
+    if _require_independent(clock, independent) != source:
+        raise SystemClockError(f"the source of the time of {clock.path} changed meanwhile; try again")
     outside_ns = max(interval.earliest_ns - last_ns, first_ns - interval.latest_ns)
     if outside_ns <= Fraction(threshold_s) * 10**9:
         return SystemClockStep(False, 0, first_ns, first_ns, interval)
     step_ns = interval.midpoint_ns - (first_ns + last_ns) // 2
     if dry_run:
         return SystemClockStep(False, step_ns, first_ns, first_ns, interval)
-    _set(first_ns + step_ns, monotonic_ns)
+    _set(first_ns + step_ns, asleep_too_ns)
     return SystemClockStep(True, step_ns, first_ns, time.clock_gettime_ns(_REALTIME), interval)
 
 
-def _require_independent(clock: Clock, is_independent: bool) -> None:
+def _require_independent(clock: Clock, is_independent: bool) -> TimeSource | None:
+    """The recorded source of the time, which does not rest on CLOCK_REALTIME as far as anybody knows."""
     if not isinstance(clock._feed, SegmentFeed):
         raise SystemClockError(f"{clock.path} is played, and its time is not this machine's; take a real clock")
     source = clock._feed.time_source()
@@ -100,12 +115,13 @@ def _require_independent(clock: Clock, is_independent: bool) -> None:
             f"the time of {clock.path} {seen}, and it may rest on CLOCK_REALTIME itself; say that it is independent "
             "if you know that"
         )
+    return source
 
 
-def _set(ns: int, monotonic_ns: int) -> None:
-    """Set CLOCK_REALTIME to what is *ns* when CLOCK_MONOTONIC is *monotonic_ns*."""
+def _set(ns: int, boottime_ns: int) -> None:
+    """Set CLOCK_REALTIME to what is *ns* when CLOCK_BOOTTIME is *boottime_ns*."""
     try:
-        time.clock_settime_ns(_REALTIME, ns + time.monotonic_ns() - monotonic_ns)
+        time.clock_settime_ns(_REALTIME, ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - boottime_ns)
     except PermissionError as exc:
         raise SystemClockError(
             f"this process may not set CLOCK_REALTIME ({exc.strerror}); run it with CAP_SYS_TIME"
