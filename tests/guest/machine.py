@@ -122,7 +122,7 @@ class Machine:
         command += ["-accel", "tcg", "-cpu", "qemu64", "-smp", "2", "-m", str(_MEMORY_MB)]
         command += ["-device", "vmclock", "-device", "vmgenid,guid=auto"]
         command += ["-kernel", str(self._kernel), "-initrd", str(self._initramfs)]
-        command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init"]
+        command += ["-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable rdinit=/init"]
         for name in ("console", "report"):
             path = self._directory / name
             command += ["-chardev", f"file,id={name},path={path},append=on", "-serial", f"chardev:{name}"]

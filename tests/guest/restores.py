@@ -4,6 +4,7 @@
 from the same snapshot once more, and compares what the two lives say; then this life goes on.
 """
 
+import os
 import platform
 import sys
 import time
@@ -12,8 +13,10 @@ from typing import Final
 
 import anyio
 
-from guest.checks import run, say
-from vmclock_async import Publisher, Snapshot, Source, open_clock, report_disruption
+from guest.checks import error_of, run, say
+from vmclock_async import Clock, Publisher, Snapshot, Source, open_clock, report_disruption
+from vmclock_async.restore import step_system_clock
+from vmclock_async.testing import PlayedSegment
 from vmclock_device import DeviceSettings, DeviceSource
 from vmclock_told import ToldSettings, ToldSource
 from vmclock_vmgenid import VmgenidSettings, VmgenidSource
@@ -21,6 +24,7 @@ from vmclock_vmgenid.uevents import Uevents
 
 DEVICE: Final = Path("/dev/vmclock0")
 SEGMENT: Final = Path("/run/restores/segment")
+THREE_DAYS_NS: Final = 3 * 86400 * 10**9
 RESUMED_AFTER_S: Final = 1.0
 """The time that a hook takes to begin after the machine was resumed."""
 
@@ -86,10 +90,32 @@ async def uevents() -> str:
     return "it sends none" if waited.cancelled_caught else "NEW_VMGENID=1"
 
 
+async def sets_the_clock() -> str:
+    """CLOCK_REALTIME is set from a segment that is three days ahead, once, and by nobody without the privilege"""
+    with PlayedSegment("/run") as machine, Clock(machine.path, fence=None) as clock:
+        machine.step(THREE_DAYS_NS)
+        os.seteuid(65534)
+        try:
+            refused = error_of(lambda: step_system_clock(clock, independent=True))
+        finally:
+            os.seteuid(0)
+        assert "CAP_SYS_TIME" in refused, refused
+        before_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
+        done = step_system_clock(clock, independent=True)
+        moved_ns = time.time_ns() - before_ns - (time.monotonic_ns() - monotonic_ns)
+        assert done.stepped, done
+        assert abs(moved_ns - THREE_DAYS_NS) < 10**9, moved_ns
+        machine.step(-THREE_DAYS_NS)  # it measures with CLOCK_REALTIME, which has been set
+        again = step_system_clock(clock, independent=True)
+        assert not again.stepped, again
+        time.clock_settime_ns(time.CLOCK_REALTIME, time.time_ns() - THREE_DAYS_NS)
+    return f"set by {moved_ns / 1e9:.3f} s, and then left alone; {refused}"
+
+
 async def main() -> int:
     """Run every check; how many failed."""
     say(f"restores: Linux {platform.release()}")
-    return await run((by_vmgenid, by_told, uevents, *([by_device] if DEVICE.exists() else ())))
+    return await run((sets_the_clock, by_vmgenid, by_told, uevents, *([by_device] if DEVICE.exists() else ())))
 
 
 if __name__ == "__main__":
