@@ -5,13 +5,18 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from kit.programs import started
@@ -41,6 +46,15 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.sessions: dict[str, str] = {}
         self.connections = 0
+        self.slow = ("", 0)
+        """Method and number of the request whose answer waits for `go_on`."""
+        self.asked = Counter[str]()
+        self.waits, self.go_on = threading.Event(), threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,6 +78,10 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200 if session in self.server.sessions.values() else 401, f"work for {session}")
 
     def answer(self, status: int, text: str) -> None:
+        self.server.asked[self.command] += 1
+        if (self.command, self.server.asked[self.command]) == self.server.slow:
+            self.server.waits.set()
+            self.server.go_on.wait()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -82,6 +100,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
+        running.go_on.set()
         running.shutdown()
         thread.join()
 
@@ -119,6 +138,60 @@ def test_client_goes_on_with_new_connections(server: Server, segment: PlayedSegm
         segment.restore()
         assert "work for session-1\n" in iter(program.stdout.readline, "")
         assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "slow", [pytest.param(("GET", 1), id="asking"), pytest.param(("POST", 1), id="authenticating")]
+)
+def test_client_outlives_restore_in_mid_request(
+    server: Server, segment: PlayedSegment, slow: tuple[str, int]
+) -> None:
+    """The request that loses its connection is not answered; the next one is, in the other session."""
+    server.slow = slow
+    with started() as start:
+        environment = {**os.environ, "VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
+        program = start(RECIPES / "connections.py", server.url, env=environment, stderr=subprocess.PIPE)
+        assert program.stdout is not None
+        assert program.stderr is not None
+        server.waits.wait()
+        segment.restore()
+        assert any(line.startswith("not answered: ReadError") for line in iter(program.stderr.readline, ""))
+        assert program.stdout.readline() == "work for session-1\n"
+
+
+def test_client_asks_nothing_while_it_authenticates(server: Server, segment: PlayedSegment) -> None:
+    """After a restore, a slow server delays the requests; it does not end the program."""
+    server.slow = ("POST", 2)
+    with started() as start:
+        environment = {**os.environ, "VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
+        program = start(RECIPES / "connections.py", server.url, env=environment, stderr=subprocess.PIPE)
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stdout.readline() == "work for session-0\n"
+        segment.restore()
+        server.waits.wait()
+        refused = "not answered: ClockDisruptedError"
+        assert any(line.startswith(refused) for line in iter(program.stderr.readline, ""))
+        server.go_on.set()
+        lines = iter(program.stdout.readline, "")
+        assert next(line for line in lines if line != "work for session-0\n") == "work for session-1\n"
+
+
+@pytest.mark.anyio
+async def test_session_of_before_the_restore_is_not_kept(server: Server, segment: PlayedSegment) -> None:
+    """An answer that comes after a restore is for the incarnation from before: the callback opens the session."""
+    server.slow = ("POST", 1)
+    async with open_clock(segment.path, fence=segment.device) as clock:
+        client = recipe("connections").Client(clock, server.url)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.authenticate)
+            await anyio.to_thread.run_sync(server.waits.wait)
+            segment.restore()
+            server.go_on.set()
+        assert client.session == ""
+        await client.authenticate()
+        assert client.session == "session-1"
+        await client.http.aclose()
 
 
 def test_two_agents_of_one_seed_differ_after_a_restore(segment: PlayedSegment, tmp_path: Path) -> None:

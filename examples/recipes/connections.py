@@ -5,7 +5,7 @@ import sys
 import anyio
 import httpx
 
-from vmclock_async import Clock, open_clock
+from vmclock_async import Clock, ClockDisruptedError, open_clock
 from vmclock_async.restore import callbacks, register_after_restore, reseed_python
 
 
@@ -26,8 +26,11 @@ class Client:
     async def authenticate(self) -> None:
         """Open a session as the present incarnation; the server gives each incarnation one."""
         self.session = ""
-        answer = await self.http.post("/sessions", content=str(self.clock.incarnation))
-        self.session = answer.raise_for_status().text
+        incarnation = self.clock.incarnation
+        answer = await self.http.post("/sessions", content=str(incarnation))
+        session = answer.raise_for_status().text
+        if self.clock.incarnation == incarnation:  # else restored meanwhile: the callback opens another
+            self.session = session
 
     async def ask(self, what: str) -> str:
         """Ask, unless this machine was restored and the callbacks have not finished: then ClockDisruptedError."""
@@ -44,9 +47,14 @@ async def main(url: str) -> None:
         register_after_restore(client.drop_connections)
         register_after_restore(client.authenticate)
         async with callbacks(clock):
-            await client.authenticate()  # inside: a restore from here on is not missed
-            while True:
-                print(await client.ask("/work"), flush=True)
+            while True:  # inside: a restore from here on is not missed
+                try:
+                    if not client.session:
+                        await client.authenticate()
+                    print(await client.ask("/work"), flush=True)
+                except (ClockDisruptedError, httpx.TransportError) as exc:
+                    # Restored meanwhile: ask again, as the other machine.
+                    print(f"not answered: {exc!r}", file=sys.stderr)
                 await anyio.sleep(1)
 
 
