@@ -13,6 +13,7 @@ A block's language says what becomes of it:
 import ast
 import configparser
 import json
+import os
 import pkgutil
 import re
 import shlex
@@ -33,6 +34,7 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 import vmclock_async
 from kit.commands import run_command
 from kit.console import Console, commands_in
+from kit.programs import started
 from vmclock_async.sources import build_source, installed_sources
 from vmclock_async.testing import PlayedSegment
 
@@ -103,9 +105,23 @@ def run_python(example: Example, *, played: PlayedSegment, practice: str, direct
         (directory / "test_shown.py").write_text(source, encoding="utf-8")
         run_pytest(directory / "test_shown.py")
         return
+    if "sleep_forever()" in source:
+        run_until_restored(source, played, directory)
+        return
     with machine_to_which_things_happen(played, source):
         example.namespace["__name__"] = "__main__"
         exec(compile(tree, example.path, "exec"), example.namespace)
+
+
+def run_until_restored(source: str, played: PlayedSegment, directory: Path) -> None:
+    """Run a program that has no end until it has printed something, and something else after a restore."""
+    (directory / "shown.py").write_text(source, encoding="utf-8")
+    with started() as start:
+        program = start(directory / "shown.py", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        assert program.stdout is not None
+        assert program.stdout.readline()
+        played.restore()
+        assert program.stdout.readline()
 
 
 def run_pytest(path: Path) -> None:
