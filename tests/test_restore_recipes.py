@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.sessions: dict[str, str] = {}
         self.connections = 0
-        self.slow = ("", 0)
+        self.slow: tuple[str, int] = ("", 0)
         """Method and number of the request whose answer waits for `go_on`."""
         self.asked = Counter[str]()
         self.waits, self.go_on = threading.Event(), threading.Event()
