@@ -4,6 +4,7 @@ Other processes are programs under the interpreter that runs the tests, killed a
 """
 
 import gc
+import logging
 import os
 import shutil
 import struct
@@ -23,7 +24,7 @@ from kit.played_chronyd import PlayedChronyd
 from kit.programs import path_of, started
 from kit.stand_ins import compiled
 from kit.told_world import World
-from vmclock_async import Clock
+from vmclock_async import Clock, SegmentWriter, VMClockBody
 
 # A busy machine is no reason to fail, and a failure in CI must be there again when it is looked at.
 settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -101,6 +102,23 @@ def segment_path(tmp_path: Path) -> Iterator[Path]:
         yield directory / "shm0"
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def writer(segment_path: Path) -> Iterator[SegmentWriter]:
+    """A writer that has committed once: seq_count is 2."""
+    with SegmentWriter(segment_path) as opened:
+        opened.write(VMClockBody(disruption_marker=1))
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def quiet_log() -> Iterator[None]:
+    """No log of the publisher, for searches in which tens of thousands of steps are logged."""
+    log = logging.getLogger("vmclock_async.publisher")
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

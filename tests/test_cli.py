@@ -270,3 +270,20 @@ def test_now_with_the_usual_arguments_imports_no_typer(segment: PlayedSegment, t
     assert (plain.returncode, plain.stderr) == (0, "")
     other = run_command(tmp_path, "now", "--json", "--max-error=1h", "--max-age=1h", segment.path)
     assert json.loads(plain.stdout).keys() == json.loads(other.stdout).keys()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("now", "--max-age=soon"),
+        ("disrupt", "--timeout", "soon"),
+        ("on", "restored", "--timeout", "soon", "--", "true"),
+        ("set-clock", "--threshold", "soon"),
+    ],
+)
+def test_what_is_no_duration_is_wrong_usage(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Each command says the same about it."""
+    done = run_command(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'soon' is no duration: a number and a unit (ns, us" in done.stderr
+    assert "Value error" not in done.stderr

@@ -6,7 +6,7 @@ The poll interval is so long that only a watch of its own can have woken a loop 
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,6 @@ LOOPS: dict[str, dict[str, Any]] = {
     "uvloop": {"backend": "asyncio", "backend_options": {"use_uvloop": True}},
     "trio": {"backend": "trio"},
 }
-
-
-@pytest.fixture
-def writer(segment_path: Path) -> Iterator[SegmentWriter]:
-    """A writer that has committed once: seq_count is 2."""
-    with SegmentWriter(segment_path) as opened:
-        opened.write(VMClockBody(disruption_marker=1))
-        yield opened
 
 
 class Side:

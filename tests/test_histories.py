@@ -1,9 +1,7 @@
 """Random histories of a machine: what readers are promised holds through every one of them."""
 
-import logging
 import os
 import random
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -11,7 +9,11 @@ from hypothesis import given, settings, strategies as st
 from kit.simulated_world import KINDS, Act, World, random_history
 
 _ASKED = os.environ.get("VMCLOCK_ASYNC_HISTORIES")
-pytestmark = [pytest.mark.long, *([pytest.mark.timeout(3600)] if _ASKED else [])]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.usefixtures("quiet_log"),
+    *([pytest.mark.timeout(3600)] if _ASKED else []),
+]
 
 ACTS = st.builds(
     Act,
@@ -24,15 +26,6 @@ ACTS = st.builds(
     bound_ns=st.integers(0, 5_000_000),
     jump=st.integers(0, 2**64 - 1) | st.integers(-(10**12), 10**12),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quiet_log() -> Iterator[None]:
-    """Every step is logged, and there are tens of thousands."""
-    log = logging.getLogger("vmclock_async.publisher")
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(logging.NOTSET)
 
 
 @given(

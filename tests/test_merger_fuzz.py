@@ -1,7 +1,5 @@
 """No value that a valid update can hold ends the publisher: what one source says never ends what others say."""
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,13 +60,7 @@ ANY = WHOLE | UPDATES | pages()
 STEPS = st.lists(st.tuples(st.integers(0, 2), ANY, st.integers(0, 10**10) | U64), max_size=8)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quiet_log() -> Iterator[None]:
-    """Every update has its line."""
-    log = logging.getLogger("vmclock_async.publisher")
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("quiet_log")
 
 
 @pytest.mark.long

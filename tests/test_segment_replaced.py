@@ -1,6 +1,6 @@
 """Another segment at the path of one that readers wait on, on every event loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -15,14 +15,6 @@ from vmclock_async.errors import SegmentMalformedError
 NEVER_S = 3600.0
 """A poll interval that ends no test's wait."""
 MakePage = Callable[..., bytes]
-
-
-@pytest.fixture
-def writer(segment_path: Path) -> Iterator[SegmentWriter]:
-    """A writer that has committed once: seq_count is 2."""
-    with SegmentWriter(segment_path) as opened:
-        opened.write(VMClockBody(disruption_marker=1))
-        yield opened
 
 
 @pytest.mark.anyio

@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,14 +25,6 @@ NEVER_S = 3600.0
 """A poll interval that ends no test's wait."""
 MakePage = Callable[..., bytes]
 RunScript = Callable[..., str]
-
-
-@pytest.fixture
-def writer(segment_path: Path) -> Iterator[SegmentWriter]:
-    """A writer that has committed once: seq_count is 2."""
-    with SegmentWriter(segment_path) as opened:
-        opened.write(VMClockBody(disruption_marker=1))
-        yield opened
 
 
 @pytest.mark.anyio

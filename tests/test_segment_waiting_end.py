@@ -1,8 +1,6 @@
 """How a wait ends without a change: given up, cancelled, or its reader closed; on every event loop."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -12,19 +10,11 @@ import pytest
 from kit.segment_files import BODY
 from kit.told_world import open_descriptors
 from kit.waits import BOUND_S, until_waits
-from vmclock_async import SegmentReader, SegmentWriter, Snapshot, VMClockBody
+from vmclock_async import SegmentReader, SegmentWriter, Snapshot
 from vmclock_async.errors import SegmentError
 
 NEVER_S = 3600.0
 """A poll interval that ends no test's wait."""
-
-
-@pytest.fixture
-def writer(segment_path: Path) -> Iterator[SegmentWriter]:
-    """A writer that has committed once: seq_count is 2."""
-    with SegmentWriter(segment_path) as opened:
-        opened.write(VMClockBody(disruption_marker=1))
-        yield opened
 
 
 @pytest.mark.anyio

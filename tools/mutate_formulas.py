@@ -269,9 +269,9 @@ CONTINUITY: Final = (
     Mutant("- elapsed_ns <= _OFF_NS\n", "- elapsed_ns <= 10**30\n", "overlook a counter that went ahead"),
     Mutant("_signed(before_ticks - last_after) /", "_signed(after_ticks - last_before) /", "take a slow look for a break"),
     Mutant("_OFF_NS + abs(elapsed_ns) *", "_OFF_NS + 0 *", "let the rate not wander"),
-    Mutant("                self.begin(Clocks(0, 0, before_ticks, raw_ns, after_ticks))", "                pass", "keep the rate after a break"),
+    Mutant("                self.begin(Clocks(*now))", "                pass", "keep the rate after a break"),
     Mutant("> 2 * self._first.window_ticks + 1:\n", "> 2**64:\n", "measure the rate from an interrupted look"),
-    Mutant("        parted_ns = self._agreement.parted_ns(before_ticks, raw_ns, after_ticks)\n", "        parted_ns = 0\n", "do not compare the counter with the clock"),
+    Mutant("        parted_ns = self._agreement.parted_ns(clocks)\n", "        parted_ns = 0\n", "do not compare the counter with the clock"),
 )  # fmt: skip
 STANDSTILL: Final = (
     Mutant("since_ns > self._latest_ns and", "since_ns >= self._latest_ns and", "take the latest tick for late"),

@@ -48,9 +48,8 @@ class Uevents:
                 event, (sender, _) = self._socket.recvfrom(_LONGEST_EVENT)
             except BlockingIOError:
                 continue
-            if sender == 0 and _RESTORED in event.split(
-                b"\0"
-            ):  # 0: the kernel, and no process that pretends to be it
+            is_from_kernel = sender == 0  # another number is that of a process that pretends to be it
+            if is_from_kernel and _RESTORED in event.split(b"\0"):
                 return
 
     def close(self) -> None:

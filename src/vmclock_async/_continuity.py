@@ -204,15 +204,18 @@ class _Agreement:
     def begin(self, first: Clocks) -> None:
         """Begin again with *first*, because the two were disturbed."""
         self._first = first
-        self._last: tuple[int, int, int] = first[2:]
+        self._last: tuple[int, int, int, int, int] = first
         self._ticks_per_ns: float | None = None
         self._measured_at_ns = first.raw_ns + _RATE_AFTER_NS
         """The value of the clock from which the rate is measured again."""
 
-    def parted_ns(self, before_ticks: int, raw_ns: int, after_ticks: int) -> int:
-        """Nanoseconds by which the counter went farther than the clock since the last call; 0 if they agree."""
-        last_before, last_raw_ns, last_after = self._last
-        self._last = before_ticks, raw_ns, after_ticks
+    def parted_ns(self, now: tuple[int, int, int, int, int]) -> int:
+        """Nanoseconds by which the counter went farther than the clock since the last call; 0 if they agree.
+
+        *now* has the numbers of ``Clocks``, without the names, because to give them takes longer than to compare them.
+        """
+        _, _, last_before, last_raw_ns, last_after = self._last
+        _, _, before_ticks, raw_ns, after_ticks = self._last = now
         elapsed_ns = raw_ns - last_raw_ns
         ticks_per_ns = self._ticks_per_ns
         # This comes before each commit, so the usual case is decided first, whatever the windows were.
@@ -223,18 +226,18 @@ class _Agreement:
             most = _signed(after_ticks - last_before) / ticks_per_ns - elapsed_ns
             off_ns = _OFF_NS + abs(elapsed_ns) * _OFF_PPM // 10**6
             if least > off_ns or most < -off_ns:
-                self.begin(Clocks(0, 0, before_ticks, raw_ns, after_ticks))  # the rate may be another one as well
+                self.begin(Clocks(*now))  # the rate may be another one as well
                 return round((least + most) / 2)
         if raw_ns >= self._measured_at_ns:
-            self._measure(before_ticks, raw_ns, after_ticks)
+            self._measure(Clocks(*now))
         return 0
 
-    def _measure(self, before_ticks: int, raw_ns: int, after_ticks: int) -> None:
+    def _measure(self, now: Clocks) -> None:
         """Measure the rate, over a time that doubles each time until it is long enough."""
-        since_ns = raw_ns - self._first.raw_ns
-        if (after_ticks - before_ticks) % 2**64 > 2 * self._first.window_ticks + 1:
+        since_ns = now.raw_ns - self._first.raw_ns
+        if now.window_ticks > 2 * self._first.window_ticks + 1:
             return  # an interrupted look: the next one will do
-        self._ticks_per_ns = _signed(before_ticks - self._first.before_ticks) / since_ns or None
+        self._ticks_per_ns = _signed(now.before_ticks - self._first.before_ticks) / since_ns or None
         self._measured_at_ns += since_ns if since_ns < _RATE_SETTLES_NS else 2**63
 
 
@@ -266,8 +269,9 @@ class Continuity:
 
     def break_seen(self) -> str | None:
         """What broke the counter's continuity since the last call, for people; None if nothing did."""
-        least_ns, most_ns, before_ticks, raw_ns, after_ticks = self._read_clocks()
-        parted_ns = self._agreement.parted_ns(before_ticks, raw_ns, after_ticks)
+        clocks = self._read_clocks()
+        least_ns, most_ns, _, _, _ = clocks
+        parted_ns = self._agreement.parted_ns(clocks)
         if least_ns > self._asleep_most_ns or most_ns < self._asleep_least_ns:
             # Backwards: the value of another boot, or a restore into another time namespace.
             is_forwards = least_ns > self._asleep_most_ns

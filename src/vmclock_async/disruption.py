@@ -30,7 +30,8 @@ def socket_path(segment: str | os.PathLike[str]) -> str:
 
 
 class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    # Built at the first use: most programs that import this package report nothing.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     @classmethod
     def parse_line(cls, line: bytes) -> Self:

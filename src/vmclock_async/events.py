@@ -324,7 +324,7 @@ async def open_events(waiting: Waiting, since: VMClockBody | None = None) -> Asy
     """The events from now on; before them, the disruption and the restore that came after *since*."""
     snapshot, counter = await waiting.sample_patiently()
     try:
-        waiting.readings.interval(snapshot, counter, None)
+        waiting.readings.interval(snapshot, counter, None, limit_s=0)
     except (ClockError, SegmentUnstableError):
         yield EventStream(waiting, snapshot, since, bounded=False)
     else:

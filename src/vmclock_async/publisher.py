@@ -153,7 +153,8 @@ class Publisher:
         Args:
             reason: what happened, for the log.
             restored: whether the machine was restored from a snapshot, so that other machines may have been restored
-                from the same one. If no source gives a generation counter, the publisher commits one of its own.
+                from the same one. If no source gives a generation counter, the publisher commits another one of its
+                own. If one does, that counter alone says whether the machine was restored.
 
         Raises:
             RuntimeError: the publisher is not running.

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import anyio
 import typer
 
-from vmclock_async._cli.durations import parse_duration
+from vmclock_async._cli.options import duration
 from vmclock_async._cli.output import complain, print_json, run_async
 from vmclock_async._notation import duration_text
 from vmclock_async._paths import default_path
@@ -33,7 +33,7 @@ def disrupt(
         typer.Option(
             "--timeout",
             metavar="DURATION",
-            parser=parse_duration,
+            parser=duration,
             help="Fail if no publisher has taken it by then; 10s if not given.",
         ),
     ] = None,

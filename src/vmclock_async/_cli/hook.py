@@ -20,8 +20,8 @@ from vmclock_async._paths import SEGMENT_VARIABLE
 __all__ = ("Hook", "Run")
 
 _GRACE_S: Final = 5.0
-_LOOK_EVERY_S: Final = 0.02
 """Time, in seconds, between SIGTERM and SIGKILL."""
+_LOOK_EVERY_S: Final = 0.02
 _NOT_FOUND: Final = 127
 _NOT_STARTED: Final = 126
 _STDERR: Final = 2

@@ -5,17 +5,10 @@ from typing import Annotated
 
 import typer
 
-from vmclock_async._cli.durations import parse_duration
+from vmclock_async._cli.options import duration
 from vmclock_async._cli.reading import print_reading
 
 __all__ = ("now",)
-
-
-def _duration(text: str) -> int:
-    try:
-        return parse_duration(text)
-    except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
 
 
 def now(
@@ -24,13 +17,13 @@ def now(
     max_error_ns: Annotated[
         int | None,
         typer.Option(
-            "--max-error", metavar="DURATION", parser=_duration, help="Fail if the time is off by more: 1ms."
+            "--max-error", metavar="DURATION", parser=duration, help="Fail if the time is off by more: 1ms."
         ),
     ] = None,
     max_age_ns: Annotated[
         int | None,
         typer.Option(
-            "--max-age", metavar="DURATION", parser=_duration, help="Fail if the reference is older: 10s."
+            "--max-age", metavar="DURATION", parser=duration, help="Fail if the reference is older: 10s."
         ),
     ] = None,
 ) -> None:

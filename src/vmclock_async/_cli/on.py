@@ -15,9 +15,9 @@ import typer
 from typer.core import TyperCommand
 
 from vmclock_async._cli.arrival import until_there
-from vmclock_async._cli.durations import parse_duration
 from vmclock_async._cli.handled import Handled, StateFile
 from vmclock_async._cli.hook import Hook, Run
+from vmclock_async._cli.options import duration
 from vmclock_async._cli.output import complain, print_json, run_async
 from vmclock_async.clock import open_clock
 from vmclock_async.events import Event
@@ -62,7 +62,7 @@ def on(
         typer.Option(
             "--timeout",
             metavar="DURATION",
-            parser=parse_duration,
+            parser=duration,
             help="Longest time that COMMAND may take; then it gets SIGTERM, and 5 s later SIGKILL.",
         ),
     ] = _LIMIT,  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from vmclock_async._cli.durations import parse_duration
+from vmclock_async._cli.options import duration
 from vmclock_async._cli.output import print_json, print_line
 from vmclock_async._cli.paths import reader_path
 from vmclock_async._notation import duration_text
@@ -24,7 +24,7 @@ def set_clock(
         typer.Option(
             "--threshold",
             metavar="DURATION",
-            parser=parse_duration,
+            parser=duration,
             help="Leave the clock alone if it is off by less; by default 0.5s.",
         ),
     ] = None,

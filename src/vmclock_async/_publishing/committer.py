@@ -209,8 +209,9 @@ class Committer:
             self._write(contents)
 
     def _write(self, contents: Contents) -> None:
-        if self._merger.time_source is not None:  # a time that is held keeps its source
-            self._writer.time_source = self._time_sources[self._merger.time_source]
+        source = self._merger.time_source
+        if source is not None:  # a time that is held keeps its source
+            self._writer.time_source = self._time_sources[source]
         self.seq_count = self._writer.write(
             contents.body, counter_id=contents.counter_id, time_type=contents.time_type
         )

@@ -65,9 +65,7 @@ class OwnGeneration:
         if self._is_announced or self._is_drawn:
             draft.values["vm_generation_counter"] = self._last
             draft.flags |= _PRESENT
-        elif draft.values["vm_generation_counter"] is not None and is_own_generation(
-            draft.values["vm_generation_counter"]
-        ):
+        elif self._last is not None:  # of the run before: nobody may report restores any more
             draft.values["vm_generation_counter"] = None
             draft.flags &= ~_PRESENT
 

@@ -11,7 +11,8 @@ import anyio
 import anyio.lowlevel
 
 from vmclock_async._reading.readings import Readings
-from vmclock_async._segment.reader import UNSTABLE_S, unstable_error
+from vmclock_async._segment.reader import UNSTABLE_S
+from vmclock_async._segment.remedies import unstable_error
 from vmclock_async.errors import (
     ClockDisruptedError,
     ClockError,

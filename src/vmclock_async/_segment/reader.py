@@ -21,11 +21,12 @@ from vmclock_async._paths import absolute
 from vmclock_async._segment.boot import of_this_boot
 from vmclock_async._segment.descriptor import event_loop
 from vmclock_async._segment.page import CHECKED_BYTES, Mapped, check_page, map_page
+from vmclock_async._segment.remedies import unstable_error
 from vmclock_async._segment.watch import Followed
-from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
+from vmclock_async.errors import SegmentError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
 
-__all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics", "unstable_error")
+__all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics")
 
 _log: Final = logging.getLogger("vmclock_async.segment")
 
@@ -37,19 +38,6 @@ _POLL_WHILE_REPLACED_S: Final = 0.05
 _Read = TypeVar("_Read")
 _unpack: Final = Snapshot.unpack
 """Looked up once, because finding an attribute of a pydantic class goes through its metaclass, Python's slowest way."""
-
-
-def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
-    """The error for a page that was never whole while seq_count went from *first* to *last* in *waited_s* seconds."""
-    waited = f"{waited_s * 1000:.3g} ms"
-    if first == last:
-        reason = (
-            f"seq_count stayed odd at {last} for {waited}: its writer is at work, or was stopped or died in "
-            "mid-update; try again, and if this lasts, start the publisher again"
-        )
-    else:
-        reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
-    return SegmentUnstableError(path, reason, last)
 
 
 @final

@@ -1,11 +1,11 @@
-"""Remedies for errors of the operating system, as the end of a message."""
+"""Errors with their remedies: those of the operating system, and a page that is never whole."""
 
 import errno
 from typing import Final
 
-from vmclock_async.errors import SegmentError
+from vmclock_async.errors import SegmentError, SegmentUnstableError
 
-__all__ = ("os_error",)
+__all__ = ("os_error", "unstable_error")
 
 _NO_ROOM: Final = "its file system is full, or the quota is used up: make room, or choose another path"
 _NO_LOCKS: Final = "its file system gives no locks: choose a path on tmpfs, such as /run or /dev/shm"
@@ -34,3 +34,16 @@ def os_error(path: str, failed: str, exc: OSError) -> SegmentError:
     """The error of a segment at *path*: *failed* was not possible, because of *exc*."""
     remedy = _REMEDIES.get(exc.errno or 0, "choose another path")
     return SegmentError(path, f"cannot {failed} ({exc.strerror}); {remedy}")
+
+
+def unstable_error(path: str, first: int, last: int, waited_s: float) -> SegmentUnstableError:
+    """The error for a page that was never whole while seq_count went from *first* to *last* in *waited_s* seconds."""
+    waited = f"{waited_s * 1000:.3g} ms"
+    if first == last:
+        reason = (
+            f"seq_count stayed odd at {last} for {waited}: its writer is at work, or was stopped or died in "
+            "mid-update; try again, and if this lasts, start the publisher again"
+        )
+    else:
+        reason = f"seq_count kept moving for {waited}, from {first} to {last}; try again"
+    return SegmentUnstableError(path, reason, last)

@@ -1,0 +1,15 @@
+"""What the options of several commands share."""
+
+import typer
+
+from vmclock_async._cli.durations import parse_duration
+
+__all__ = ("duration",)
+
+
+def duration(text: str) -> int:
+    """*text* as ``parse_duration`` has it, for an option's ``parser``; what is none is wrong usage."""
+    try:
+        return parse_duration(text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
