@@ -20,7 +20,7 @@ from vmclock_async._paths import SEGMENT_VARIABLE
 __all__ = ("Hook", "Run")
 
 _GRACE_S: Final = 5.0
-"""Time, in seconds, between SIGTERM and SIGKILL."""
+"""Time, in seconds, for the group to end after SIGTERM, and then after SIGKILL."""
 _LOOK_EVERY_S: Final = 0.02
 _NOT_FOUND: Final = 127
 _NOT_STARTED: Final = 126
@@ -99,12 +99,13 @@ def _variables(event: Mapping[str, Any]) -> dict[str, str]:
 
 async def _end(process: Process) -> None:
     """Ask the group of *process* to end, and end it."""
-    _signal_group(process, signal.SIGTERM)
-    with anyio.move_on_after(_GRACE_S):
-        await process.wait()
-        while _is_there(process):  # noqa: ASYNC110 (a process that it started may go on, and no event tells its end)
-            await anyio.sleep(_LOOK_EVERY_S)
-    _signal_group(process, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal_group(process, number)
+        with anyio.move_on_after(_GRACE_S):
+            await process.wait()
+            while _is_there(process):  # noqa: ASYNC110 (a process that it started may go on; no event tells its end)
+                await anyio.sleep(_LOOK_EVERY_S)
+            return
 
 
 def _is_there(process: Process) -> bool:
