@@ -458,3 +458,11 @@ def test_wrong_usage(tmp_path: Path, words: tuple[str, ...], reason: str) -> Non
     """Exit status 2, before anything runs; options of COMMAND are its own."""
     said = failure(run_command(tmp_path, "on", "--json", *words), status=2)
     assert reason in said["reason"]
+
+
+def test_hook_says_that_restores_are_not_seen(segment_path: Path) -> None:
+    """Without a generation counter no event says restored."""
+    with SegmentWriter(segment_path) as writer:
+        writer.write(make_body(disruption_marker=1, vm_generation_counter=None))
+        with listening(segment_path, "restored") as hook:
+            assert "has no generation counter, so restored does not come" in hook.complaints

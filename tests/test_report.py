@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from kit.merging import COLD, SECOND, composed, measurement, merger, page, told
-from kit.waits import settled
+from kit.waits import settled, until
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,
@@ -20,16 +20,19 @@ from vmclock_async import (
     SegmentError,
     SegmentReader,
     SourceError,
+    SourceUnavailableError,
     VMClockBody,
 )
+from vmclock_async._publishing.draft import Draft
+from vmclock_async._publishing.generation import OwnGeneration
 from vmclock_async._publishing.merger import Merger
 from vmclock_async._publishing.report import Report
 from vmclock_async.abi import OWN_DISRUPTION, is_own_generation, shows_restore
 from vmclock_async.models import Contents
 from vmclock_async.timebase import COUNTER_ID
 
-RESTORED = Report("a snapshot was resumed", restored=True)
-ANNOUNCED = Report()
+RESTORED = Report("agent", "a snapshot was resumed", restored=True)
+ANNOUNCED = Report("agent")
 
 
 class Scripted:
@@ -70,7 +73,7 @@ def test_disruption_voids_each_time_in_its_commit() -> None:
     publishing = merger("clock")
     told(publishing, "clock", measurement(SECOND), SECOND)
     epoch = publishing.epoch
-    contents = reported(publishing, Report("somebody says so"), 2 * SECOND)
+    contents = reported(publishing, Report("agent", "somebody says so"), 2 * SECOND)
     assert contents.body.disruption_marker == OWN_DISRUPTION
     assert contents.body.clock_status == ClockStatus.UNKNOWN
     assert not contents.body.flags & Flags.TIME_MAXERROR_VALID
@@ -86,7 +89,7 @@ def test_each_restore_has_another_generation() -> None:
     publishing = merger("clock")
     told(publishing, "clock", measurement(SECOND), SECOND)
     first = generation_of(reported(publishing, ANNOUNCED, 2 * SECOND))
-    assert generation_of(reported(publishing, Report("a suspend"), 3 * SECOND)) == first
+    assert generation_of(reported(publishing, Report("agent", "a suspend"), 3 * SECOND)) == first
     assert generation_of(told(publishing, "clock", measurement(4 * SECOND), 4 * SECOND)) == first
     seen = {first}
     for number in range(5, 105):
@@ -332,3 +335,110 @@ def test_counter_of_a_run_before_is_not_shown_until_restores_are_announced() -> 
     assert silent_one.body.vm_generation_counter is None
     assert not silent_one.body.flags & Flags.VM_GEN_COUNTER_PRESENT
     assert generation_of(reported(again, ANNOUNCED, 3 * SECOND)) == generation_of(before)
+
+
+class Told:
+    """The publisher's own generation counter, on a clock that the test sets, seconds."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.own = OwnGeneration(None, now_ns=lambda: int(self.now_s * SECOND))
+        self.last = -1
+
+    def draws_another(self) -> bool:
+        """Whether the counter has changed since the last call."""
+        draft = Draft(Contents(VMClockBody(), 0, 0))
+        self.own.take(draft)
+        before, self.last = self.last, draft.values["vm_generation_counter"]
+        return before != self.last
+
+    def restored(self, reporter: str, at_s: float) -> bool:
+        """Whether a restore that *reporter* reports at *at_s* draws another counter."""
+        self.now_s = at_s
+        self.own.note_restore(reporter)
+        return self.draws_another()
+
+
+def test_restore_that_two_report_is_one() -> None:
+    """The kernel's driver and a program report one restore in either order: one counter; again, another."""
+    told_own = Told()
+    for reporter in ("vmgenid", "told"):
+        told_own.own.announce(reporter)
+    assert told_own.draws_another()
+    assert told_own.restored("vmgenid", 100)
+    assert not told_own.restored("told", 109)
+    assert told_own.restored("told", 110)
+    assert not told_own.restored("vmgenid", 111)
+    assert told_own.restored("vmgenid", 111.1)
+    assert told_own.restored("vmgenid", 111.2)
+    assert not told_own.restored("told", 112)
+
+
+def test_restores_that_are_two_have_two_counters() -> None:
+    """A late report, and one after a disruption that the machine itself saw, is of another restore."""
+    told_own = Told()
+    assert told_own.restored("vmgenid", 100)
+    assert told_own.restored("told", 110.1)
+    told_own.own.note_disruption()
+    assert told_own.restored("vmgenid", 110.2)
+
+
+def test_marker_and_report_are_one_restore() -> None:
+    """A device's marker that may mean a restore, and the report of it that follows, draw one counter."""
+    told_own = Told()
+    assert told_own.restored("told", 100)
+    told_own.now_s = 200
+    told_own.own.note_device_marker("device")
+    assert told_own.draws_another()
+    assert not told_own.restored("told", 201)
+    assert told_own.restored("told", 202)
+
+
+def test_disruption_that_the_machine_sees_parts_two_reports() -> None:
+    """In the merger, too: the counter went back between the two reports."""
+    publishing = merger("clock")
+    reported(publishing, RESTORED, 10 * SECOND)
+    seen = generation_of(reported(publishing, Report("kernel", "the same", restored=True), 11 * SECOND))
+    assert generation_of(composed(publishing, SECOND)) == seen
+    assert generation_of(reported(publishing, Report("kernel", "another", restored=True), 2 * SECOND)) != seen
+
+
+@pytest.mark.anyio
+async def test_announcement_ends_with_the_source(tmp_path: Path) -> None:
+    """While the source that announced restores is unavailable, or once it has ended, nobody sees them."""
+    steps = {name: anyio.Event() for name in ("fail", "announce", "return")}
+    runs = 0
+
+    async def announces(emit: Emit) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            await steps["announce"].wait()
+        await emit.announce_restores()
+        if runs == 1:
+            await steps["fail"].wait()
+            raise SourceUnavailableError("kernel", "its log is gone")
+        await steps["return"].wait()
+
+    async def clock(emit: Emit) -> None:
+        await emit(BodyUpdate.from_body(VMClockBody(disruption_marker=1), counter_id=COUNTER_ID, time_type=0))
+        await anyio.sleep_forever()
+
+    publisher = Publisher(tmp_path / "shm0", {"clock": Scripted(clock), "kernel": Scripted(announces)})
+
+    def seen() -> int | None:
+        with SegmentReader(tmp_path / "shm0") as reader:
+            return reader.snapshot().body.vm_generation_counter
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(publisher.run)
+        await until(lambda: publisher.statistics().commits > 0 and seen() is not None)
+        first = seen()
+        steps["fail"].set()
+        await until(lambda: seen() is None)
+        steps["announce"].set()
+        await until(lambda: seen() is not None)
+        assert seen() == first
+        steps["return"].set()
+        await until(lambda: seen() is None)
+        tasks.cancel_scope.cancel()

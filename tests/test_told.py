@@ -284,3 +284,21 @@ def test_command_refuses_a_reason_that_is_none(segment_path: Path) -> None:
     assert told.returncode == 2
     assert "Traceback" not in told.stderr
     assert "--reason" in told.stderr
+
+
+@pytest.mark.anyio
+async def test_listener_that_is_a_stranger_is_not_believed(
+    segment_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens first in a directory for everybody cannot answer for the publisher; the segment's owner can."""
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(socket_path(segment_path))
+        listener.listen()
+        with monkeypatch.context() as patch:
+            patch.setattr("vmclock_async.disruption._user_of_peer", lambda _: 12345)
+            with pytest.raises(DisruptionRefusedError, match="user 12345 listens here"):
+                await report_disruption(segment_path)
+            listener.accept()[0].close()
+        async with publishing(segment_path.with_name("other")):
+            monkeypatch.setattr(os, "geteuid", lambda: 12345)
+            await report_disruption(segment_path.with_name("other"))

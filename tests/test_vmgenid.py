@@ -188,6 +188,27 @@ async def test_long_log_lets_others_run(kernel: Kernel) -> None:
     assert turns >= 1
 
 
+@pytest.mark.anyio
+async def test_lines_that_were_overwritten_are_named(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel says EPIPE once where lines are gone: the log says that a restore may be missed, and reads on."""
+    kernel.say(RESEEDED, stamp_us=7)
+    read, gone = os.read, [BrokenPipeError()]
+
+    def read_on(fd: int, size: int) -> bytes:
+        if gone:
+            raise gone.pop()
+        return read(fd, size)
+
+    with KernelLog(kernel.kmsg) as log:
+        monkeypatch.setattr(os, "read", read_on)
+        line = await log.latest()
+    assert line is not None
+    assert line.stamp_us == 7
+    assert "a restore may be missed" in caplog.text
+
+
 def test_memory_is_of_one_boot(tmp_path: Path) -> None:
     """It holds the last line alone, and nothing that another file says."""
     memory = Memory(str(tmp_path / "memory"))

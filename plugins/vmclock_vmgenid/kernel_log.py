@@ -4,6 +4,7 @@ Each read of the device gives one record, ``priority,sequence,microseconds,flags
 (Documentation/ABI/testing/dev-kmsg). A reader that opens it begins with the oldest record that is still held.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Final, NamedTuple, Self, final
@@ -12,6 +13,9 @@ import anyio
 import anyio.lowlevel
 
 __all__ = ("KernelLog", "ReseedLine")
+
+_log: Final = logging.getLogger("vmclock_async.vmgenid")
+
 
 _RESEEDED: Final = "random: crng reseeded due to virtual machine fork"
 """add_vmfork_randomness() in drivers/char/random.c, which the vmgenid driver calls (Linux 5.18)."""
@@ -73,8 +77,11 @@ class KernelLog:
                 record = os.read(self._fd, _LONGEST_RECORD)
             except BlockingIOError:
                 return None
-            except BrokenPipeError:
-                continue  # records were overwritten before they were read: the oldest one comes next
+            except BrokenPipeError:  # the oldest record that is still held comes next
+                _log.warning(
+                    "lines of the kernel's log were overwritten before they were read: a restore may be missed"
+                )
+                continue
             if not record:
                 raise OSError("the kernel's log has ended")
             return record

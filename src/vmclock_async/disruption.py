@@ -7,6 +7,9 @@ permissions decide who may report.
 """
 
 import os
+import socket
+import struct
+from contextlib import suppress
 from typing import Annotated, Final, Self
 
 import anyio
@@ -85,7 +88,8 @@ async def report_disruption(
 
     Raises:
         NobodyListensError: no publisher listens there (now).
-        DisruptionRefusedError: the publisher did not take it, or this user may not report.
+        DisruptionRefusedError: the publisher did not take it, or this user may not report; or another user listens
+            there than root, this one and the segment's owner, whose answer is worth nothing.
         SegmentError: *path* is None, and no place has a segment.
         ValueError: *reason* is empty, too long, or has control characters.
     """
@@ -104,6 +108,7 @@ async def report_disruption(
     except OSError as exc:
         raise NobodyListensError(place, f"no publisher listens here ({exc.strerror or exc})") from exc
     async with stream:
+        _require_publisher(stream, segment, place)
         line = await _asked(stream, report, place)
     try:
         answer = DisruptionAnswer.parse_line(line)
@@ -111,6 +116,24 @@ async def report_disruption(
         raise DisruptionRefusedError(place, f"the answer {line[:80]!r} is none ({exc})") from exc
     if not answer.committed:
         raise DisruptionRefusedError(place, answer.reason or "the publisher did not take the report")
+
+
+def _require_publisher(stream: anyio.abc.SocketStream, segment: str | os.PathLike[str], place: str) -> None:
+    """Refuse a listener that may not publish *segment*: in a directory for everybody, anyone can listen there first."""
+    uid = _user_of_peer(stream.extra(anyio.abc.SocketAttribute.raw_socket))
+    trusted = {0, os.geteuid()}
+    with suppress(OSError):
+        trusted.add(os.stat(segment).st_uid)
+    if uid not in trusted:
+        raise DisruptionRefusedError(
+            place, f"user {uid} listens here, who neither owns the segment nor is root; stop that process"
+        )
+
+
+def _user_of_peer(connection: socket.socket) -> int:
+    """The user that listened where *connection* leads: SO_PEERCRED in unix(7)."""
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
 
 
 async def _asked(stream: anyio.abc.ByteStream, report: DisruptionReport, place: str) -> bytes:

@@ -164,7 +164,7 @@ class Publisher:
         if handover is None:
             await anyio.lowlevel.checkpoint()
             raise RuntimeError(f"the publisher of {self.path} is not running")
-        if not await self._supervisor.deliver(Message(None, report=Report(reason, restored)), handover):
+        if not await self._supervisor.deliver(Message(None, report=Report("", reason, restored)), handover):
             raise SegmentError(self.path, f"its publisher ended before it committed the disruption ({reason})")
 
     def statistics(self) -> PublisherStatistics:
@@ -220,8 +220,10 @@ class Publisher:
                 sender.note_there()
             message.report.settle(committer.take_report(message.report))
             return
-        if update is None or sender is None:
+        assert sender is not None  # the program that runs the publisher sends reports alone
+        if update is None:
             message.raise_if_final()
+            committer.note_end(sender.name)
             return
         if not update.__pydantic_fields_set__:
             return  # it says nothing; a first commit would come before the device's

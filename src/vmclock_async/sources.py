@@ -78,7 +78,8 @@ class Emit(Protocol):
     async def disrupt(self, reason: str, *, restored: bool = False) -> None:
         """Report that the machine was disrupted; returns once the new disruption marker is committed.
 
-        For a source that has no marker of its own to emit. Every time measured before is void.
+        For a source that has no marker of its own to emit. Every time measured before is void. Two sources may report
+        the same restore: the second report, within ten seconds, draws no other generation counter.
 
         Args:
             reason: what happened, for the log.
@@ -95,7 +96,8 @@ class Emit(Protocol):
     async def announce_restores(self) -> None:
         """Announce that from now on this source reports each restore of the machine (``disrupt(restored=True)``).
 
-        The segment has a generation counter from the next commit on, so clocks know that they see restores.
+        The segment has a generation counter from the next commit on, so clocks know that they see restores. It holds
+        until the source's run ends: one that becomes unavailable announces it again in its next run.
         """
         ...
 

@@ -246,7 +246,7 @@ class World:
         self._break(act.jump)
         marker = self.merger.contents.body.disruption_marker
         self._observe()
-        self.merger.take_report(Report("the machine was restored", restored=True))
+        self.merger.take_report(Report("agent", "the machine was restored", restored=True))
         self._commit(noticed=True)
         body = self.merger.contents.body
         assert body.disruption_marker != marker, "a restore without a new marker"

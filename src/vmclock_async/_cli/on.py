@@ -109,6 +109,11 @@ async def _serve(path: Path | None, orders: _Orders) -> None:
         handled = Handled.of(stream.snapshot) if kept is None else kept.joined_by(stream.snapshot)
         if handled != kept:
             await anyio.to_thread.run_sync(orders.file.write, handled)
+        if "restored" in orders.events and stream.snapshot.body.vm_generation_counter is None:
+            complain(
+                f"{clock.path} has no generation counter, so restored does not come: publish vmgenid or told too, or "
+                "take disrupted"
+            )
         if orders.now:
             _report({"event": "now"}, await hook.run({"event": "now"}), orders)
         while True:

@@ -145,6 +145,16 @@ class Committer:
             self._publish_composed(always=False)
         return None
 
+    def note_end(self, name: str) -> None:
+        """Commit what follows from it that the source *name* has ended, or has become unavailable.
+
+        Raises:
+            SegmentError: the segment cannot be written.
+        """
+        self._merger.note_end(name)
+        if not self._merger.is_cold:
+            self.publish_due()
+
     def publish_due(self) -> None:
         """Commit the changes that have become due without an update: a disruption, a source that went quiet.
 

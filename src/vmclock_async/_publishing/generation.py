@@ -5,10 +5,14 @@ something else notices a restore: the kernel's vmgenid driver, or an agent that 
 counter of the publisher's own, which only ever says that it is another one than before:
 
 * It is there from the moment when a source announces that it reports each restore, so that readers know that they see
-  restores; and from the first restore on, if nobody announced it.
+  restores; and from the first restore on, if nobody announced it. It is taken away if the source that announced it ends
+  or becomes unavailable, and nobody else reports restores.
 * Where a device gives a marker and no counter, each change of its marker may be a restore, and counts as one unless a
   source has announced that it reports each.
-* Each restore draws another one. It is random, not counted: a counter would repeat its values after the same snapshot
+* Each restore draws another one. One restore may be reported by several: by the kernel's driver and by a program. A
+  report counts as one more of the same restore if it comes within ``SAME_RESTORE_NS``, its reporter has not reported
+  that restore yet, and nothing disrupted the machine in between. So two reports of one reporter are two restores.
+* It is random, not counted: a counter would repeat its values after the same snapshot
   is restored again, or after the segment is lost.
 * Its high 32 bits say that it is a publisher's own (``abi.OWN_GENERATION``): a counter that changes its origin is no
   restore.
@@ -17,40 +21,75 @@ counter of the publisher's own, which only ever says that it is another one than
   none, because nobody may report restores any more.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final, final
 
 from vmclock_async._publishing.draft import Draft
 from vmclock_async._segment.entropy import Ingredients
 from vmclock_async.abi import OWN_GENERATION, Flags, is_own_generation
 
-__all__ = ("OwnGeneration",)
+__all__ = ("SAME_RESTORE_NS", "OwnGeneration")
+
+SAME_RESTORE_NS: Final = 10 * 10**9
+"""Longest time in nanoseconds between two reports of one restore: a program reports it once it runs again."""
 
 _PRESENT: Final = Flags.VM_GEN_COUNTER_PRESENT.value
 
 
 @final
 class OwnGeneration:
-    """The publisher's own generation counter; *last* is the one that the segment had."""
+    """The publisher's own generation counter.
 
-    def __init__(self, last: int | None) -> None:
+    Args:
+        last: the one that the segment had.
+        now_ns: CLOCK_MONOTONIC, nanoseconds.
+    """
+
+    def __init__(self, last: int | None, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._last = last if last is not None and is_own_generation(last) else None
-        self._is_announced = False
+        self._now_ns: Final = now_ns
         self._is_due = False
-        self._is_drawn = False
-        """Whether this run has drawn one."""
+        self._announces: Final[dict[str, bool]] = {}
+        """Those that report restores, and whether each has announced that it reports all of them."""
+        self._restored_ns = 0
+        """Time of the first report of the latest restore."""
+        self._heard_from: Final[set[str]] = set()
+        """The reporters of the latest restore; empty: a report is of another one."""
 
-    def announce(self) -> None:
-        """Note that a source reports each restore from now on."""
-        self._is_announced = True
+    def announce(self, reporter: str) -> None:
+        """Note that *reporter* reports each restore from now on."""
+        self._announces[reporter] = True
 
-    def note_restore(self) -> None:
-        """Note a restore that no device's counter shows."""
+    def withdraw(self, reporter: str) -> None:
+        """Note that *reporter* cannot keep any more what it has announced."""
+        if self._announces.get(reporter):
+            del self._announces[reporter]
+
+    def note_restore(self, reporter: str) -> None:
+        """Note that *reporter* reports a restore that no device's counter shows."""
+        self._announces.setdefault(reporter, False)
+        now_ns = self._now_ns()
+        is_same = self._heard_from and now_ns - self._restored_ns <= SAME_RESTORE_NS
+        if is_same and reporter not in self._heard_from:
+            self._heard_from.add(reporter)
+            return
         self._is_due = True
+        self._restored_ns = now_ns
+        self._heard_from.clear()
+        self._heard_from.add(reporter)
 
-    def note_device_marker(self) -> None:
-        """Note that a device's marker has changed; if the counter is this one, the machine may have been restored."""
-        if self._is_drawn and not self._is_announced:
+    def note_disruption(self) -> None:
+        """Note a disruption that nobody reported: a report after it is not of a restore before it."""
+        self._heard_from.clear()
+
+    def note_device_marker(self, device: str) -> None:
+        """Note that the marker of *device* has changed; if the counter is this one, the machine may be restored."""
+        self.note_disruption()
+        if self._announces and not any(self._announces.values()):
             self._is_due = True
+            self._restored_ns = self._now_ns()
+            self._heard_from.add(device)
 
     def note_another(self) -> None:
         """Note that a source gives the counter: it also shows the restores noted so far."""
@@ -58,14 +97,13 @@ class OwnGeneration:
 
     def take(self, draft: Draft) -> None:
         """Put the present counter into *draft*, a new one if one is due."""
-        if self._is_due or (self._is_announced and self._last is None):
+        if self._is_due or (self._announces and self._last is None):
             self._last = _drawn(self._last, draft.values["disruption_marker"])
-            self._is_drawn = True
         self._is_due = False
-        if self._is_announced or self._is_drawn:
+        if self._announces:
             draft.values["vm_generation_counter"] = self._last
             draft.flags |= _PRESENT
-        elif self._last is not None:  # of the run before: nobody may report restores any more
+        elif self._last is not None:  # nobody reports restores any more
             draft.values["vm_generation_counter"] = None
             draft.flags &= ~_PRESENT
 

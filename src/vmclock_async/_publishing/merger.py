@@ -152,7 +152,7 @@ class Merger:
         """Take note of the world as it is: a new marker or a disrupted counter voids every time."""
         before, self._observed = self._observed, observed
         if observed.broken is not None:
-            self._note_interruption(observed.broken)
+            self._note_own_interruption(observed.broken)
         if observed.marker is not None:
             name, marker = observed.marker
             told = self._choice.told[name]
@@ -166,7 +166,7 @@ class Merger:
             is_new_epoch = self._noticed_in_epoch != self._disruptions.epoch
             is_reset = not is_new_epoch and went_back(before.counter, observed.counter)
         if is_reset:
-            self._note_interruption("the counter went back")
+            self._note_own_interruption("the counter went back")
         self._noticed_in_epoch = self._disruptions.epoch
 
     def hear(self, name: str, update: BodyUpdate) -> None:
@@ -192,11 +192,15 @@ class Merger:
     def take_report(self, report: Report) -> None:
         """Take *report*: of a disruption, or that restores will be reported."""
         if report.reason is None:
-            self._generation.announce()
+            self._generation.announce(report.reporter)
         else:
             self._note_interruption(report.reason)
         if report.restored:
-            self._generation.note_restore()
+            self._generation.note_restore(report.reporter)
+
+    def note_end(self, name: str) -> None:
+        """Take note that the source *name* has ended its run, or has become unavailable: it reports no restores."""
+        self._generation.withdraw(name)
 
     def _end_time(self, *, counter_id: int) -> None:
         """Void the published time, and make *counter_id* its counter."""
@@ -356,7 +360,7 @@ class Merger:
     def _note_marker(self, name: str, marker: int) -> bool:
         """Take note of *marker*, which *name* gives and which is published. Returns whether it voids every time."""
         if self._disruptions.note_marker(marker):
-            self._generation.note_device_marker()
+            self._generation.note_device_marker(name)
             self._end_epoch(f"the disruption marker of {name} is now {marker}")
             return True
         if self._disruptions.cold:
@@ -364,8 +368,13 @@ class Merger:
             self._choice.void_all_but(self._choice.told[name])
         return False
 
+    def _note_own_interruption(self, reason: str) -> None:
+        """Take note of a disruption that this machine itself saw."""
+        self._generation.note_disruption()
+        self._note_interruption(reason)
+
     def _note_interruption(self, reason: str) -> None:
-        """Take note of a disruption that this machine itself saw: every time is void."""
+        """Take note of a disruption that no device's marker shows: every time is void."""
         self._disruptions.note_interruption()
         self._end_epoch(reason)
 

@@ -19,6 +19,8 @@ __all__ = ("Report",)
 class Report:
     """A report to the writer task; without a reason, the announcement that each restore will be reported."""
 
+    reporter: str
+    """The source that reports; empty: the program that runs the publisher."""
     reason: str | None = None
     """What disrupted the machine, in words."""
     restored: bool = False

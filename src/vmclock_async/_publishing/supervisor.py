@@ -81,7 +81,7 @@ class Supervised:
 @final
 @dataclass(slots=True)
 class Message:
-    """A message to the writer task: an update, a report, or the error that prevents both."""
+    """A message to the writer task: an update, a report, or the end of a run, with its error if it had one."""
 
     sender: Supervised | None
     """The source; None: the program that runs the publisher."""
@@ -106,6 +106,8 @@ class _Emit:
     handover: Handover[Message]
     over: bool = False
     """Whether the source's run, for which it was made, has ended."""
+    has_announced: bool = False
+    """Whether that run has announced that it reports each restore."""
 
     @property
     def epoch(self) -> int:
@@ -116,10 +118,11 @@ class _Emit:
         return self.supervisor.segment
 
     async def disrupt(self, reason: str, *, restored: bool = False) -> None:
-        await self._report(Report(f"{self.sender.name}: {reason}", restored))
+        await self._report(Report(self.sender.name, f"{self.sender.name}: {reason}", restored))
 
     async def announce_restores(self) -> None:
-        await self._report(Report())
+        self.has_announced = True
+        await self._report(Report(self.sender.name))
 
     async def _report(self, report: Report) -> None:
         if self.over:
@@ -225,14 +228,15 @@ class Supervisor:
                     emit.over = True
                 if error is None:
                     supervised.state = "finished"
+                    if emit.has_announced:
+                        await self._hand_over_end(supervised, None, handover)
                     return
                 unavailable = isinstance(error, SourceUnavailableError)
                 supervised.state = "unavailable" if unavailable else "failed"
                 supervised.last_error = error.reason
                 if isinstance(error.__cause__, InterruptedSource):
                     await anyio.sleep_forever()  # the run was asked to end, and will cancel this
-                with suppress(anyio.BrokenResourceError):  # the writer has failed, and the run is being cancelled
-                    await handover.send(Message(supervised, error=error))
+                await self._hand_over_end(supervised, error, handover)
                 if not unavailable:
                     return
                 if supervised.updates > updates and anyio.current_time() - began > _RECOVERED_AFTER_S:
@@ -242,6 +246,12 @@ class Supervisor:
                 supervised.restarts += 1
         finally:
             handover.sender_is_done()
+
+    async def _hand_over_end(
+        self, supervised: Supervised, error: SourceError | None, handover: Handover[Message]
+    ) -> None:
+        with suppress(anyio.BrokenResourceError):  # the writer has failed, and the run is being cancelled
+            await handover.send(Message(supervised, error=error))
 
     async def _run_source(self, supervised: Supervised, emit: _Emit) -> SourceError | None:
         """Run the source until it ends. Returns its error, if it ended with one.
