@@ -159,7 +159,7 @@ def month_start_s(utc_s: int) -> int:
 
 @pytest.mark.long
 @given(reading=readings())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, int]) -> None:
     """There are bounds exactly where every condition holds, and to the nanosecond what fractions give."""
     snapshot, counter = reading
@@ -218,7 +218,7 @@ def test_bounds_are_the_smallest_that_may_be_promised(reading: tuple[Snapshot, i
 
 @pytest.mark.long
 @given(reading=readings(), max_age_s=st.sampled_from([0, 5, 1000, 2**33]), leap=st.booleans())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_found_bounds_are_those_of_the_exact_arithmetic(
     reading: tuple[Snapshot, int], max_age_s: int, leap: bool
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = float(os.environ.get("VMCLOCK_ASYNC_STRESS_SECONDS", "2"))
+SECONDS = float(os.environ.get("VMCLOCK_ASYNC_STRESS_SECONDS", "1"))
 
 pytestmark = pytest.mark.timeout(60 + 5 * SECONDS)
 

@@ -280,13 +280,16 @@ STANDSTILL: Final = (
     Mutant("self._stood_ns += since_ns", "self._stood_ns = 0", "overlook a late tick"),
 )  # fmt: skip
 GENERATION: Final = (
-    Mutant("        self._is_due = False\n        if self._is_announced or", "        if self._is_announced or", "draw again and again"),
-    Mutant("if self._is_due or (self._is_announced and self._last is None):", "if self._is_announced and self._last is None:", "draw no other one"),
-    Mutant("if self._is_due or (self._is_announced and self._last is None):", "if self._is_due or self._is_announced:", "draw another one for each commit"),
-    Mutant("if self._is_drawn and not self._is_announced:", "if not self._is_announced:", "draw one for each device's marker"),
-    Mutant("if self._is_drawn and not self._is_announced:", "if self._is_drawn:", "count a device's marker beside an announcement"),
-    Mutant("if self._is_drawn and not self._is_announced:", "if False:", "overlook a device's marker"),
-    Mutant("        if self._is_announced or self._is_drawn:\n", "        if True:\n", "keep the counter of a run before"),
+    Mutant("        self._is_due = False\n        if self._announces:", "        if self._announces:", "draw again and again"),
+    Mutant("if self._is_due or (self._announces and self._last is None):", "if self._announces and self._last is None:", "draw no other one"),
+    Mutant("if self._is_due or (self._announces and self._last is None):", "if self._is_due or self._announces:", "draw another one for each commit"),
+    Mutant("if not any(self._announces.values()):", "if True:", "count a device's marker beside an announcement"),
+    Mutant("if not any(self._announces.values()):", "if False:", "overlook a device's marker"),
+    Mutant("        if self._announces:\n", "        if True:\n", "keep the counter of a run before"),
+    Mutant("if is_same and reporter", "if reporter", "take a late report for one of the same restore"),
+    Mutant("reporter not in self._heard_from:", "True:", "take a second report of one source for the same restore"),
+    Mutant("        self._heard_from.clear()\n        self._heard_from.add(reporter)", "        self._heard_from.add(reporter)", "remember who reported the restore before"),
+    Mutant('"""Note a disruption that nobody reported: a report after it is not of a restore before it."""\n        self._heard_from.clear()', '"""..."""', "overlook a disruption between two reports"),
     Mutant("OWN_GENERATION + int", "int", "draw one that looks like a device's"),
 )  # fmt: skip
 RESTORE: Final = (

@@ -86,7 +86,7 @@ class OwnGeneration:
     def note_device_marker(self, device: str) -> None:
         """Note that the marker of *device* has changed; if the counter is this one, the machine may be restored."""
         self.note_disruption()
-        if self._announces and not any(self._announces.values()):
+        if not any(self._announces.values()):
             self._is_due = True
             self._restored_ns = self._now_ns()
             self._heard_from.add(device)
