@@ -295,7 +295,7 @@ async def test_listener_that_is_a_stranger_is_not_believed(
         listener.bind(socket_path(segment_path))
         listener.listen()
         with monkeypatch.context() as patch:
-            patch.setattr("vmclock_async.disruption._user_of_peer", lambda _: 12345)
+            patch.setattr("vmclock_async.disruption.peer", lambda _: (1, 12345))
             with pytest.raises(DisruptionRefusedError, match="user 12345 listens here"):
                 await report_disruption(segment_path)
             listener.accept()[0].close()

@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import ClassVar, Final, final
@@ -18,7 +17,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
 from vmclock_async import BodyUpdate, Emit, SourceUnavailableError, VMClockError
-from vmclock_async.disruption import LONGEST_LINE, DisruptionAnswer, DisruptionReport, socket_path
+from vmclock_async.disruption import LONGEST_LINE, DisruptionAnswer, DisruptionReport, peer, socket_path
 
 __all__ = ("ToldSettings", "ToldSource")
 
@@ -196,7 +195,8 @@ async def _serve(connection: socket.socket, emit: Emit, free: anyio.Semaphore) -
 
 
 async def _answer(connection: socket.socket, emit: Emit) -> DisruptionAnswer:
-    who = _peer(connection)
+    pid, uid = peer(connection)
+    who = f"process {pid} of user {uid}"
     try:
         report = DisruptionReport.parse_line(await _line(connection))
     except ValueError as exc:
@@ -232,9 +232,3 @@ async def _line(connection: socket.socket) -> bytes:
             line += received
         return line
     raise ValueError(f"it did not come within {_LONGEST_REPORT_S:g} s")
-
-
-def _peer(connection: socket.socket) -> str:
-    """The process at the other end, as the kernel knows it: SO_PEERCRED in unix(7)."""
-    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return f"process {pid} of user {uid}"

@@ -16,7 +16,6 @@ __all__ = ("KernelLog", "ReseedLine")
 
 _log: Final = logging.getLogger("vmclock_async.vmgenid")
 
-
 _RESEEDED: Final = "random: crng reseeded due to virtual machine fork"
 """add_vmfork_randomness() in drivers/char/random.c, which the vmgenid driver calls (Linux 5.18)."""
 _LONGEST_RECORD: Final = 8192

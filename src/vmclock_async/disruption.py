@@ -21,7 +21,7 @@ from vmclock_async._paths import absolute, default_path
 from vmclock_async._wording import validation_reason
 from vmclock_async.errors import DisruptionRefusedError, NobodyListensError
 
-__all__ = ("LONGEST_LINE", "DisruptionAnswer", "DisruptionReport", "report_disruption", "socket_path")
+__all__ = ("LONGEST_LINE", "DisruptionAnswer", "DisruptionReport", "peer", "report_disruption", "socket_path")
 
 LONGEST_LINE: Final = 4096
 """Longest line in bytes, with its end, that either side sends."""
@@ -120,7 +120,7 @@ async def report_disruption(
 
 def _require_publisher(stream: anyio.abc.SocketStream, segment: str | os.PathLike[str], place: str) -> None:
     """Refuse a listener that may not publish *segment*: in a directory for everybody, anyone can listen there first."""
-    uid = _user_of_peer(stream.extra(anyio.abc.SocketAttribute.raw_socket))
+    _, uid = peer(stream.extra(anyio.abc.SocketAttribute.raw_socket))
     trusted = {0, os.geteuid()}
     with suppress(OSError):
         trusted.add(os.stat(segment).st_uid)
@@ -130,10 +130,10 @@ def _require_publisher(stream: anyio.abc.SocketStream, segment: str | os.PathLik
         )
 
 
-def _user_of_peer(connection: socket.socket) -> int:
-    """The user that listened where *connection* leads: SO_PEERCRED in unix(7)."""
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end of a Unix socket, as the kernel knows them: SO_PEERCRED in unix(7)."""
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
 
 
 async def _asked(stream: anyio.abc.ByteStream, report: DisruptionReport, place: str) -> bytes:

@@ -171,11 +171,8 @@ in_python = {
     "schema": 25,
 }
 slow = {"Clock-subclass": 50, "processor_random": 4, **in_python}  # a hypervisor answers CPUID
-last = (
-    "set_counter_error",
-    "set_interval_functions",
-    "set_interval_functions-refused",
-)  # they change what others do
+# They change what the others do.
+last = ("set_counter_error", "set_interval_functions", "set_interval_functions-refused")
 grown = {}
 for name in sorted(calls, key=last.__contains__):
     call, number = calls[name], 50_000 // slow.get(name, 1)

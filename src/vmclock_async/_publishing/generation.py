@@ -69,15 +69,11 @@ class OwnGeneration:
     def note_restore(self, reporter: str) -> None:
         """Note that *reporter* reports a restore that no device's counter shows."""
         self._announces.setdefault(reporter, False)
-        now_ns = self._now_ns()
-        is_same = self._heard_from and now_ns - self._restored_ns <= SAME_RESTORE_NS
+        is_same = self._heard_from and self._now_ns() - self._restored_ns <= SAME_RESTORE_NS
         if is_same and reporter not in self._heard_from:
             self._heard_from.add(reporter)
-            return
-        self._is_due = True
-        self._restored_ns = now_ns
-        self._heard_from.clear()
-        self._heard_from.add(reporter)
+        else:
+            self._begin_restore(reporter)
 
     def note_disruption(self) -> None:
         """Note a disruption that nobody reported: a report after it is not of a restore before it."""
@@ -87,9 +83,7 @@ class OwnGeneration:
         """Note that the marker of *device* has changed; if the counter is this one, the machine may be restored."""
         self.note_disruption()
         if not any(self._announces.values()):
-            self._is_due = True
-            self._restored_ns = self._now_ns()
-            self._heard_from.add(device)
+            self._begin_restore(device)
 
     def note_another(self) -> None:
         """Note that a source gives the counter: it also shows the restores noted so far."""
@@ -106,6 +100,12 @@ class OwnGeneration:
         elif self._last is not None:  # nobody reports restores any more
             draft.values["vm_generation_counter"] = None
             draft.flags &= ~_PRESENT
+
+    def _begin_restore(self, reporter: str) -> None:
+        self._is_due = True
+        self._restored_ns = self._now_ns()
+        self._heard_from.clear()
+        self._heard_from.add(reporter)
 
 
 def _drawn(before: int | None, marker: int) -> int:
