@@ -72,6 +72,17 @@ class AdjtimexStandIn:
         raw_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
         self.play(base_ns=realtime_ns, raw_base_ns=raw_ns, rate_ppb=rate_ppb)
 
+    def play_step(self, step_ns: int) -> None:
+        """Let CLOCK_REALTIME be *step_ns* ahead of what it is, to within the tightest of ten readings."""
+        raw_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        readings = []
+        for _ in range(10):
+            realtime_ns, before_ns = time.time_ns(), raw_ns
+            raw_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+            readings.append((raw_ns - before_ns, realtime_ns, (before_ns + raw_ns) // 2))
+        _, realtime_ns, raw_ns = min(readings)
+        self.play(base_ns=realtime_ns + step_ns, raw_base_ns=raw_ns, rate_ppb=0)
+
     def close(self) -> None:
         """Unmap the file."""
         self._mapped.close()
