@@ -38,6 +38,15 @@ def test_overlap_is_published_as_the_intersection() -> None:
     assert contents.body.disruption_marker == 0
 
 
+def test_intersection_is_of_the_commit_and_not_of_the_measurement() -> None:
+    """A measurement that took a second: the common part is that of the commit, and its reference is the commit's."""
+    merged = merger("chrony")
+    told(merged, "chrony", measurement(0, error_ns=1000, ppm=0), 0)
+    contents = told(merged, "chrony", measurement(SECOND, error_ns=1000, off_ns=600, ppm=0), 2 * SECOND)
+    assert_given(contents, 2 * SECOND, 2 * SECOND - 400, 2 * SECOND + 1000)
+    assert contents.body.counter_value == 2 * SECOND
+
+
 @pytest.mark.parametrize("off_ns", [1101, -1101, 10 * SECOND])
 def test_contradiction_is_a_new_marker_with_the_fresh_time(off_ns: int, caplog: pytest.LogCaptureFixture) -> None:
     """A midpoint outside of what was promised: the fresh interval alone, a new marker, the same epoch."""

@@ -321,7 +321,10 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_async/_publishing/draft.py": (_WORLD, DRAFT),
     "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),
     "src/vmclock_async/_publishing/merger.py": (("test_histories.py",), MERGING),
-    "src/vmclock_async/timebase.py": (("test_timebase.py", "test_timebase_measured.py"), TIMEBASE + MEASUREMENT),
+    "src/vmclock_async/timebase.py": (
+        ("test_timebase.py", "test_timebase_measured.py", "test_adjtimex.py"),
+        TIMEBASE + MEASUREMENT,
+    ),
     "src/vmclock_async/_continuity.py": (("test_continuity.py", "test_standstill.py"), CONTINUITY),
     "src/vmclock_async/_publishing/standstill.py": (("test_standstill.py",), STANDSTILL),
     "src/vmclock_async/_publishing/generation.py": (("test_report.py",), GENERATION),
