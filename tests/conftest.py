@@ -199,6 +199,12 @@ def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[.
 
 
 @pytest.fixture(scope="session")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled library whose flock(2), fsync(2) and inotify_init1(2) fail as the environment says."""
+    return compiled("refusals", tmp_path_factory.mktemp("refusing"))
+
+
+@pytest.fixture(scope="session")
 def adjtimex_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled stand-in for the kernel's clock."""
     return compiled("adjtimex", tmp_path_factory.mktemp("adjtimex"))

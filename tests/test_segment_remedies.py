@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 
 from kit.programs import path_of
-from kit.stand_ins import compiled, preloaded
+from kit.stand_ins import preloaded
 from vmclock_async import SegmentWriter, VMClockBody
 
 BODY = VMClockBody(disruption_marker=5)
 RunScript = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that makes flock(2) and fsync(2) fail, made by the machine's C compiler."""
-    return compiled("refusals", tmp_path_factory.mktemp("refusing"))
 
 
 @pytest.mark.parametrize(

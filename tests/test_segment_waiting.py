@@ -3,6 +3,7 @@
 Where a test is about inotify, the poll interval is so long that only the watch can have woken the reader in time.
 """
 
+import errno
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import anyio.to_thread
 import pytest
 
 from kit.segment_files import BODY, PACKED
+from kit.stand_ins import preloaded
 from kit.told_world import open_descriptors
 from kit.waits import BOUND_S, until_waits
 from vmclock_async import SegmentReader, SegmentWriter, Snapshot, VMClockBody, _core
@@ -262,14 +264,19 @@ async def test_writers_that_wake_nobody_are_polled(segment_path: Path, make_page
 
 
 def test_without_an_inotify_instance_readers_poll(
-    run_script: RunScript, segment_path: Path, make_page: MakePage, anyio_backend: tuple[str, dict[str, object]]
+    run_script: RunScript,
+    segment_path: Path,
+    make_page: MakePage,
+    refusing: Path,
+    anyio_backend: tuple[str, dict[str, object]],
 ) -> None:
-    """A user whose instances are all taken waits by polling; statistics() say why, and the log does so once."""
+    """A user whose instances are all taken waits by polling; statistics() say why, and the log does so once.
+
+    Only this one process is refused, because other tests of this user need instances meanwhile.
+    """
     segment_path.write_bytes(make_page(seq_count=2))
-    segment_path.parent.chmod(0o777)
-    if os.geteuid() == 0:
-        os.chown(segment_path, 65534, 65534)
-    printed = run_script("wait_without_inotify", segment_path, json.dumps(anyio_backend))
+    environment = {**preloaded(refusing), "INOTIFY_ERRNO": str(errno.EMFILE)}
+    printed = run_script("wait_without_inotify", segment_path, json.dumps(anyio_backend), environment=environment)
     reason = "no inotify watch: Too many open files"
     logged = ["WARNING", f"{segment_path}: a waiting reader looks for changes at intervals ({reason})"]
     assert json.loads(printed) == [[4, 4], False, reason, [logged]]

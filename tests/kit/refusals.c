@@ -1,4 +1,4 @@
-/* System calls that fail as the environment says: FLOCK_ERRNO, FSYNC_ERRNO. Loaded with LD_PRELOAD. */
+/* System calls that fail as the environment says: FLOCK_ERRNO, FSYNC_ERRNO, INOTIFY_ERRNO. Loaded with LD_PRELOAD. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -15,3 +15,5 @@ static int refused(const char *name)
 int flock(int fd, int operation) { return refused("FLOCK_ERRNO") ? -1 : (int)syscall(SYS_flock, fd, operation); }
 
 int fsync(int fd) { return refused("FSYNC_ERRNO") ? -1 : (int)syscall(SYS_fsync, fd); }
+
+int inotify_init1(int flags) { return refused("INOTIFY_ERRNO") ? -1 : (int)syscall(SYS_inotify_init1, flags); }

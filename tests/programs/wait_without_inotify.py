@@ -1,14 +1,11 @@
-"""Wait for commits where this user has no inotify instance left."""
+"""Wait for commits where the kernel gives no inotify instance."""
 
 import json
 import logging
 import sys
 
 import anyio
-import anyio.to_thread
-import inotify_simple
 
-from nobody import become_nobody
 from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
 
 logged: list[list[str]] = []
@@ -41,21 +38,4 @@ async def main(path: str) -> None:
 
 
 backend, options = json.loads(sys.argv[2])
-
-
-async def load() -> None:  # what is imported late, while it may be read
-    await anyio.to_thread.run_sync(int)
-    await anyio.wait_all_tasks_blocked()
-
-
-anyio.run(load, backend=backend, backend_options=options)
-become_nobody()
-taken = []
-try:
-    while True:
-        taken.append(inotify_simple.INotify())
-except OSError:
-    pass
 anyio.run(main, sys.argv[1], backend=backend, backend_options=options)
-for instance in taken:
-    instance.close()
