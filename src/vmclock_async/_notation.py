@@ -16,13 +16,14 @@ def utc_text(ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
 
 
-def duration_text(ns: int) -> str:
+def duration_text(ns: int, *, to_nearest: bool = False) -> str:
     """*ns*, 0 or more, in the unit that reads best; three digits, and whole seconds from 1000 s on.
 
-    It is rounded up, because most durations shown are bounds: 41,234 ns is ``41.3 us``.
+    It is rounded up, because most durations shown are bounds: 41,234 ns is ``41.3 us``. What is no bound is rounded
+    *to_nearest*: ``41.2 us``.
     """
     step = min(10 ** max(len(str(ns)) - _DIGITS, 0), 10**9)
-    rounded_ns = -(-ns // step) * step
+    rounded_ns = (ns + (step // 2 if to_nearest else step - 1)) // step * step
     for unit, size in _UNITS[:-1]:
         if rounded_ns >= size:
             whole = rounded_ns >= 1000 * size

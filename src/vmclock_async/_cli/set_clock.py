@@ -63,6 +63,5 @@ def _told(done: SystemClockStep, threshold_ns: int) -> str:
     if not done.step_ns:
         return f"CLOCK_REALTIME is within {duration_text(threshold_ns)} of {done.interval}: left alone"
     way = "forward" if done.step_ns > 0 else "back"
-    return (
-        f"CLOCK_REALTIME {'was' if done.stepped else 'would be'} set {way} by {duration_text(abs(done.step_ns))}"
-    )
+    step = duration_text(abs(done.step_ns), to_nearest=True)
+    return f"CLOCK_REALTIME {'was' if done.stepped else 'would be'} set {way} by {step}"
