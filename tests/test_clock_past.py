@@ -47,11 +47,13 @@ def test_stamp_of_clock_monotonic_has_its_true_time(world: World, clock: Clock) 
     for sleep_s in (0.0, 0.02, 0.05):
         time.sleep(sleep_s)
         world.tell()
+        called_ns = time.monotonic_ns()
         interval = clock.at_monotonic(ns)
-        age_ns = time.monotonic_ns() - ns
-        assert interval.earliest_ns <= true_ns(before)
-        assert true_ns(after) <= interval.latest_ns
-        assert interval.error_ns < age_ns * 0.12 + 20_000
+        returned_ns = time.monotonic_ns()
+        assert interval.earliest_ns <= true_ns(after)
+        assert true_ns(before) <= interval.latest_ns
+        # It cannot know when during the call a busy machine let it read the two clocks.
+        assert interval.error_ns < (returned_ns - ns) * 0.12 + returned_ns - called_ns + 20_000
 
 
 @pytest.mark.parametrize(
