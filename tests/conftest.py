@@ -10,16 +10,18 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
 
+import vmclock_chrony.connection
 from kit import markers
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port
+from kit.forks import Started
 from kit.played_chronyd import PlayedChronyd
 from kit.programs import path_of, started
 from kit.stand_ins import compiled
@@ -169,24 +171,17 @@ def make_page() -> Callable[..., bytes]:
 
 
 @pytest.fixture
-def start_script() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_script() -> Iterator[Callable[..., Started]]:
     """Starts a program of tests/programs, by name, with arguments; killed when the test ends.
 
-    It has pipes to its stdin and from its stdout; *environment* is added to that of the tests.
+    It has pipes to its stdin and from its stdout; keyword arguments are those of ``start_program``.
     """
     with started() as start:
-
-        def start_program(
-            program: str, *args: object, environment: Mapping[str, str] | None = None
-        ) -> subprocess.Popen[str]:
-            env = {**os.environ, **(environment or {})}
-            return start(path_of(program), *args, stdin=subprocess.PIPE, env=env)
-
-        yield start_program
+        yield lambda program, *args, **how: start(path_of(program), *args, stdin=subprocess.PIPE, **how)
 
 
 @pytest.fixture
-def run_script(start_script: Callable[..., subprocess.Popen[str]]) -> Callable[..., str]:
+def run_script(start_script: Callable[..., Started]) -> Callable[..., str]:
     """Runs a program to its end, which must be a success, and returns what it printed."""
 
     def run(program: str, *args: object, **how: Any) -> str:
@@ -221,8 +216,9 @@ def played_clock(adjtimex_library: Path, tmp_path: Path) -> Iterator[AdjtimexSta
 
 
 @pytest.fixture
-def played() -> Iterator[PlayedChronyd]:
-    """A chronyd whose reports are the test's."""
+def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedChronyd]:
+    """A chronyd whose reports are the test's, and which is waited for: its thread may have to, on a busy machine."""
+    monkeypatch.setattr(vmclock_chrony.connection, "_TIMEVAL", struct.pack("@ll", 50, 0))
     with PlayedChronyd() as chronyd:
         yield chronyd
 

@@ -1,7 +1,6 @@
 """adjtimex(2): what the kernel says of its clock, field by field, and what it can mean."""
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from kit.adjtimex import STA_CLOCKERR, STA_INS, STA_NANO, STA_PLL, AdjtimexStandIn
+from kit.forks import Started
 from vmclock_async import LeapIndicator, TimeType
 from vmclock_async.timebase import ClockState, ClockStatusBits, Timex, adjtimex, leap_indicator, timescale
 
@@ -139,7 +139,7 @@ def test_adjtimex_reads_what_the_kernel_wrote(
 
 
 def test_adjtimex_believes_only_what_a_kernel_can_say(
-    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn
+    start_script: Callable[..., Started], played_clock: AdjtimexStandIn
 ) -> None:
     """A value at the end of its range counts; one beyond it is not known, is named, and spoils no other field."""
     played_clock.play_realtime(10**9 * NS, rate_ppb=-(10**9))  # stands still

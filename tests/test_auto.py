@@ -1,7 +1,6 @@
 """``publish auto``: what it picks of what a machine has, and what it says of that."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port, needs_chronyd
-from kit.commands import run_command
+from kit.commands import run_command, start_command
 from kit.fitness import fit
 from kit.waits import eventually, is_committed
 from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
@@ -29,13 +28,12 @@ class Published:
     """What a ``publish`` said and did until it was told to stop, after its first commit."""
 
     def __init__(self, segment: Path, *args: object, **variables: str) -> None:
-        command = [sys.executable, "-W", "error", "-m", "vmclock_async", "publish", *map(str, args)]
-        process = subprocess.Popen(
-            [*command, "--segment", str(segment), *NEVER_RESTORED, "--json"],
+        process = start_command(
+            segment.parent,
+            *("publish", *args, "--segment", segment, *NEVER_RESTORED, "--json"),
+            variables=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | variables,
         )
         try:
             eventually(lambda: is_committed(segment))
@@ -152,11 +150,12 @@ class Going:
     """A ``publish`` that goes on, whose log is read line by line; killed when the block ends."""
 
     def __init__(self, segment: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-W", "error", "-m", "vmclock_async", "publish", *NEVER_RESTORED]
-        command += ["--segment", str(segment)]
         sets = [word for option in options for word in ("--set", option)]
-        self.process = subprocess.Popen(
-            [*command, *sets], stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        self.process = start_command(
+            segment.parent,
+            *("publish", *NEVER_RESTORED, "--segment", segment, *sets),
+            variables=environment,
+            stderr=subprocess.PIPE,
         )
         self.said: list[str] = []
 

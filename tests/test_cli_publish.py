@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import signals
-from kit.commands import assert_one_line, command, run_command
+from kit.commands import assert_one_line, command, run_command, start_command
+from kit.forks import Started
 from kit.segment_files import BAD_SEGMENT
 from kit.waits import eventually, is_committed
 from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
@@ -253,17 +253,16 @@ def test_configuration_file_gives_options(run: Run, recording: Path, tmp_path: P
 
 
 @pytest.fixture
-def slow_publisher(recording: Path, segment_path: Path) -> Iterator[subprocess.Popen[str]]:
+def slow_publisher(recording: Path, segment_path: Path) -> Iterator[Started]:
     """``publish replay`` of a recording that would take a day, once it has committed its first body."""
     text = recording.read_text().splitlines(keepends=True)
     recording.write_text("".join(text[:2]) + record_line(2, t_ns=10**14))
     sets = ("--set", f"replay.path={recording}")
-    process = subprocess.Popen(
-        command("publish", "replay", "--segment", segment_path, "--json", *sets),
+    process = start_command(
+        segment_path.parent,
+        *("publish", "replay", "--segment", segment_path, "--json", *sets),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=signals.at_default,
     )
     try:
         eventually(lambda: is_committed(segment_path))
@@ -275,7 +274,7 @@ def slow_publisher(recording: Path, segment_path: Path) -> Iterator[subprocess.P
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_signals_end_the_publisher_cleanly(
-    slow_publisher: subprocess.Popen[str], segment_path: Path, number: int, status: int
+    slow_publisher: Started, segment_path: Path, number: int, status: int
 ) -> None:
     """Ctrl-C ends it with 130, a service manager's stop with 0; no traceback, a whole body, no lock."""
     slow_publisher.send_signal(number)

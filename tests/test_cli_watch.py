@@ -14,8 +14,7 @@ from typing import IO
 import anyio
 import pytest
 
-from kit import signals
-from kit.commands import command, environment, run_command
+from kit.commands import run_command, start_command
 from kit.terminals import run_on_terminal
 from kit.told_world import World
 from vmclock_async import CounterId, SegmentWriter, VMClockBody
@@ -25,13 +24,7 @@ from vmclock_async._cli.watch import follow
 @contextmanager
 def watching(runtime: Path, *args: object) -> Iterator[tuple[IO[str], IO[str]]]:
     """Stdout and stderr of ``watch`` on pipes; killed at the end."""
-    process = subprocess.Popen(
-        command("watch", *args),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(runtime),
-    )
+    process = start_command(runtime, "watch", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -169,9 +162,8 @@ def marked(number: int) -> VMClockBody:
 
 def test_watch_prints_a_line_a_change_on_a_pipe(segment_path: Path) -> None:
     """Each commit is a line with its events; a reader of the pipe that has seen enough ends it quietly."""
-    watching = subprocess.Popen(
-        command("watch", segment_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    here = segment_path.parent
+    watching = start_command(here, "watch", segment_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert watching.stdout is not None
         assert watching.stderr is not None
@@ -202,9 +194,7 @@ def test_watch_lives_through_what_happens_to_a_publisher(
     """A cold start in place, an update that a dead writer left half done: watch goes on with the next commit."""
     with SegmentWriter(segment_path) as writer:
         writer.write(marked(1))
-    watching = subprocess.Popen(
-        command("watch", segment_path), stdout=subprocess.PIPE, text=True, preexec_fn=signals.at_default
-    )
+    watching = start_command(segment_path.parent, "watch", segment_path, stdout=subprocess.PIPE)
     try:
         assert watching.stdout is not None
         assert "marker=1" in watching.stdout.readline()
@@ -225,12 +215,7 @@ def test_watch_lives_through_what_happens_to_a_publisher(
 
 def test_watch_prints_json(world: World) -> None:
     """With --json, each change is one line of JSON."""
-    watching = subprocess.Popen(
-        command("watch", "--json", world.path),
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=signals.at_default,
-    )
+    watching = start_command(world.path.parent, "watch", "--json", world.path, stdout=subprocess.PIPE)
     try:
         assert watching.stdout is not None
         shown = json.loads(watching.stdout.readline())

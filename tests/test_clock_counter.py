@@ -107,4 +107,4 @@ def test_counter_that_may_not_be_read_is_an_error_and_no_signal(
     world: World, run_script: Callable[..., str], when: str
 ) -> None:
     """Where the counter is forbidden (PR_SET_TSC) a clock is refused, and a snapshot, which needs none, is given."""
-    assert "PR_TSC_SIGSEGV" in run_script("forbidden_counter", world.path, when)
+    assert "PR_TSC_SIGSEGV" in run_script("forbidden_counter", world.path, when, own_interpreter=True)

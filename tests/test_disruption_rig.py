@@ -1,7 +1,6 @@
 """``device`` beside ``chrony``, with a real chronyd and a page that changes: what readers see of a migration."""
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import anyio
 import pytest
 
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.forks import Started
 from vmclock_async import ClockStatus, CounterId, Flags, Publisher, SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.sources import Source
@@ -35,11 +35,11 @@ async def wait_for(reader: SegmentReader, marker: int, status: ClockStatus) -> N
 
 
 def test_new_marker_comes_with_the_void_and_time_returns(
-    tmp_path: Path, segment_path: Path, start_script: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, segment_path: Path, start_script: Callable[..., Started]
 ) -> None:
     """The commit with the new marker voids the time; the next time rests on what chronyd measured after."""
     page = tmp_path / "page"
-    readers: list[subprocess.Popen[str]] = []
+    readers: list[Started] = []
     port = free_port()
 
     async def migrate(writer: SegmentWriter, client: Chronyd) -> int:

@@ -13,7 +13,6 @@ A block's language says what becomes of it:
 import ast
 import configparser
 import json
-import os
 import pkgutil
 import re
 import shlex
@@ -117,7 +116,7 @@ def run_until_restored(source: str, played: PlayedSegment, directory: Path) -> N
     """Run a program that has no end until it has printed something, and something else after a restore."""
     (directory / "shown.py").write_text(source, encoding="utf-8")
     with started() as start:
-        program = start(directory / "shown.py", env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        program = start(directory / "shown.py", environment={"PYTHONUNBUFFERED": "1"})
         assert program.stdout is not None
         assert program.stdout.readline()
         played.restore()

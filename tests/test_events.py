@@ -2,7 +2,6 @@
 
 import resource
 import signal
-import subprocess
 from collections.abc import Callable
 from functools import partial
 
@@ -10,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from kit.forks import Started
 from kit.half_commit import half_way
 from kit.told_world import BOUNDED, World
 from kit.waits import BOUND_S, disruption, meanwhile, until_waiting
@@ -54,7 +54,7 @@ async def test_stream_shows_what_it_begins_from(segment: PlayedSegment) -> None:
             assert event.snapshot == events.snapshot
 
 
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
 async def received(events: EventStream, count: int) -> list[Event]:

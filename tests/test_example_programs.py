@@ -7,13 +7,13 @@ import fcntl
 import json
 import random
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kit.examples import Start, ended, line_of, on, started_examples
+from kit.forks import Started
 from kit.waits import eventually
 from vmclock_async.testing import PlayedSegment
 
@@ -47,12 +47,12 @@ def read(path: Path) -> list[str]:
     )
 
 
-def is_asleep(process: "subprocess.Popen[str]") -> bool:
+def is_asleep(process: Started) -> bool:
     """Whether *process* waits for something."""
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def is_locked_out(process: "subprocess.Popen[str]") -> bool:
+def is_locked_out(process: Started) -> bool:
     """Whether *process* waits for a file that somebody else has locked."""
     return re.search(rf"-> FLOCK .* {process.pid} ", Path("/proc/locks").read_text()) is not None
 

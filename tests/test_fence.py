@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.forks import Started
 from kit.mounts import in_own_mounts
 from kit.programs import path_of
 from kit.readings import readings
@@ -34,7 +35,7 @@ from vmclock_async import (
 RunScript = Callable[..., str]
 
 
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
 # The fence.
@@ -154,7 +155,7 @@ def test_stopped_publisher_cannot_make_a_reading_pass_the_fence(
     device = segment_path.with_name("vmclock0")
     device.write_bytes(device_page(1))
     here = {"PYTHONPATH": str(Path(__file__).parent)}
-    publisher = start_script("follow_device", segment_path, device, environment=here)
+    publisher = start_script("follow_device", segment_path, device, environment=here, own_interpreter=True)
     assert publisher.stdout is not None
     assert publisher.stdout.readline() == "ready\n"
     for marker in range(2, 6):

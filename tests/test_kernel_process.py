@@ -4,7 +4,6 @@ import errno
 import itertools
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from kit.adjtimex import STA_CLOCKERR, STA_DEL, STA_INS, STA_NANO, STA_PLL, STA_UNSYNC, AdjtimexStandIn
 from kit.fitness import fit
+from kit.forks import Started
 from kit.kernel_readings import MS, NEW_YEAR_S, NS
 from kit.waits import BOUND_S
 from vmclock_async import (
@@ -36,12 +36,12 @@ OPTIONS = ("--set", "kernel.poll_interval=0.02", "--set", "kernel.assumed_error=
 
 @pytest.fixture
 def publishing(
-    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
-) -> Callable[..., subprocess.Popen[str]]:
+    start_script: Callable[..., Started], played_clock: AdjtimexStandIn, segment_path: Path
+) -> Callable[..., Started]:
     """Starts the command, as nobody, under the played clock."""
     segment_path.parent.chmod(0o777)
 
-    def start() -> subprocess.Popen[str]:
+    def start() -> Started:
         return start_script("publish_kernel", segment_path, *OPTIONS, environment=played_clock.environment)
 
     return start
@@ -77,7 +77,7 @@ def assert_contains_realtime(snapshot: Snapshot) -> None:
 
 @fit
 def test_command_publishes_tai_and_follows_the_kernel(
-    publishing: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+    publishing: Callable[..., Started], played_clock: AdjtimexStandIn, segment_path: Path
 ) -> None:
     """As nobody: TAI with offset -37 around CLOCK_REALTIME, leap seconds ahead, synchronization lost and back."""
     publishing()
@@ -102,7 +102,7 @@ def test_command_publishes_tai_and_follows_the_kernel(
 
 @fit
 def test_command_publishes_utc_with_what_is_being_slewed(
-    publishing: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+    publishing: Callable[..., Started], played_clock: AdjtimexStandIn, segment_path: Path
 ) -> None:
     """Without a TAI offset in UTC; the offset counts in microseconds, or in nanoseconds with STA_NANO."""
     played_clock.play(tai=0, status=STA_PLL, offset=-7000)
@@ -118,7 +118,7 @@ def test_command_publishes_utc_with_what_is_being_slewed(
 
 @fit
 def test_timesyncds_zero_is_published_without_a_bound(
-    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+    start_script: Callable[..., Started], played_clock: AdjtimexStandIn, segment_path: Path
 ) -> None:
     """maxerror 0 and esterror 0: the time with its estimated error alone, which now() refuses, and a warning; with
     what others write, a bound again."""
@@ -143,7 +143,7 @@ def test_timesyncds_zero_is_published_without_a_bound(
 
 @fit
 def test_nonsense_of_the_kernel_ends_nothing(
-    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+    start_script: Callable[..., Started], played_clock: AdjtimexStandIn, segment_path: Path
 ) -> None:
     """Whatever somebody wrote into the kernel's clock state, the publisher goes on with what is known, and the log
     names the rest."""
@@ -179,7 +179,7 @@ def test_nonsense_of_the_kernel_ends_nothing(
 
 @fit
 def test_tai_offset_out_of_range_is_none(
-    start_script: Callable[..., subprocess.Popen[str]], played_clock: AdjtimexStandIn, segment_path: Path
+    start_script: Callable[..., Started], played_clock: AdjtimexStandIn, segment_path: Path
 ) -> None:
     """A kernel that was told 40,000 s knows no TAI: the time is in UTC."""
     played_clock.play(tai=40_000)
@@ -213,13 +213,13 @@ def test_refused_adjtimex_is_named(run_script: Callable[..., str], played_clock:
 
 @fit
 def test_real_readings_contain_true_time_across_a_leap_second(
-    start_script: Callable[..., subprocess.Popen[str]], adjtimex_library: Path, tmp_path: Path
+    start_script: Callable[..., Started], adjtimex_library: Path, tmp_path: Path
 ) -> None:
     """The same with real polls of a real clock, in TAI and in UTC, for a second inserted and one deleted.
 
     And no reading is before an earlier one, though UTC itself goes back.
     """
-    processes: dict[tuple[int, int], subprocess.Popen[str]] = {}
+    processes: dict[tuple[int, int], Started] = {}
     clocks: dict[tuple[int, int], AdjtimexStandIn] = {}
     leap_s = {STA_INS: NEW_YEAR_S, STA_DEL: NEW_YEAR_S - 1}
     for bit, tai in itertools.product(leap_s, (37, 0)):

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from kit import signals
-from kit.commands import command, environment, failure, run_command
+from kit.commands import failure, run_command, start_command
+from kit.forks import Started
 from kit.told_world import BOUNDED, World
 from kit.waits import BOUND_S, eventually
 from vmclock_async import Flags, SegmentReader, SegmentWriter
@@ -28,7 +28,7 @@ FAST: Final = ("true",)
 class Hooked:
     """A running ``on`` with ``--json``, in a session of its own."""
 
-    def __init__(self, process: "subprocess.Popen[str]", complaints: Path) -> None:
+    def __init__(self, process: Started, complaints: Path) -> None:
         self.process: Final = process
         self._complaints: Final = complaints
 
@@ -63,15 +63,12 @@ def hooked(path: Path, events: str, *options: object, words: tuple[str, ...] = F
     """``on`` for the segment at *path*; killed at the end, if it runs then."""
     complaints = path.with_name("complaints")
     with complaints.open("w") as stderr:
-        process = subprocess.Popen(
-            command("on", events, path, "--json", *options, "--", *words),
-            stdin=subprocess.DEVNULL,
+        process = start_command(
+            path.parent,
+            *("on", events, path, "--json", *options, "--", *words),
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
-            env=environment(path.parent),
             start_new_session=True,
-            preexec_fn=signals.at_default,
         )
     with process:
         try:

@@ -1,7 +1,6 @@
 """Callbacks on a restore: once a restore, and never without one."""
 
 import signal
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from kit.forks import Started
 from kit.half_commit import half_way
 from kit.lives import ONE_RESTORE, SAME_LIFE, Look, looking, told
 from kit.told_world import World
@@ -27,7 +27,7 @@ from vmclock_async import (
 )
 from vmclock_async.testing import PlayedSegment
 
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
 @pytest.mark.anyio

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -130,8 +129,8 @@ def test_without_a_restore_both_are_the_same(run_script: RunScript, server: Serv
 def test_client_goes_on_with_new_connections(server: Server, segment: PlayedSegment) -> None:
     """The whole program: it works, is restored, and works on in another session over another connection."""
     with started() as start:
-        environment = {**os.environ, "VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
-        program = start(RECIPES / "connections.py", server.url, env=environment)
+        environment = {"VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
+        program = start(RECIPES / "connections.py", server.url, environment=environment)
         assert program.stdout is not None
         assert program.stdout.readline() == "work for session-0\n"
         assert server.connections == 1
@@ -149,8 +148,8 @@ def test_client_outlives_restore_in_mid_request(
     """The request that loses its connection is not answered; the next one is, in the other session."""
     server.slow = slow
     with started() as start:
-        environment = {**os.environ, "VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
-        program = start(RECIPES / "connections.py", server.url, env=environment, stderr=subprocess.PIPE)
+        environment = {"VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
+        program = start(RECIPES / "connections.py", server.url, environment=environment, stderr=subprocess.PIPE)
         assert program.stdout is not None
         assert program.stderr is not None
         server.waits.wait()
@@ -163,8 +162,8 @@ def test_client_asks_nothing_while_it_authenticates(server: Server, segment: Pla
     """After a restore, a slow server delays the requests; it does not end the program."""
     server.slow = ("POST", 2)
     with started() as start:
-        environment = {**os.environ, "VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
-        program = start(RECIPES / "connections.py", server.url, env=environment, stderr=subprocess.PIPE)
+        environment = {"VMCLOCK_ASYNC_SEGMENT": str(segment.path)}
+        program = start(RECIPES / "connections.py", server.url, environment=environment, stderr=subprocess.PIPE)
         assert program.stdout is not None
         assert program.stderr is not None
         assert program.stdout.readline() == "work for session-0\n"

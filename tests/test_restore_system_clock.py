@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from kit.adjtimex import STA_NANO, STA_PLL, STA_UNSYNC, AdjtimexStandIn
 from kit.commands import failure, run_new_interpreter
 from kit.earlier_boot import require_attributes
+from kit.forks import Started
 from vmclock_async import BodyUpdate, Emit, Publisher, SegmentWriter, SystemClockError
 from vmclock_async._restoring.daemons import disciplined_by
 from vmclock_async._segment.time_source import TimeSource, record_time_source, recorded_time_source
@@ -185,7 +186,7 @@ def test_caller_may_know_that_the_time_is_independent(
 
 
 def test_daemon_that_keeps_the_clock_is_left_to_it(
-    set_clock: SetClock, stale: AdjtimexStandIn, start_script: Callable[..., "subprocess.Popen[str]"]
+    set_clock: SetClock, stale: AdjtimexStandIn, start_script: Callable[..., Started]
 ) -> None:
     """A process with the name of one runs: nothing is set, and the error says which it is."""
     daemon = start_script("comm", "systemd-timesyncd"[:15])

@@ -2,12 +2,12 @@
 
 import os
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from kit.forks import Started
 from kit.segment_files import BODY, lock_of, look, umask
 from vmclock_async import (
     SegmentReader,
@@ -21,13 +21,13 @@ MakePage = Callable[..., bytes]
 RunScript = Callable[..., str]
 
 
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
 # The lock.
 
 
-def start_holder(start_script: StartScript, path: Path) -> "subprocess.Popen[str]":
+def start_holder(start_script: StartScript, path: Path) -> Started:
     """Another process that has committed to the segment at *path*, and holds it."""
     holder = start_script("hold_segment", path)
     assert holder.stdout is not None

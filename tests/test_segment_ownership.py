@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.forks import Started
 from kit.programs import path_of
 from vmclock_async import SegmentReader, SegmentWriter, VMClockBody
 from vmclock_async.errors import SegmentError, SegmentInUseError
@@ -122,9 +123,7 @@ def test_what_is_checked_is_what_was_opened(segment: Path, run_script: RunScript
 
 
 @only_root
-def test_strangers_lock_is_named_and_not_believed(
-    segment: Path, start_script: Callable[..., "subprocess.Popen[str]"]
-) -> None:
+def test_strangers_lock_is_named_and_not_believed(segment: Path, start_script: Callable[..., Started]) -> None:
     """Though he holds it, no process is named that he chose: his file is not how writers here shut each other out."""
     holder = start_script("hold_lock", lock_of(segment))
     assert holder.stdout is not None

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import random
-import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from kit.forks import Started
 from kit.segment_files import BODY, PACKED
 from kit.stand_ins import preloaded
 from kit.told_world import open_descriptors
@@ -55,7 +55,7 @@ async def test_commit_wakes_a_waiting_reader(writer: SegmentWriter) -> None:
 
 @pytest.mark.anyio
 async def test_commit_of_another_process_wakes(
-    start_script: Callable[..., "subprocess.Popen[str]"], segment_path: Path, make_page: MakePage
+    start_script: Callable[..., Started], segment_path: Path, make_page: MakePage
 ) -> None:
     """The watch hears of commits through another process's mapping."""
     segment_path.write_bytes(make_page(seq_count=2))

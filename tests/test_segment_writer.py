@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.forks import Started
 from kit.programs import path_of
 from kit.segment_files import BODY, EARLIER_BOOT_NS, PACKED, U64_MAX, header_of, lock_of, look
 from vmclock_async import (
@@ -27,7 +28,7 @@ MakePage = Callable[..., bytes]
 RunScript = Callable[..., str]
 
 
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
 # Writing and closing.

@@ -8,21 +8,22 @@ VMCLOCK_ASYNC_STRESS_SECONDS sets how long each test runs.
 
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from kit.forks import Started
 
 SECONDS = float(os.environ.get("VMCLOCK_ASYNC_STRESS_SECONDS", "1"))
 
 pytestmark = pytest.mark.timeout(60 + 5 * SECONDS)
 
 MakePage = Callable[..., bytes]
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
-def go(process: "subprocess.Popen[str]") -> None:
+def go(process: Started) -> None:
     """Tell *process*, which is ready, to begin."""
     assert process.stdin is not None
     process.stdin.write("go\n")

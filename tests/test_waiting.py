@@ -6,7 +6,6 @@ Nothing here sleeps to let something happen but where true time itself has to go
 import datetime
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ import pytest
 
 from kit.calls import builtin_calls
 from kit.earlier_boot import forget_boot
+from kit.forks import Started
 from kit.half_commit import half_way
 from kit.told_world import World, contains, open_descriptors, true_ns
 from kit.waits import BOUND_S, disruption, meanwhile, until_waiting
@@ -47,7 +47,7 @@ FAR_NS = 2**62
 """A moment that no test lives to see."""
 
 
-StartScript = Callable[..., "subprocess.Popen[str]"]
+StartScript = Callable[..., Started]
 
 
 # wait_past.

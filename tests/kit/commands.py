@@ -1,18 +1,16 @@
 """The command line as a process, for the tests of it: in an environment that names no segment."""
 
 import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
-from vmclock_async._cli import main
+from kit import signals
+from kit.forks import Forked, Started, needs_interpreter
 
 
 def command(*args: object) -> list[str]:
@@ -26,38 +24,38 @@ def environment(runtime: Path, variables: Mapping[str, str] | None = None) -> di
     return {**own, "XDG_RUNTIME_DIR": str(runtime), **(variables or {})}
 
 
+def start_command(runtime: Path, *args: object, variables: Mapping[str, str] | None = None, **how: Any) -> Started:
+    """Start the command line with *args*; *how* is what both ``Forked`` and ``subprocess.Popen`` take.
+
+    Its signals are at their defaults, and it reads nothing. It is forked from a process that has imported the command
+    line, unless *variables* are some that an interpreter looks at when it starts.
+    """
+    env = environment(runtime, variables)
+    if not needs_interpreter(variables or {}):
+        return Forked(_run_command, *map(str, args), env=env, **how)
+    return subprocess.Popen(
+        command(*args), stdin=subprocess.DEVNULL, text=True, env=env, preexec_fn=signals.at_default, **how
+    )
+
+
 def run_command(
     runtime: Path, *args: object, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line with *args* to its end, in a process that has started already: a tenth of the price.
-
-    It is a real process of its own, which another that has imported the command line makes by a fork. PYTHONPATH is
-    heeded; other variables that an interpreter looks at when it starts (PYTHON..., LC_...) need
-    ``run_new_interpreter``.
-    """
-    assert not any(name.startswith(("PYTHON", "LC_")) for name in {*(variables or ())} - {"PYTHONPATH"})
-    words = [str(arg) for arg in args]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        streams = [DupFd(out.fileno()), DupFd(err.fileno())]
-        process = _forks.Process(target=_become_command, args=(words, environment(runtime, variables), *streams))
-        process.start()
-        try:
-            process.join(60)
-            assert process.exitcode is not None, f"{words} did not end"
-        finally:
-            process.kill()
-            process.join()
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="strict"))
-    return subprocess.CompletedProcess(words, process.exitcode, *texts)
+    """Run the command line with *args* to its end."""
+    process = start_command(runtime, *args, variables=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode is not None
+    return subprocess.CompletedProcess([*map(str, args)], process.returncode, out, err)
 
 
 def run_new_interpreter(
     runtime: Path, *args: object, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The same with an interpreter of its own."""
+    """The same with an interpreter of its own, whose signals are this one's."""
     return subprocess.run(
         command(*args),
         capture_output=True,
@@ -68,25 +66,10 @@ def run_new_interpreter(
     )
 
 
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(
-    [
-        "trio",
-        *(f"vmclock_async._cli.{name}" for name in ("app", "now", "on", "publish", "show", "sources", "watch")),
-        *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "replay")),
-    ]
-)
+def _run_command(*words: str) -> int:
+    from vmclock_async._cli import main
 
-
-def _become_command(words: list[str], variables: dict[str, str], out: Any, err: Any) -> None:
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    for number, fd in enumerate((nowhere, out.detach(), err.detach())):
-        os.dup2(fd, number)
-        os.close(fd)
-    os.environ.clear()
-    os.environ.update(variables)
-    sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
-    sys.exit(main(words))
+    return main(list(words))
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kit.forks import Started
 from kit.programs import started
 from vmclock_async.testing import PlayedSegment
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Started]
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def on(segment: PlayedSegment) -> tuple[object, ...]:
     return segment.path, "--fence", segment.device
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+def ended(process: Started) -> tuple[int | None, str, str]:
     """Exit status, output and complaints of *process*, once it has ended."""
     output, errors = process.communicate(timeout=30)
     return process.returncode, output, errors

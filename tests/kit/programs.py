@@ -1,11 +1,14 @@
 """Processes that tests start: the programs in ``tests/programs``, and others."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from kit.forks import Forked, Started, needs_interpreter, run_program
 
 _PROGRAMS: Final = Path(__file__).parent.parent / "programs"
 
@@ -16,16 +19,15 @@ def path_of(name: str) -> str:
 
 
 @contextmanager
-def started() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def started() -> Iterator[Callable[..., Started]]:
     """A function that starts a Python program with arguments; its processes are killed when the block ends.
 
-    Keyword arguments are those of ``subprocess.Popen``.
+    Warnings are errors there. Keyword arguments are those of ``start_program``.
     """
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Started] = []
 
-    def start(path: str | Path, *arguments: object, **how: Any) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-W", "error", str(path), *map(str, arguments)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **how))
+    def start(path: str | Path, *arguments: object, **how: Any) -> Started:
+        processes.append(start_program(path, *arguments, **how))
         return processes[-1]
 
     try:
@@ -34,3 +36,22 @@ def started() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def start_program(
+    path: str | Path,
+    *arguments: object,
+    environment: Mapping[str, str] | None = None,
+    own_interpreter: bool = False,
+    **how: Any,
+) -> Started:
+    """Start a Python program, with *environment* beside this one's; *how* is what both kinds of process take.
+
+    With *own_interpreter* nothing has happened there before, and the process is a child of this one.
+    """
+    env = {**os.environ, **(environment or {})}
+    words = [str(path), *map(str, arguments)]
+    if own_interpreter or needs_interpreter(environment or {}):
+        command = [sys.executable, "-W", "error", *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, **how)
+    return Forked(run_program, *words, env=env, stdout=subprocess.PIPE, **how)

@@ -35,14 +35,15 @@ def write_until_killed(size: int) -> None:
 
 
 def run_writer(size: int = 104) -> None:
+    life_s = chance.uniform(0.001, 0.03)
     pid = os.fork()
     if pid == 0:
         try:
+            # SIGPROF kills as SIGKILL does. Processor time is what a writer needs to get anywhere on a busy machine.
+            signal.setitimer(signal.ITIMER_PROF, life_s)
             write_until_killed(size)
         finally:
             os._exit(1)
-    time.sleep(chance.uniform(0.001, 0.03))  # how long this writer lives: a length, not a wait for something
-    os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if not os.WIFSIGNALED(status):
         sys.exit("a writer ended by itself")
