@@ -10,6 +10,7 @@ import pytest
 from kit.merging import Silent
 from kit.publishing import a_page, publish, published, time_fields, until
 from kit.sources import Scripted, measured, saying
+from kit.waits import settled
 from vmclock_async import (
     BodyUpdate,
     ClockStatus,
@@ -104,7 +105,7 @@ async def test_update_of_an_ended_epoch_is_dropped(segment_path: Path) -> None:
         epoch = emit.epoch
         await emit(BodyUpdate(counter_value=1), epoch=epoch)
         await emit(BodyUpdate(disruption_marker=2))
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         await emit(BodyUpdate(counter_value=2), epoch=epoch)
         await emit(BodyUpdate(time_sec=3), epoch=emit.epoch)
 

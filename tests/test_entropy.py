@@ -11,6 +11,7 @@ import pytest
 
 from kit.stand_ins import compiled, preloaded
 from kit.told_world import World
+from kit.waits import until_waiting
 from vmclock_async import Clock, Snapshot, _core
 from vmclock_async._segment.entropy import Ingredients
 from vmclock_async.incarnation import Incarnation
@@ -120,10 +121,10 @@ async def test_incarnation_of_a_callback_is_drawn_alike(segment: PlayedSegment) 
         before = clock.snapshot()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(incarnation.keep, clock._waiting, before))
-            await anyio.wait_all_tasks_blocked()
+            await until_waiting(clock)
             segment.restore()
             await called.wait()
-            await anyio.wait_all_tasks_blocked()
+            await until_waiting(clock)
             tasks.cancel_scope.cancel()
         after = clock.snapshot()
     generation = after.body.vm_generation_counter
