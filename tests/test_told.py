@@ -15,7 +15,14 @@ import anyio.to_thread
 import pytest
 
 from kit.waits import is_committed, until
-from vmclock_async import DisruptionRefusedError, NobodyListensError, Publisher, SegmentReader, report_disruption
+from vmclock_async import (
+    DisruptionRefusedError,
+    NobodyListensError,
+    Publisher,
+    SegmentReader,
+    publisher as publisher_module,
+    report_disruption,
+)
 from vmclock_async.abi import OWN_DISRUPTION, is_own_generation
 from vmclock_async.disruption import LONGEST_LINE, DisruptionAnswer, DisruptionReport, socket_path
 from vmclock_async.testing import check_source
@@ -25,6 +32,12 @@ from vmclock_told import ToldSettings, ToldSource
 def source(**settings: object) -> ToldSource:
     """A source with *settings*."""
     return ToldSource(ToldSettings.model_validate(settings))
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first commit of a publisher to which nobody says anything comes at once, and not after its second."""
+    monkeypatch.setattr(publisher_module, "_NOTICE_EVERY_S", 0.02)
 
 
 @asynccontextmanager
