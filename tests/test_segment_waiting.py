@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,8 @@ import anyio.to_thread
 import pytest
 
 from kit.forks import Started
+from kit.mounts import in_own_mounts
+from kit.programs import path_of
 from kit.segment_files import BODY, PACKED
 from kit.stand_ins import preloaded
 from kit.told_world import open_descriptors
@@ -100,6 +103,19 @@ async def test_what_is_there_already_needs_no_watch(writer: SegmentWriter) -> No
 def test_no_program_is_run_to_watch(run_script: RunScript, writer: SegmentWriter) -> None:
     """inotify is the loaded C library's: a root that is read-only, without ldconfig, compiler and /tmp, is enough."""
     assert run_script("audited_wait", writer.path) == "True\n"
+
+
+def test_read_only_root_is_no_reason_to_poll(writer: SegmentWriter) -> None:
+    """The same, seen: a root that nobody may write, an empty /tmp, and no program that could be found by its name."""
+    bare = (
+        "mount -o remount,bind,ro /",
+        "mount -t tmpfs -o ro none /tmp",
+        "for place in / /tmp; do if touch $place/x 2>/dev/null; then exit 3; fi; done",
+        "PATH=",
+    )
+    command = [*in_own_mounts(*bare), path_of("audited_wait"), str(writer.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 @pytest.mark.anyio
