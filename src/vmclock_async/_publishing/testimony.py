@@ -96,7 +96,8 @@ class Testimony:
                 contents.body, counter_id, contents.time_type if self._is_heard else header.time_type
             )
         contents = _with_honest_bound(contents.updated(update))
-        if contents != self.contents:  # else the results made from them still hold
+        # A page is often said again, and then the results made from it still hold; a measurement never is.
+        if not update.verbatim or contents != self.contents:
             self.contents = contents
         measured = False
         if update.counter_id == _INVALID:
