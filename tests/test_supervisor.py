@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kit.publishing import assert_at_rest
 from kit.sources import Scripted, counting_up, raising
+from kit.waits import until
 from vmclock_async import (
     BodyUpdate,
     Emit,
@@ -52,9 +53,12 @@ async def test_pauses_grow_though_it_said_something(segment_path: Path, caplog: 
         raise SourceUnavailableError("unfit", "no fit counter")
 
     publisher = Publisher(segment_path, {"unfit": Scripted(script)})
-    with anyio.move_on_after(1.5):
-        await publisher.run()
-    assert 1 <= publisher.statistics().sources["unfit"].restarts <= 5
+    async with anyio.create_task_group() as tasks:
+        began = anyio.current_time()
+        tasks.start_soon(publisher.run)
+        await until(lambda: publisher.statistics().sources["unfit"].restarts == 4)
+        assert anyio.current_time() - began >= 0.05 + 0.1 + 0.2 + 0.4  # each the shorter half of its pause
+        tasks.cancel_scope.cancel()
     assert [record.getMessage() for record in caplog.records] == ["unfit: no fit counter; it is tried again"]
 
 

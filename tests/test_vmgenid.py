@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kit.waits import until
+from kit.waits import settled, until
 from vmclock_async import Publisher, SegmentReader, SourceUnavailableError
 from vmclock_async.abi import OWN_DISRUPTION
 from vmclock_async.testing import Heard, check_source
@@ -149,8 +149,11 @@ async def test_log_that_may_not_be_read(kernel: Kernel, caplog: pytest.LogCaptur
     """Then uevents are waited for; nothing is announced, because nothing shows that any will come."""
     source = VmgenidSource(VmgenidSettings(kmsg=kernel.kmsg.with_name("none"), sysfs=kernel.sysfs))
     heard = Heard()
-    with anyio.move_on_after(0.2):
-        await source.run(heard)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(source.run, heard)
+        await until(lambda: "CAP_SYSLOG" in caplog.text)
+        await settled()
+        tasks.cancel_scope.cancel()
     assert (heard.announces_restores, heard.disruptions) == (False, [])
     (said,) = [record.getMessage() for record in caplog.records if "CAP_SYSLOG" in record.getMessage()]
     assert "No such file or directory" in said

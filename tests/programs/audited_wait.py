@@ -14,9 +14,12 @@ def audit(event: str, args: object) -> None:
 async def main(path: str) -> None:
     with SegmentReader(path) as reader:
         sys.addaudithook(audit)
-        with anyio.move_on_after(0.01):
-            await reader.wait_changed(reader.seq_count)
-        print(reader.statistics().watching)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.wait_changed, reader.seq_count)
+            while not reader.statistics().waits:
+                await anyio.sleep(0.001)
+            print(reader.statistics().watching)
+            tasks.cancel_scope.cancel()
 
 
 anyio.run(main, sys.argv[1])

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 
@@ -39,8 +40,11 @@ async def follow(number: int, tell: int) -> int:
 
 
 async def give_up() -> None:
-    with anyio.move_on_after(0.01):
-        await reader.wait_changed(2, poll_interval=3600)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(reader.wait_changed, 2, poll_interval=3600))
+        while not reader.statistics().waits:
+            await anyio.sleep(0.001)
+        tasks.cancel_scope.cancel()
 
 
 run(give_up)
