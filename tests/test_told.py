@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from kit.commands import start_command
 from kit.waits import is_committed, until
 from vmclock_async import (
     DisruptionRefusedError,
@@ -253,6 +254,20 @@ def test_command_reports(segment_path: Path) -> None:
     )
     assert (late.returncode, late.stdout) == (1, "")
     assert "no publisher listens here" in late.stderr
+
+
+def test_command_that_is_ended_does_not_say_that_it_reported(segment_path: Path) -> None:
+    """A hook that its time limit ends must not take a disruption for committed: the status is that of SIGTERM."""
+    with closing(socket.socket(socket.AF_UNIX)) as silent:
+        silent.bind(socket_path(segment_path))
+        silent.listen()
+        command = start_command(segment_path.parent, "disrupt", segment_path, stderr=subprocess.PIPE)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)
+            command.terminate()
+            _, said = command.communicate()
+    assert (command.returncode, said) == (143, "")
 
 
 @pytest.mark.anyio

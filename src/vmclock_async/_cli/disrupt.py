@@ -1,6 +1,5 @@
 """``disrupt``: tells the publisher of a disruption that it cannot see."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -8,7 +7,7 @@ import anyio
 import typer
 
 from vmclock_async._cli.options import duration
-from vmclock_async._cli.output import complain, print_json, run_async
+from vmclock_async._cli.output import ENDED_BY_SIGTERM, EndedError, complain, print_json, run_async
 from vmclock_async._notation import duration_text
 from vmclock_async._paths import default_path
 from vmclock_async.disruption import report_disruption, socket_path
@@ -44,7 +43,16 @@ def disrupt(
     Returns 0 once the new disruption marker is committed: every time measured before is void then.
     For example in a hook that runs after a snapshot was resumed: vmclock-async disrupt --restored
     """
-    run_async(partial(_report, path, restored=restored, reason=reason, timeout_ns=timeout_ns or _TIMEOUT_NS))
+    is_committed = False
+
+    async def report() -> None:
+        nonlocal is_committed
+        await _report(path, restored=restored, reason=reason, timeout_ns=timeout_ns or _TIMEOUT_NS)
+        is_committed = True
+
+    run_async(report)
+    if not is_committed:
+        raise EndedError(ENDED_BY_SIGTERM)
     complain("committed")
     if as_json:
         print_json({"committed": True, "restored": restored, "reason": reason})

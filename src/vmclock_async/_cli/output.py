@@ -6,13 +6,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TextIO, final
+from typing import Final, TextIO, final
 
 import anyio
 
 from vmclock_async.models import Snapshot
 
 __all__ = (
+    "ENDED_BY_SIGTERM",
     "EndedError",
     "complain",
     "is_terminal",
@@ -23,6 +24,9 @@ __all__ = (
     "show_traceback",
     "snapshot_fields",
 )
+
+ENDED_BY_SIGTERM: Final = 143
+"""As a shell has it: of a command whose status 0 would say that something has come about."""
 
 
 @final
