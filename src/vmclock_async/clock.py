@@ -7,7 +7,7 @@ plain page by itself. Every other case goes through ``_now_slowly``, ``_at_slowl
 
 import datetime
 import operator
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, Self
@@ -19,10 +19,10 @@ import anyio.to_thread
 
 from vmclock_async import _core
 from vmclock_async._belonging import OfThisProcess
-from vmclock_async._paths import default_path
+from vmclock_async._paths import absolute, default_path
 from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Feed
-from vmclock_async._reading.readings import Readings, require_limit
+from vmclock_async._reading.readings import Readings, age_ns, require_limit
 from vmclock_async._reading.segment_feed import Fence, PathLike, SegmentFeed
 from vmclock_async._reading.waiting import Waiting
 from vmclock_async.abi import ClockStatus
@@ -32,7 +32,7 @@ from vmclock_async.incarnation import Incarnation, OnRestore
 from vmclock_async.intervals import TimeInterval, latest_ns_of
 from vmclock_async.lease import Lease, open_lease
 from vmclock_async.models import Snapshot, VMClockBody
-from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, elapsed, units
+from vmclock_async.reckoning import LATEST_NS, UNITS_PER_SECOND, units
 from vmclock_async.segment import SegmentReaderStatistics
 
 __all__ = ("Clock", "open_clock")
@@ -141,9 +141,7 @@ class Clock(_core.Clock, OfThisProcess):
         Raises:
             SegmentError: as for ``now``.
         """
-        snapshot, counter = self._readings.sample()
-        body = snapshot.body
-        return elapsed(body, body.counter_value, counter) * 10**9 // UNITS_PER_SECOND
+        return age_ns(*self._readings.sample())
 
     @property
     def status(self) -> ClockStatus | int:
@@ -376,6 +374,7 @@ async def open_clock(
     max_drift_ppm: float | None = None,
     trust_writable: bool = False,
     on_restore: OnRestore | Iterable[OnRestore] = (),
+    wait: bool = False,
 ) -> AsyncIterator[Clock]:
     """A ``Clock`` for the length of the block, opened without blocking the loop.
 
@@ -386,15 +385,28 @@ async def open_clock(
         max_drift_ppm: see ``Clock``.
         trust_writable: see ``Clock``.
         on_restore: one callback of ``Clock.on_restore``, or several in a list.
+        wait: whether to wait for a segment that is not there, or in which nothing is committed yet. Without a path this
+            looks in all places again and again, in their order. It waits neither for a missing *fence* nor for a time:
+            once the block begins, ``Clock.wait_bounded`` and ``Clock.wait_status`` do that. Cancelling leaves nothing
+            open; to put a limit around the wait, use ``anyio.fail_after``.
 
     Raises:
-        SegmentError, CounterNotSupportedError, ValueError: as for ``Clock``.
+        SegmentError, CounterNotSupportedError, ValueError: as for ``Clock``. With *wait*, SegmentNotInitializedError
+            only if the *fence* is missing.
         TypeError: one of *on_restore* is no async function; the message names it.
     """
     callbacks = Incarnation.callbacks_in([on_restore])
+    place = None if path is None else absolute(path)  # now, because the working directory may change during a wait
     opened = partial(
-        Clock, path, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm, trust_writable=trust_writable
+        Clock, place, max_age=max_age, fence=fence, max_drift_ppm=max_drift_ppm, trust_writable=trust_writable
     )
-    with await anyio.to_thread.run_sync(opened) as clock:
+    opening: Awaitable[Clock]
+    if wait:
+        from vmclock_async._reading.arrival import until_there  # here, because the command now does without it
+
+        opening = until_there(partial(anyio.to_thread.run_sync, opened), fence=fence)
+    else:
+        opening = anyio.to_thread.run_sync(opened)
+    with await opening as clock:
         async with clock.on_restore(*callbacks):
             yield clock

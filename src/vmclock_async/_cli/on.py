@@ -14,11 +14,11 @@ import anyio.to_thread
 import typer
 from typer.core import TyperCommand
 
-from vmclock_async._cli.arrival import until_there
 from vmclock_async._cli.handled import Handled, StateFile
 from vmclock_async._cli.hook import Hook, Run
 from vmclock_async._cli.options import duration
 from vmclock_async._cli.output import complain, print_json, run_async
+from vmclock_async._reading.arrival import until_there
 from vmclock_async.clock import open_clock
 from vmclock_async.events import Event
 

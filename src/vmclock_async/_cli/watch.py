@@ -10,10 +10,10 @@ import anyio
 import typer
 from rich.console import Console
 
-from vmclock_async._cli.arrival import until_there
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.output import complain, is_terminal, print_json, run_async
 from vmclock_async._cli.view import JsonView, LineView, Reading, TerminalView, View
+from vmclock_async._reading.arrival import until_there
 from vmclock_async.clock import Clock, open_clock
 from vmclock_async.errors import SegmentNotInitializedError, VMClockError
 from vmclock_async.events import events_between

@@ -30,7 +30,7 @@ from vmclock_async.reckoning import (
     units,
 )
 
-__all__ = ("SYNC_LIMIT_S", "Readings", "Since", "require_limit")
+__all__ = ("SYNC_LIMIT_S", "Readings", "Since", "age_ns", "require_limit")
 
 _S: Final = 10**9
 SYNC_LIMIT_S: Final = 0.0005
@@ -220,6 +220,12 @@ class Readings:
 
     def _too_long_ago(self, seconds: Fraction) -> ClockStaleError:
         return ClockStaleError(f"the stamp is {float(seconds):.0f} s old, more than {self.max_age:g} s")
+
+
+def age_ns(snapshot: Snapshot, counter: int) -> int:
+    """The age of the reference of *snapshot* at *counter*, in nanoseconds, rounded down; see ``Clock.age_ns``."""
+    body = snapshot.body
+    return elapsed(body, body.counter_value, counter) * 10**9 // UNITS_PER_SECOND
 
 
 def require_limit(max_error_ns: int | None) -> None:
