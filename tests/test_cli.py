@@ -279,6 +279,7 @@ def test_now_with_the_usual_arguments_imports_no_typer(segment: PlayedSegment, t
         ("disrupt", "--timeout", "soon"),
         ("on", "restored", "--timeout", "soon", "--", "true"),
         ("set-clock", "--threshold", "soon"),
+        ("wait", "--stable", "soon"),
     ],
 )
 def test_what_is_no_duration_is_wrong_usage(tmp_path: Path, words: tuple[str, ...]) -> None:

@@ -24,7 +24,10 @@ _server.set_forkserver_preload(
         "trio",
         "vmclock_async.restore",
         "vmclock_async.testing",
-        *(f"vmclock_async._cli.{name}" for name in ("app", "now", "on", "publish", "show", "sources", "watch")),
+        *(
+            f"vmclock_async._cli.{name}"
+            for name in ("app", "now", "on", "publish", "show", "sources", "wait", "watch")
+        ),
         *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "replay", "told", "vmgenid")),
     ]
 )

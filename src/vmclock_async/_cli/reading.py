@@ -4,7 +4,7 @@ A health check may run ``now`` every second, so nothing here imports typer, whic
 processor time. ``plain_reading`` understands the usual arguments; typer handles the others, the help and wrong usage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from vmclock_async.clock import Clock
 from vmclock_async.errors import ClockError, ClockStaleError, ClockUnboundedError
 from vmclock_async.intervals import TimeInterval
 
-__all__ = ("plain_reading", "print_reading")
+__all__ = ("plain_reading", "print_bounded", "print_reading", "reading_facts", "require_limits")
 
 _MAX_AGE_S: Final = 1000.0
 """The clock's own limit if --max-age does not ask for more."""
@@ -63,21 +63,33 @@ def print_reading(
         try:
             interval = clock.now()
             age_ns = clock.age_ns
-            facts |= {**interval.as_dict(), "fenced": clock.fenced, "age_ns": age_ns}
-            _require(interval, age_ns, max_error_ns, max_age_ns)
+            facts |= reading_facts(clock, interval, age_ns)
+            require_limits(interval, age_ns, max_error_ns=max_error_ns, max_age_ns=max_age_ns)
         except ClockError as exc:
             if isinstance(exc, ClockStaleError):
                 facts.pop("error_ns", None)  # for a program that looks only at error_ns
                 facts["age_ns"] = clock.age_ns
             return fail(exc, as_json=as_json, facts=facts)
+    print_bounded(interval, facts, age_ns, as_json=as_json)
+    return 0
+
+
+def reading_facts(clock: Clock, interval: TimeInterval, age_ns: int) -> dict[str, object]:
+    """The reading *interval* of *clock* for JSON; *age_ns* is the age of its reference."""
+    return {"path": clock.path, **interval.as_dict(), "fenced": clock.fenced, "age_ns": age_ns}
+
+
+def print_bounded(interval: TimeInterval, facts: Mapping[str, object], age_ns: int, *, as_json: bool) -> None:
+    """Print the reading *interval*; *facts* are its ``reading_facts``."""
     if as_json:
         print_json({"bounded": True, **facts})
     else:
         print_line(f"{interval}  {facts['status']}  reference {duration_text(max(age_ns, 0))} old")
-    return 0
 
 
-def _require(interval: TimeInterval, age_ns: int, max_error_ns: int | None, max_age_ns: int | None) -> None:
+def require_limits(
+    interval: TimeInterval, age_ns: int, *, max_error_ns: int | None, max_age_ns: int | None = None
+) -> None:
     """Raise if a limit is exceeded; the message names both limits if both are."""
     exceeded: dict[type[ClockError], str] = {}
     if max_age_ns is not None and age_ns > max_age_ns:

@@ -24,7 +24,7 @@ from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
 
-__all__ = ("Look", "Waiting")
+__all__ = ("POLL_WHILE_BOUNDED_S", "POLL_WHILE_UNBOUNDED_S", "Look", "Waiting")
 
 _Read = TypeVar("_Read")
 
@@ -32,9 +32,9 @@ _log: Final = logging.getLogger("vmclock_async.clock")
 
 _LONGEST_POLL_S: Final = 60.0
 """Poll interval of wait_past() and wait_status() when no commit wakes them."""
-_POLL_WHILE_UNBOUNDED_S: Final = 0.25
+POLL_WHILE_UNBOUNDED_S: Final = 0.25
 """Poll interval of wait_bounded() and of events, because a bound may come without a commit."""
-_POLL_WHILE_BOUNDED_S: Final = 1.0
+POLL_WHILE_BOUNDED_S: Final = 1.0
 """Poll interval of events, because the kernel may lose its trust in the counter; ``now`` asks as often."""
 _AFTER_THE_BOUND_S: Final = 1e-6
 """Time by which a task wakes after a reference has become too old, because timers are rounded."""
@@ -117,12 +117,12 @@ class Waiting:
         why_not = _WhyNot(self.feed.path)
         while True:
             fence = self.feed.fence_marker()
-            snapshot, found = await self._once_there(partial(self._bounded_or_why_not, max_error_ns), why_not.note)
+            snapshot, found = await self._once_there(partial(self.bounded_or_why_not, max_error_ns), why_not.note)
             if isinstance(found, TimeInterval):
                 return snapshot, found
             why_not.note(str(found))
             # A reference or a time of writing that lies ahead comes without a commit.
-            await self.wait(snapshot, _POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
+            await self.wait(snapshot, POLL_WHILE_UNBOUNDED_S, fence_seen=fence)
 
     async def look(self, seen: Snapshot, *, patient: bool) -> Look:
         """The reading of *seen* at this moment; if *patient*, a commit in progress has 0.1 s to end."""
@@ -132,16 +132,16 @@ class Waiting:
             try:
                 snapshot, counter = self.readings.sample(0)
                 if snapshot != seen:
-                    return Look(None, _POLL_WHILE_UNBOUNDED_S, fence)
+                    return Look(None, POLL_WHILE_UNBOUNDED_S, fence)
                 interval = self.readings.interval(snapshot, counter, None, limit_s=0)
             except SegmentUnstableError as exc:
                 if anyio.current_time() >= give_up:
-                    return Look(exc, _POLL_WHILE_UNBOUNDED_S, fence)
+                    return Look(exc, POLL_WHILE_UNBOUNDED_S, fence)
             except (ClockError, SegmentNotInitializedError) as exc:
-                return Look(exc, _POLL_WHILE_UNBOUNDED_S, fence)
+                return Look(exc, POLL_WHILE_UNBOUNDED_S, fence)
             else:
                 ages_in_s = self.readings.ages_in_s(snapshot, counter) + _AFTER_THE_BOUND_S
-                return Look(interval, min(ages_in_s, _POLL_WHILE_BOUNDED_S), fence)
+                return Look(interval, min(ages_in_s, POLL_WHILE_BOUNDED_S), fence)
             await anyio.sleep(_POLL_WHILE_COMMITTING_S)
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
@@ -168,6 +168,21 @@ class Waiting:
                 if anyio.current_time() > give_up:
                     raise unstable_error(exc.path, first.seq_count, exc.seq_count, wait_s) from exc
             await anyio.sleep(_POLL_WHILE_COMMITTING_S)
+
+    def bounded_or_why_not(self, max_error_ns: int | None) -> tuple[Snapshot, TimeInterval | ClockError]:
+        """A snapshot with its reading, or with the reason why there is none yet. It does not wait.
+
+        Raises:
+            SegmentError: there is no snapshot.
+            CounterNotSupportedError: the kernel does not trust this machine's counter, so waiting does not help.
+        """
+        snapshot, counter = self.readings.sample(0)
+        try:
+            return snapshot, self.readings.interval(snapshot, counter, max_error_ns, limit_s=0)
+        except ClockError as exc:
+            if self.feed.unfit_because(snapshot, 0) is not None:
+                raise  # waiting does not help
+            return snapshot, exc
 
     async def sample_patiently(self, limit_s: float = math.inf) -> tuple[Snapshot, int]:
         """A sample, see ``patiently``."""
@@ -198,16 +213,6 @@ class Waiting:
         if marker is not None and marker != now:
             raise ClockDisruptedError(f"the disruption marker moved from {marker} to {now} meanwhile")
         return snapshot, self.readings.interval(snapshot, counter, None, limit_s=0)
-
-    def _bounded_or_why_not(self, max_error_ns: int | None) -> tuple[Snapshot, TimeInterval | ClockError]:
-        """A snapshot with its reading, or with the reason why there is none yet."""
-        snapshot, counter = self.readings.sample(0)
-        try:
-            return snapshot, self.readings.interval(snapshot, counter, max_error_ns, limit_s=0)
-        except ClockError as exc:
-            if self.feed.unfit_because(snapshot, 0) is not None:
-                raise  # waiting does not help
-            return snapshot, exc
 
     def sleep_s(self, snapshot: Snapshot, ns: int) -> float:
         """Time, in seconds, until earliest_ns has moved on by *ns*: it moves by less than a second a second."""
