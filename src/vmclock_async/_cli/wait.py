@@ -2,22 +2,19 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from vmclock_async._cli.failures import fail
 from vmclock_async._cli.options import duration
-from vmclock_async._cli.output import complain, run_async
+from vmclock_async._cli.output import ENDED_BY_SIGTERM, complain, run_async
 from vmclock_async._cli.readiness import Demand, Found, Readiness
 from vmclock_async._cli.reading import print_bounded
 from vmclock_async.abi import TELLS_TIME, ClockStatus
 from vmclock_async.errors import VMClockError
 
 __all__ = ("wait",)
-
-_ENDED_BY_SIGTERM: Final = 143
-"""As a shell has it. Status 0 would say that there is a time."""
 
 
 def _statuses(text: str) -> frozenset[ClockStatus]:
@@ -89,7 +86,7 @@ def wait(
 
     run_async(run)
     if not results:
-        raise typer.Exit(_ENDED_BY_SIGTERM)
+        raise typer.Exit(ENDED_BY_SIGTERM)
     (found,) = results
     if found.lack is not None:
         raise typer.Exit(fail(found.lack, as_json=as_json, facts=found.facts))
