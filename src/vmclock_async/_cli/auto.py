@@ -27,7 +27,7 @@ from vmclock_async.errors import (
 )
 from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
 
-__all__ = ("AUTO", "CHOICES", "DEFAULTS", "pick")
+__all__ = ("AUTO", "CHOICES", "DEFAULTS", "Probe", "pick")
 
 AUTO: Final = "auto"
 CHOICES: Final = ("device", "vmgenid", "told", "chrony", "kernel")
@@ -63,7 +63,7 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
         except SourceError as exc:  # not installed, or broken: waiting does not help
             complain(f"{AUTO}: not {name}: {exc.reason}")
             continue
-        probe = _Probe(source)
+        probe = Probe(source)
         found, absent_because = probe.look()
         any_found |= absent_because is None and name not in _WITHOUT_TIME
         complain(
@@ -79,26 +79,31 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
 
 
 @final
-class _Probe:
+class Probe:
     """Probes for a source, for a limited time, whatever the source's code does."""
 
     def __init__(self, source: Source) -> None:
         self._source: Final = source
         self._going_on: Future[str] | None = None
 
-    def look(self) -> tuple[str, str | None]:
-        """The finding, and the reason why the source is not there (None: it is there)."""
+    def begin(self) -> Future[str]:
+        """Begin a probe, unless one is going on."""
         if self._going_on is None:
             self._going_on = Future()
             thread = threading.Thread(
                 target=self._probe, args=(self._going_on,), name=f"{AUTO} probe", daemon=True
             )
             thread.start()
+        return self._going_on
+
+    def look(self, longest_s: float = _LONGEST_PROBE_S) -> tuple[str, str | None]:
+        """The finding, and the reason why the source is not there (None: it is there)."""
+        done = self.begin()
         try:
-            error = self._going_on.exception(_LONGEST_PROBE_S)
+            error = done.exception(longest_s)
         except TimeoutError:
-            return "", f"its probe has not ended within {_LONGEST_PROBE_S:g} s"
-        done, self._going_on = self._going_on, None
+            return "", f"its probe has not ended within {longest_s:g} s"
+        self._going_on = None
         match error:
             case None:
                 return done.result(), None
@@ -119,7 +124,7 @@ class _Probe:
 class _Sought:
     """A source that runs once it is there. While it cannot be used it counts as absent, and is probed again."""
 
-    def __init__(self, name: str, source: Source, probe: _Probe, absent_because: str | None) -> None:
+    def __init__(self, name: str, source: Source, probe: Probe, absent_because: str | None) -> None:
         self.settings_type = source.settings_type
         self._name: Final = name
         self._source: Final = source

@@ -24,12 +24,17 @@ def publisher_path(path: Path | None) -> Path:
     return SYSTEM_PATH if os.geteuid() == 0 else user_path()
 
 
-def on_tmpfs(path: Path) -> bool | None:
-    """Whether *path*, or its nearest existing parent, is on a file system in memory; None if that is unknown."""
+def on_tmpfs(path: Path, proc: Path = Path("/proc")) -> bool | None:
+    """Whether *path*, or its nearest existing parent, is on a file system in memory; None if that is unknown.
+
+    Args:
+        path: where a segment is, or shall be.
+        proc: the directory where procfs is mounted.
+    """
     try:
         existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
         device = existing.stat().st_dev
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        mounts = (proc / "self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # no /proc, or a directory that this user may not enter
         return None
     number = f"{os.major(device)}:{os.minor(device)}"
