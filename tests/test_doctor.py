@@ -1,9 +1,11 @@
 """``doctor`` as a command: what it prints, how it ends, and that it ends well on machines that hide themselves."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from kit.adjtimex import STA_UNSYNC, AdjtimexStandIn
 from kit.commands import failure, run_command
+from kit.forks import Started
 from kit.mounts import in_own_mounts
 from kit.programs import path_of
 from kit.terminals import run_on_terminal
@@ -116,3 +119,58 @@ def test_machine_without_proc_gives_findings(world: World) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     findings_in(json.loads(done.stdout))
+
+
+def test_ordinary_user_gets_findings(world: World, start_script: Callable[..., Started]) -> None:
+    """Nothing needs root: what this user may not do is a finding, with what would let them."""
+    world.path.chmod(0o600)
+    process = start_script("doctor_as_nobody", "--json", world.path)
+    output, _ = process.communicate(timeout=30)
+    found = findings_in(json.loads(output))
+    if os.geteuid() == 0:  # otherwise the user owns the segment
+        assert found["segment"]["found"].endswith("mode 0600: this user may not read it")
+        assert found["segment"]["remedy"] == f"chmod a+r {world.path}"
+        assert found["reading"]["level"] == "warning"
+        assert "segment" not in json.loads(output)["possible"]
+
+
+PLUGIN = """
+from pydantic import BaseModel
+
+class Settings(BaseModel):
+    pass
+
+class Gps:
+    settings_type = Settings
+    rests_on_system_clock = False
+
+    def __init__(self, settings):
+        print("made")
+
+    def probe(self):
+        print("probed")
+        return "four satellites"
+
+    async def run(self, emit):
+        pass
+"""
+
+
+def test_installed_sources_of_others_are_asked(tmp_path: Path) -> None:
+    """One that finds what it needs can give a time; a broken one is named; what they print is no part of the result."""
+    metadata = tmp_path / "others-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[vmclock_async.sources]\ngps = gps_plugin:Gps\nlost = no_such_module:Lost\n"
+    )
+    (tmp_path / "gps_plugin.py").write_text(PLUGIN)
+    done = run_command(tmp_path, "doctor", "--json", tmp_path / "none", variables={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, "probed" in done.stderr) == (0, True), done.stderr
+    said = json.loads(done.stdout)
+    assert "gps" in said["possible"]
+    finding = findings_in(said)["sources"]
+    assert finding["level"] == "warning"
+    assert re.search(r"present: .*\bgps\b", finding["found"])
+    assert "broken: lost of others (no_such_module:Lost of others 1.0 cannot be imported" in finding["found"]
+    assert finding["remedy"].startswith("repair or uninstall")

@@ -18,7 +18,7 @@ from kit.played_machine import NOW_S, PATIENCE_S, SYNCHRONIZED, played_machine, 
 from kit.told_world import World
 from kit.udp import UdpServer
 from kit.waits import eventually
-from vmclock_async._cli.findings import LOOKS, Finding, Level, Machine, Probing, look
+from vmclock_async._cli.findings import LOOKS, Finding, Level, Machine, Probing, Report, look
 from vmclock_async.timebase import COUNTER_ID, ClockStatusBits, Timex
 
 OK, WARNING, MISSING = Level.OK, Level.WARNING, Level.MISSING
@@ -328,9 +328,11 @@ def test_real_chronyd_is_found_by_socket_and_by_port(followed: tuple[Chronyd, in
         there = replace(
             machine, chrony_socket=client.socket, chrony_port=f"127.0.0.1:{port}", probing=Probing(PATIENCE_S)
         )
-        named = [LOOKS[name](there) for name in ("chrony-socket", "chrony-port")]
-        assert all("chronyd at" in finding.found for finding in named)
-        return all((finding.level, finding.time_from) == (OK, "chrony") for finding in named)
+        named = {name: LOOKS[name](there) for name in ("chrony-socket", "chrony-port")}
+        assert all("chronyd at" in finding.found for finding in named.values())
+        if not all((finding.level, finding.time_from) == (OK, "chrony") for finding in named.values()):
+            return False
+        return Report(named).possible == ["chrony"]
 
     eventually(synchronized)
 

@@ -1,6 +1,7 @@
 """``doctor``: what this machine offers for a bounded time, and the remedy for each thing that is missing."""
 
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -33,7 +34,8 @@ def doctor(
     if bundle is not None and bundle.exists():
         raise typer.BadParameter(f"{bundle} exists, and is not overwritten", param_hint="--bundle")
     machine = Machine(segment=path)
-    report = look(machine)
+    with redirect_stdout(sys.stderr):  # what a plugin prints, also in its probe, is no part of the result
+        report = look(machine)
     facts = report_fields(report)
     if bundle is not None:  # before anything is printed, so that a failure is the only object of JSON
         write_bundle(bundle, facts, machine)

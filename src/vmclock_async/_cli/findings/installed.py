@@ -1,8 +1,5 @@
 """The sources of time that are installed, and which of them find on this machine what they need."""
 
-import sys
-from contextlib import redirect_stdout
-
 from vmclock_async._cli.auto import CHOICES
 from vmclock_async._cli.findings.finding import Finding, missing, ok, warning
 from vmclock_async._cli.findings.machine import Machine
@@ -16,9 +13,8 @@ def begin_probes(machine: Machine) -> None:
     """Begin all probes, so that none waits for another."""
     machine.probing.begin("chrony", address=str(machine.chrony_socket))
     machine.probing.begin("chrony", address=machine.chrony_port)
-    with redirect_stdout(sys.stderr):  # what a plugin prints at import is no part of the result
-        for name in installed_sources():
-            machine.probing.begin(name, **machine.options_of(name))
+    for name in installed_sources():
+        machine.probing.begin(name, **machine.options_of(name))
 
 
 def sources(machine: Machine) -> Finding:

@@ -72,7 +72,7 @@ def time_namespace(machine: Machine) -> Finding:
     if here == _INITIAL_TIME:
         return ok("the machine's own")
     try:
-        offsets = (machine.proc / "self/timens_offsets").read_text(encoding="ascii", errors="replace")
+        offsets = (machine.proc / "self/timens_offsets").read_text(encoding="utf-8", errors="replace")
     except OSError:
         offsets = ""
     moved = re.sub(r"\s+", " ", offsets).strip()

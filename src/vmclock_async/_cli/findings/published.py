@@ -82,7 +82,7 @@ def publisher(machine: Machine) -> Finding:
     except OSError as exc:
         return unreadable(lock, "let this user enter its directory", exc)
     try:
-        locks = (machine.proc / "locks").read_text(encoding="ascii", errors="replace")
+        locks = (machine.proc / "locks").read_text(encoding="utf-8", errors="replace")
     except OSError as exc:
         return unreadable(machine.proc / "locks", "see whether a publisher runs: ps -C vmclock-async", exc)
     # proc_locks(5): number, kind, mode, type, process, major:minor:inode, range. A line with -> waits for the lock.
