@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from kit.merging import SECOND, measurement, merger, told
-from vmclock_async._publishing.complaints import EVERY_S, Complaints
+from vmclock_async._publishing.complaints import EVERY_S, ComplaintKind, Complaints
 
 LOG = logging.getLogger("vmclock_async.publisher")
 
@@ -57,12 +57,26 @@ def test_one_line_a_minute_with_a_count_and_one_at_the_end(caplog: pytest.LogCap
 def test_each_source_and_each_kind_has_a_minute_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     """One source's noise does not hide what another does, nor what else it does itself."""
     complaints = Complaints(LOG, now=Clock())
+    kinds: tuple[ComplaintKind, ...] = ("contradiction", "time of no use")
     for source in ("a", "b", "a"):
-        for kind in ("contradiction", "incomplete time"):
+        for kind in kinds:
             complaints.add(source, kind, partial("says {}".format, kind))
-    assert lines(caplog) == [
-        f"{source} says {kind}" for source in "ab" for kind in ("contradiction", "incomplete time")
-    ]
+    assert lines(caplog) == [f"{source} says {kind}" for source in "ab" for kind in kinds]
+
+
+def test_faults_are_counted_by_source_and_kind() -> None:
+    """Each kind from the start, also while none is logged; the count outlasts the complaint's end."""
+    clock = Clock()
+    complaints = Complaints(LOG, now=clock)
+    assert complaints.counts("a") == dict.fromkeys(complaints.counts("b"), 0)
+    for _ in range(3):
+        complaints.add("a", "contradiction", lambda: "contradicts")
+    complaints.add("b", "time of no use", lambda: "says nothing")
+    for clock.now in (100.0, 200.0, 300.0):
+        complaints.say_what_is_due()
+    complaints.add("a", "contradiction", lambda: "contradicts")
+    assert {kind: number for kind, number in complaints.counts("a").items() if number} == {"contradiction": 4}
+    assert {kind: number for kind, number in complaints.counts("b").items() if number} == {"time of no use": 1}
 
 
 def test_source_that_contradicts_with_each_update_is_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, final, get_args
 
 import anyio
 import anyio.lowlevel
@@ -35,6 +35,7 @@ from anyio.abc import TaskGroup
 
 from vmclock_async._paths import absolute
 from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.complaints import ComplaintKind
 from vmclock_async._publishing.handover import Handover
 from vmclock_async._publishing.report import Report
 from vmclock_async._publishing.supervisor import Message, SourceState, Supervised, Supervisor
@@ -43,7 +44,7 @@ from vmclock_async.errors import SegmentError, VMClockError
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import Source
 
-__all__ = ("Publisher", "PublisherStatistics", "SourceState", "SourceStatistics")
+__all__ = ("ComplaintKind", "Publisher", "PublisherStatistics", "SourceState", "SourceStatistics")
 
 _NOTICE_EVERY_S: Final = 1.0
 """Seconds after which the writer looks for new markers, suspends and quiet sources, whether updates come or not."""
@@ -66,6 +67,13 @@ class SourceStatistics:
     update_age_s: float | None
     """Seconds since its last update; None before the first."""
     last_error: str | None
+    error_age_s: float | None
+    """Seconds since `last_error`; None while there was none."""
+    complaints: Mapping[ComplaintKind, int]
+    """How often its updates had a fault that does not end a run, by kind of fault: "contradiction" (with what was
+    published; it was published under a new disruption marker), "time in other constants" (a counter or a timescale
+    that the segment cannot change to), "time of no use" (no reader gets a time from it), and "time that cannot be
+    true" (it was not published)."""
 
 
 @final
@@ -168,13 +176,15 @@ class Publisher:
             raise SegmentError(self.path, f"its publisher ended before it committed the disruption ({reason})")
 
     def statistics(self) -> PublisherStatistics:
-        """The counts so far, of the publisher and of each source."""
+        """The counts so far, of the publisher and of each source. Any thread may ask."""
         committer = self._committer
         return PublisherStatistics(
             commits=committer.commits if committer else 0,
             seq_count=committer.seq_count if committer else None,
             groups=committer.groups if committer else dict.fromkeys(("disruption", "time", "calendar")),
-            sources={supervised.name: _statistics(supervised) for supervised in self._supervisor.supervised},
+            sources={
+                supervised.name: _statistics(supervised, committer) for supervised in self._supervisor.supervised
+            },
         )
 
     async def _write(self, tasks: TaskGroup, handover: Handover[Message]) -> None:
@@ -232,16 +242,24 @@ class Publisher:
             sender.dropped += 1
 
 
-def _statistics(supervised: Supervised) -> SourceStatistics:
-    age_s = None if supervised.updated_at is None else time.monotonic() - supervised.updated_at
+def _statistics(supervised: Supervised, committer: Committer | None) -> SourceStatistics:
+    complaints = (
+        committer.complaints_about(supervised.name) if committer else dict.fromkeys(get_args(ComplaintKind), 0)
+    )
     return SourceStatistics(
         supervised.state,
         supervised.updates,
         supervised.dropped,
         supervised.restarts,
-        age_s,
+        _age_s(supervised.updated_at),
         supervised.last_error,
+        _age_s(supervised.failed_at),
+        complaints,
     )
+
+
+def _age_s(since: float | None) -> float | None:
+    return None if since is None else time.monotonic() - since
 
 
 def _by_name(sources: Mapping[str, Source] | Iterable[Source]) -> dict[str, Source]:

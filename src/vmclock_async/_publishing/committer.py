@@ -15,6 +15,7 @@ from typing import Final, final
 from pydantic import ValidationError
 
 from vmclock_async._continuity import Continuity, RecentClocksource
+from vmclock_async._publishing.complaints import ComplaintKind
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
@@ -88,6 +89,7 @@ class Committer:
             cold=writer.cold,
             epoch=previous.epoch if previous else 0,
             device_marker=previous._merger.device_marker if previous else None,
+            complaints=previous._merger.complaints if previous else None,
         )
         if writer.interrupted:
             self._write(contents)
@@ -101,6 +103,10 @@ class Committer:
     def groups(self) -> dict[str, str | None]:
         """Which source each group of fields comes from."""
         return self._merger.groups
+
+    def complaints_about(self, name: str) -> dict[ComplaintKind, int]:
+        """Number of faults of each kind that the source *name* had so far, those of earlier runs included."""
+        return self._merger.complaints.counts(name)
 
     def publish(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
         """Commit *update* from the source *name*, measured in *epoch*; False: dropped, because that epoch has ended.

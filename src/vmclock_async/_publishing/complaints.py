@@ -8,9 +8,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Literal, final, get_args
 
-__all__ = ("Complaints",)
+__all__ = ("ComplaintKind", "Complaints")
+
+ComplaintKind = Literal["contradiction", "time in other constants", "time of no use", "time that cannot be true"]
 
 EVERY_S: Final = 60.0
 
@@ -40,10 +42,16 @@ class Complaints:
     def __init__(self, log: logging.Logger, *, now: Callable[[], float] = time.monotonic) -> None:
         self._log: Final = log
         self._now: Final = now
-        self._open: Final[dict[tuple[str, str], _Complaint]] = {}
+        self._open: Final[dict[tuple[str, ComplaintKind], _Complaint]] = {}
+        self._counts: Final[dict[tuple[str, ComplaintKind], int]] = {}
 
-    def add(self, source: str, kind: str, text: Callable[[], str]) -> None:
+    def counts(self, source: str) -> dict[ComplaintKind, int]:
+        """Number of faults of each kind that *source* had so far."""
+        return {kind: self._counts.get((source, kind), 0) for kind in get_args(ComplaintKind)}
+
+    def add(self, source: str, kind: ComplaintKind, text: Callable[[], str]) -> None:
         """Note that *source* had a fault of this *kind* once more; *text* describes it, if a line is written."""
+        self._counts[source, kind] = self._counts.get((source, kind), 0) + 1
         complaint = self._open.get((source, kind))
         if complaint is None:
             self._open[source, kind] = _Complaint(text, self._now())

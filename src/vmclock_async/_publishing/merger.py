@@ -83,6 +83,7 @@ class Merger:
         cold: whether nobody can have read them.
         epoch: number of the first epoch.
         device_marker: the device's marker as last seen; None: it is not known.
+        complaints: those of the run before, whose counts go on; None: this is the first run.
     """
 
     def __init__(
@@ -93,10 +94,11 @@ class Merger:
         cold: bool,
         epoch: int = 0,
         device_marker: int | None = None,
+        complaints: Complaints | None = None,
     ) -> None:
         self.contents = contents._replace(counter_id=COUNTER_ID) if cold else contents
         """The contents that were composed last."""
-        self.complaints: Final = Complaints(_log)
+        self.complaints: Final = complaints or Complaints(_log)
         """The complaints about sources that go to the log."""
         self._promise: Contents | None = None
         """The last contents that gave readers a bounded time, unless a disruption has ended it."""

@@ -52,6 +52,8 @@ class Supervised:
     restarts: int = 0
     updated_at: float | None = None
     last_error: str | None = None
+    failed_at: float | None = None
+    """The time of ``last_error``, by ``time.monotonic()``."""
     outage: str | None = None
     """The reason why it is unavailable, as the log says; None once an update has come again."""
     outage_since: float = 0.0
@@ -62,6 +64,11 @@ class Supervised:
         self.updated_at = time.monotonic()
         if self.outage is not None and update.counter_id != CounterId.INVALID:
             self.note_there()
+
+    def note_error(self, error: SourceError) -> None:
+        """Note that the run of the source ended with *error*."""
+        self.state = "unavailable" if isinstance(error, SourceUnavailableError) else "failed"
+        self.last_error, self.failed_at = error.reason, time.monotonic()
 
     def note_there(self) -> None:
         """Note that the source works; if that ends an outage, the log says so."""
@@ -198,7 +205,8 @@ class Supervisor:
         self.failure = error
         for supervised in self.supervised:
             if isinstance(error, SourceError) and supervised.name == error.source:
-                supervised.state, supervised.last_error = "failed", error.reason
+                supervised.note_error(error)
+                supervised.state = "failed"  # for good, because it ended the run
 
     async def deliver(self, message: Message, handover: Handover[Message]) -> bool:
         """Hand over *message*, which has a report, and wait until it is committed. False: the run ended before that.
@@ -231,13 +239,11 @@ class Supervisor:
                     if emit.has_announced:
                         await self._hand_over_end(supervised, None, handover)
                     return
-                unavailable = isinstance(error, SourceUnavailableError)
-                supervised.state = "unavailable" if unavailable else "failed"
-                supervised.last_error = error.reason
+                supervised.note_error(error)
                 if isinstance(error.__cause__, InterruptedSource):
                     await anyio.sleep_forever()  # the run was asked to end, and will cancel this
                 await self._hand_over_end(supervised, error, handover)
-                if not unavailable:
+                if not isinstance(error, SourceUnavailableError):
                     return
                 if supervised.updates > updates and anyio.current_time() - began > _RECOVERED_AFTER_S:
                     backoff = _Backoff()
