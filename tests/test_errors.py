@@ -31,6 +31,7 @@ ALL_ERRORS: list[tuple[type[errors.VMClockError], tuple[Any, ...], str]] = [
     (errors.CounterNotSupportedError, ("why",), "why"),
     (errors.LeaseLostError, ("why",), "why"),
     (errors.SystemClockError, ("why",), "why"),
+    (errors.MetricsAddressError, ("why",), "why"),
     (errors.RecordingError, (Path("/tmp/x.jsonl"), 3, "why"), "/tmp/x.jsonl, line 3: why"),
     (errors.RecordingError, ("/tmp/x.jsonl", 0, "why"), "/tmp/x.jsonl: why"),
 ]

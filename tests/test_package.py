@@ -135,6 +135,7 @@ NOT_IMPORTED = (
     "rich",
     "pychrony",
     "inotify_simple",
+    "prometheus_client",
     "asyncio",
     "trio",
     "pytest",

@@ -45,6 +45,7 @@ from vmclock_async.errors import (
     DisruptionRefusedError as DisruptionRefusedError,
     InvalidUpdateError as InvalidUpdateError,
     LeaseLostError as LeaseLostError,
+    MetricsAddressError as MetricsAddressError,
     NobodyListensError as NobodyListensError,
     RecordingError as RecordingError,
     SegmentError as SegmentError,

@@ -22,6 +22,7 @@ __all__ = (
     "DisruptionRefusedError",
     "InvalidUpdateError",
     "LeaseLostError",
+    "MetricsAddressError",
     "NobodyListensError",
     "RecordingError",
     "SegmentError",
@@ -227,6 +228,17 @@ class SystemClockError(VMClockError):
     """CLOCK_REALTIME was not set, for `reason`: it must not be, or this process may not do it."""
 
     _remedy = "set it by other means"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@final
+class MetricsAddressError(VMClockError):
+    """Nothing can listen for scrapes of the metrics at an address, for `reason`."""
+
+    _remedy = "choose another address"
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

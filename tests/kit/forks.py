@@ -22,11 +22,12 @@ _server: Final = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
         "trio",
+        "vmclock_async.metrics",
         "vmclock_async.restore",
         "vmclock_async.testing",
         *(
             f"vmclock_async._cli.{name}"
-            for name in ("app", "doctor", "now", "on", "publish", "show", "sources", "wait", "watch")
+            for name in ("app", "doctor", "metrics", "now", "on", "publish", "show", "sources", "wait", "watch")
         ),
         *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "replay", "told", "vmgenid")),
     ]

@@ -3,8 +3,17 @@
 import typer
 
 from vmclock_async._cli.durations import parse_duration
+from vmclock_async._exporting.address import parse_address
 
-__all__ = ("duration",)
+__all__ = ("address", "duration")
+
+
+def address(text: str) -> str:
+    """*text*, an address to listen on, for an option's ``parser``; what is none is wrong usage."""
+    try:
+        return str(parse_address(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def duration(text: str) -> int:

@@ -6,7 +6,7 @@ import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from rich.progress import (
 )
 
 from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
+from vmclock_async._cli.metrics import require_prometheus_client, serving
+from vmclock_async._cli.options import address
 from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
@@ -54,9 +56,20 @@ def publish(
         list[str] | None, typer.Option("--set", metavar="SOURCE.OPTION=VALUE", help="An option of a source.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with one table of options a source.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="ADDRESS",
+            parser=address,
+            help="Serve metrics for Prometheus here; :9123 is loopback.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print statistics as JSON at the end.")] = False,
 ) -> None:
     """Publish what sources say into a segment, until they end or Ctrl-C."""
+    if metrics is not None:
+        require_prometheus_client()
     chosen = _build(sources or [AUTO], _read_config(config), options or [])
     path = publisher_path(segment)
     _refuse_to_overwrite(path)
@@ -64,7 +77,7 @@ def publish(
         complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
     publisher = Publisher(path, chosen)
     try:
-        run_async(partial(_run, publisher, chosen))
+        run_async(partial(_run, publisher, chosen, metrics))
     except EndedError:  # interrupted; a failure has its own line, and needs no other
         _tell_the_end(publisher, as_json=as_json)
         raise
@@ -160,8 +173,13 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
     return built
 
 
-async def _run(publisher: Publisher, sources: Mapping[str, Source]) -> None:
-    async with anyio.create_task_group() as tasks:
+async def _run(publisher: Publisher, sources: Mapping[str, Source], metrics: str | None) -> None:
+    async with AsyncExitStack() as stack:
+        if metrics is not None:
+            from vmclock_async.metrics import PublisherCollector  # with prometheus-client
+
+            await stack.enter_async_context(serving(PublisherCollector(publisher), metrics))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
         if is_terminal(sys.stderr):
             tasks.start_soon(_show_progress, publisher, sources)
         await anyio.lowlevel.checkpoint()  # so that the loop's own signal handlers are installed

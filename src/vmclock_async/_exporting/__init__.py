@@ -1,0 +1,1 @@
+"""How metrics are made and served; private, see ``metrics``."""
