@@ -13,7 +13,7 @@ from kit.forks import Started
 __all__ = ("RECORDING", "address_of", "exporters", "publishing")
 
 RECORDING: Final = Path(__file__).parent.parent.parent / "examples/recordings/time-source-lost.jsonl"
-"""A machine that has the time for 20 s, and then loses it."""
+"""A machine that has the time, and whose time source is lost after 13 s."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def exporters(runtime: Path) -> Iterator[Callable[..., Started]]:
 
 
 def publishing(segment: Path) -> tuple[object, ...]:
-    """The arguments of a publisher with metrics, of a machine that has the time for 20 s."""
+    """The arguments of a publisher with metrics, of the machine in ``RECORDING``."""
     sets = ("--set", f"replay.path={RECORDING}", "--set", "replay.mode=live")
     return ("publish", "replay", "--segment", segment, *sets, "--metrics", ":0")
 

@@ -33,12 +33,12 @@ async def until(holds: Callable[[], object]) -> None:
             await anyio.sleep(0.001)
 
 
-def eventually(found: Callable[[], Any]) -> Any:
-    """What *found* returns once that is true: another thread or process makes it so."""
+def eventually(found: Callable[[], Any], *, pause_s: float = 0.001) -> Any:
+    """What *found* returns once that is true: another thread or process makes it so; *pause_s* is between two looks."""
     end = time.monotonic() + BOUND_S
     while not (result := found()):
         assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
+        time.sleep(pause_s)
     return result
 
 
