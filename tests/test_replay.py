@@ -205,7 +205,7 @@ async def test_recording_without_records(segment_path: Path, tmp_path: Path, loo
         ({"speed": "inf"}, "speed: "),
         ({"speed": "fast"}, "speed: "),
         ({"loop": "perhaps"}, "loop: "),
-        ({"pace": "1"}, "pace: no such field .*its options: path, mode, speed, loop"),
+        ({"pace": "1"}, "pace: no such field .*its options: path, mode, speed, loop, start, until"),
         ({"path": None}, "path: "),
     ],
 )

@@ -2,7 +2,7 @@
 
 import typer
 
-from vmclock_async._cli.durations import parse_duration
+from vmclock_async._durations import parse_duration
 from vmclock_async._exporting.address import parse_address
 
 __all__ = ("address", "duration")

@@ -10,32 +10,37 @@ from vmclock_async._reading.virtual_time import VirtualTime
 from vmclock_async.abi import CounterId
 from vmclock_async.errors import RecordingError
 from vmclock_async.models import Snapshot
-from vmclock_async.recording import Record, RecordingHeader, RecordingReader
+from vmclock_async.recording import Moment, Record, RecordingHeader, RecordingReader
 
 __all__ = ("RecordedFeed",)
 
 
 @final
 class RecordedFeed(VirtualFeed):
-    """The commits of the recording at *path*, each at the time at which it was seen.
+    """The commits of the recording at *path*, or of the part from *start* to *until*, each when it was seen.
 
     Between two records the counter runs as fast as the page says. A record with a counter value sets it. A record
     without one leaves it running; if it is the first, the counter begins at its body's counter_value.
 
     Raises:
-        RecordingError: the file is no recording, or it has no record.
+        RecordingError: the file is no recording, or it has no record there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], time: VirtualTime) -> None:
-        with RecordingReader(path) as reader:
+    def __init__(
+        self, path: str | os.PathLike[str], time: VirtualTime, *, start: Moment | None, until: Moment | None
+    ) -> None:
+        with RecordingReader(path, start=start, until=until) as reader:
             super().__init__(reader.path, time)
             self._header: Final = reader.header
             records: list[Record] = []
             while some := reader.read():
                 records += some
         if not records:
+            if start or until:
+                raise RecordingError(self.path, 0, "has no record in that part; see how long the recording is")
             raise RecordingError(self.path, 1, "has a header and no record; record at least one commit")
-        self._times_ns: Final = [record.t_ns for record in records]
+        origin_ns = 0 if start is None else records[0].t_ns
+        self._times_ns: Final = [record.t_ns - origin_ns for record in records]
         self._pages: Final = [_snapshot(self._header, record) for record in records]
         self._counters: Final = _counters(records)
 

@@ -6,6 +6,7 @@ from typing import Final, final
 from vmclock_async._reading.recorded_feed import RecordedFeed
 from vmclock_async._reading.virtual_time import VirtualTime
 from vmclock_async.clock import Clock
+from vmclock_async.recording import Moment
 
 __all__ = ("RecordedClock",)
 
@@ -26,10 +27,13 @@ class RecordedClock(Clock):
         max_age: see ``Clock``.
         max_drift_ppm: see ``Clock``.
         follow_loop: whether time runs with the event loop; if not, only ``advance`` moves it.
+        start: where a part of the recording begins, as for ``recording.Moment``: ``"90s"``, ``"2026-03-14T15:09:32Z"``.
+            Time begins at the part's first record then.
+        until: where the part ends; its records were seen before.
 
     Raises:
-        RecordingError: it is no recording, or it has no record.
-        ValueError: *max_age* or *max_drift_ppm* is out of range.
+        RecordingError: it is no recording, or it has no record there.
+        ValueError: *max_age* or *max_drift_ppm* is out of range, or *start* or *until* is no moment.
     """
 
     _instead = "send the path of the recording, and make one there"
@@ -41,9 +45,12 @@ class RecordedClock(Clock):
         max_age: float = 1000.0,
         max_drift_ppm: float | None = None,
         follow_loop: bool = True,
+        start: str | None = None,
+        until: str | None = None,
     ) -> None:
+        part = {name: Moment(text) if text else None for name, text in (("start", start), ("until", until))}
         self._time: Final = VirtualTime(follow_loop=follow_loop)
-        self._recorded: Final = RecordedFeed(path, self._time)
+        self._recorded: Final = RecordedFeed(path, self._time, **part)
         self._read_from(self._recorded, max_age=max_age, max_drift_ppm=max_drift_ppm)
 
     @property

@@ -1,0 +1,1 @@
+"""Behind ``recording``: records, the moments of a part, the reader and the writer."""
