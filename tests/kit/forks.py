@@ -27,7 +27,9 @@ _server.set_forkserver_preload(
         "vmclock_async.testing",
         *(
             f"vmclock_async._cli.{name}"
-            for name in ("app", "doctor", "metrics", "now", "on", "publish", "show", "sources", "wait", "watch")
+            for name in (
+                *("app", "doctor", "metrics", "now", "on", "publish", "record", "show", "sources", "wait", "watch"),
+            )
         ),
         *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "replay", "told", "vmgenid")),
     ]

@@ -2,10 +2,11 @@
 
 import typer
 
+from vmclock_async._cli.sizes import parse_size
 from vmclock_async._durations import parse_duration
 from vmclock_async._exporting.address import parse_address
 
-__all__ = ("address", "duration")
+__all__ = ("address", "duration", "size")
 
 
 def address(text: str) -> str:
@@ -20,5 +21,13 @@ def duration(text: str) -> int:
     """*text* as ``parse_duration`` has it, for an option's ``parser``; what is none is wrong usage."""
     try:
         return parse_duration(text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
+def size(text: str) -> int:
+    """*text* as ``parse_size`` has it, for an option's ``parser``; what is none is wrong usage."""
+    try:
+        return parse_size(text)
     except ValueError as exc:
         raise typer.BadParameter(str(exc)) from exc

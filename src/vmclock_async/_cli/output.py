@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TextIO, final
 
 import anyio
+from anyio.abc import TaskStatus
 
 from vmclock_async.models import Snapshot
 
@@ -125,13 +126,15 @@ async def _until_told(main: Callable[[], Awaitable[None]], end_on: Sequence[sign
     """Run *main*. A service manager's stop is a clean end; the end of the terminal is not quite."""
     told: list[int] = []
 
-    async def listen(scope: anyio.CancelScope) -> None:
+    async def listen(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(*end_on) as signals:
+            task_status.started()
             told.append(await anext(aiter(signals)))
             scope.cancel()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen, tasks.cancel_scope)
+        # A signal may be the answer to the first line that main prints.
+        await tasks.start(listen, tasks.cancel_scope)
         await main()
         tasks.cancel_scope.cancel()
     if signal.SIGHUP in told:

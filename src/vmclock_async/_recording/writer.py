@@ -69,7 +69,7 @@ class RecordingWriter:
             self._file.write(model.model_dump_json().encode() + b"\n")
             self._file.flush()
         except OSError as exc:
-            raise RecordingError(self.path, self._line, f"cannot be written ({exc.strerror})") from exc
+            raise RecordingError(self.path, self._line, self._reason(exc)) from exc
 
     def close(self) -> None:
         """End the compressed data, and close the file.
@@ -81,7 +81,10 @@ class RecordingWriter:
             with self._raw:  # gzip does not close a file that it was given
                 self._file.close()
         except OSError as exc:
-            raise RecordingError(self.path, self._line, f"cannot be written ({exc.strerror})") from exc
+            raise RecordingError(self.path, self._line, self._reason(exc)) from exc
+
+    def _reason(self, exc: OSError) -> str:
+        return f"cannot be written ({exc.strerror}); make room, and read what was written before"
 
     def __enter__(self) -> Self:
         return self
