@@ -16,21 +16,15 @@ from collections.abc import Callable, Mapping
 from multiprocessing.reduction import DupFd
 from typing import IO, Any, Final, Self, TypeAlias
 
+from vmclock_async._cli.commands import COMMANDS
+
 __all__ = ("Forked", "Started", "needs_interpreter", "run_program")
 
 _server: Final = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
-        "trio",
-        "vmclock_async.metrics",
-        "vmclock_async.restore",
-        "vmclock_async.testing",
-        *(
-            f"vmclock_async._cli.{name}"
-            for name in (
-                *("app", "doctor", "metrics", "now", "on", "publish", "record", "show", "sources", "wait", "watch"),
-            )
-        ),
+        *("trio", "vmclock_async.restore", "vmclock_async.testing", "vmclock_async._cli.app"),
+        *(f"vmclock_async._cli.{name.replace('-', '_')}" for name in COMMANDS),
         *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "replay", "told", "vmgenid")),
     ]
 )

@@ -8,11 +8,11 @@ import typer
 
 from vmclock_async._cli.failures import fail_usage
 
-__all__ = ("invoke",)
+__all__ = ("COMMANDS", "invoke")
 
 _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
-_COMMANDS: Final = (
+COMMANDS: Final = (
     *("publish", "show", "now", "wait", "watch", "on", "record", "disrupt", "set-clock"),
     *("metrics", "sources", "doctor", "demo"),
 )
@@ -54,7 +54,7 @@ def _app(argv: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_options)
     first = next((word for word in argv if not word.startswith("-")), None)
-    for name in (first,) if first in _COMMANDS else _COMMANDS:
+    for name in (first,) if first in COMMANDS else COMMANDS:
         function = name.replace("-", "_")
         module = import_module(f"vmclock_async._cli.{function}")
         app.command(name, cls=getattr(module, "Parser", None))(getattr(module, function))

@@ -14,9 +14,9 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from vmclock_async._cli.arrival import until_there
 from vmclock_async._cli.paths import reader_path
 from vmclock_async._cli.series import Seen, Series
+from vmclock_async._reading.arrival import until_there
 from vmclock_async.errors import CounterNotSupportedError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
 from vmclock_async.segment import SegmentReader
