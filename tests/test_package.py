@@ -22,6 +22,7 @@ import vmclock_kernel
 import vmclock_pytest
 import vmclock_replay
 import vmclock_told
+import vmclock_vmgenid
 from kit.programs import path_of
 from vmclock_async import errors
 
@@ -32,6 +33,7 @@ PLUGINS: tuple[ModuleType, ...] = (
     vmclock_pytest,
     vmclock_replay,
     vmclock_told,
+    vmclock_vmgenid,
 )
 PACKAGES: tuple[ModuleType, ...] = (vmclock_async, *PLUGINS)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kit.commands import command, environment, run_new_interpreter
+from kit.distributions import pip
 from kit.fitness import fit
 from kit.ntp import NtpResponder
 from vmclock_async import Clock, ClockStatus, TimeInterval, VMClockError
@@ -19,19 +20,6 @@ BOUND_S = 30.0
 """Longest time that a start may take, on a machine that is busy with others."""
 AHEAD_NS = 3600 * 10**9
 """So far is the server's time from this machine's: it cannot be mistaken for it."""
-
-
-def pip(*arguments: object) -> None:
-    """Run pip offline: what a build needs is installed."""
-    options = ("--no-deps", "--no-index", "--disable-pip-version-check", "--quiet")
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *map(str, arguments), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture(scope="module")

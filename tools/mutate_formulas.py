@@ -309,12 +309,12 @@ _WORLD: Final = (
     "test_histories.py",
 )
 TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
-    "plugins/vmclock_chrony/measure.py": (
+    "src/vmclock_chrony/measure.py": (
         ("test_chrony_measure.py", "test_chrony_report.py", "test_chrony_doubt.py"),
         CHRONY,
     ),
-    "plugins/vmclock_chrony/doubt.py": (("test_chrony_doubt.py",), DOUBT),
-    "plugins/vmclock_kernel/measure.py": (("test_kernel_measure.py",), KERNEL),
+    "src/vmclock_chrony/doubt.py": (("test_chrony_doubt.py",), DOUBT),
+    "src/vmclock_kernel/measure.py": (("test_kernel_measure.py",), KERNEL),
     "src/vmclock_async/reckoning.py": (("test_reckoning.py", "test_reckoning_cases.py"), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
     "src/vmclock_async/_publishing/ageing.py": (_WORLD, QUIET),
@@ -386,8 +386,8 @@ def main(words: list[str]) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         tree = Path(directory)
-        for name in ("src", "plugins", "tests"):
-            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("src", "tests"):
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         if not is_imported_from(tree):
             say("the copy is not what is imported: is something of ours on sys.path before PYTHONPATH?\n")

@@ -9,11 +9,11 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import IO, Final
 
-from packaging.requirements import Requirement
+from kit.distributions import copy_distribution, required_by
 
 __all__ = ("build", "kernel_in")
 
@@ -54,30 +54,15 @@ def build(path: Path, *, debian: Path, modules: Path, checks: Sequence[str]) -> 
 
 def _fill(site: Path) -> None:
     """Copy this package, from the working tree, and the distributions that it needs to *site*."""
-    for needed in _closure("vmclock-async[cli]"):
-        for file in needed.files or ():
-            if ".." not in file.parts and file.suffix != ".pth":
-                target = site / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(str(file.locate()), target)
-    for package in (_REPOSITORY / "src/vmclock_async", *(_REPOSITORY / "plugins").iterdir(), _HERE):
+    own = distribution("vmclock-async")
+    for needed in (own, *required_by(own, "cli")):
+        copy_distribution(needed, site)
+    for package in (
+        *(path for path in (_REPOSITORY / "src").glob("vmclock_*") if path.suffix != ".egg-info"),
+        _HERE,
+    ):
         shutil.copytree(package, site / package.name)
     compileall.compile_dir(site, quiet=2, stripdir=str(site), prependdir="/opt/site")  # else importing takes long
-
-
-def _closure(wanted: str) -> list[Distribution]:
-    """The installed distribution *wanted*, and all that it requires."""
-    found: dict[str, Distribution] = {}
-    pending = [Requirement(wanted)]
-    while pending:
-        requirement = pending.pop()
-        if requirement.name not in found:
-            found[requirement.name] = distribution(requirement.name)
-            environments = [{"extra": extra} for extra in (*requirement.extras, "")]
-            for further in map(Requirement, found[requirement.name].requires or ()):
-                marker = further.marker
-                pending += [further] if marker is None or any(map(marker.evaluate, environments)) else []
-    return list(found.values())
 
 
 class _Cpio:
