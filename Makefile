@@ -7,7 +7,7 @@ CORE := setup.py pyproject.toml $(wildcard csrc/*)
 # Tests start some hundred processes, each of which would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick test-adverse lint check format docs coverage bench stress mutants guest-test clean help
+.PHONY: demo test quick test-adverse lint check format docs coverage bench packages stress mutants guest-test clean help
 .DELETE_ON_ERROR:
 
 demo: .venv/installed ## publish a recorded machine and watch it, for about 15 seconds
@@ -51,6 +51,18 @@ coverage: .venv/installed-coverage ## run all tests, and report the branches tha
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=
 	$(BIN)/coverage report
+
+# The wheel is built from the sdist, in build/; auditwheel finds the oldest C library that it runs with.
+# cibuildwheel, which needs containers for the wheels of a release, only reads its settings here.
+packages: .venv/installed-packages ## build the sdist and this machine's wheel in dist/, and check both
+	rm -rf build dist
+	CFLAGS="$$(.ci/python-headers $(BIN)/python .headers)" $(BIN)/python -m build --no-isolation --outdir build/packages
+	PATH="$(BIN):$$PATH" $(BIN)/auditwheel repair --strip --wheel-dir dist build/packages/*.whl
+	mv build/packages/*.tar.gz dist
+	$(BIN)/abi3audit --strict --verbose dist/*.whl
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/cibuildwheel --platform linux --print-build-identifiers . >/dev/null
+	ls -l dist
 
 # Longer proofs: the seqlock under four readers at full speed for 10 seconds, 100,000 random histories of a machine.
 stress: .venv/installed-test ## run the longer proofs of the seqlock and of random histories
