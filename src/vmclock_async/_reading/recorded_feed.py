@@ -2,7 +2,8 @@
 
 import os
 from bisect import bisect_right
-from typing import Final, final
+from collections.abc import Iterator
+from typing import Final, NamedTuple, final
 
 from vmclock_async import abi
 from vmclock_async._reading.virtual_feed import VirtualFeed
@@ -12,15 +13,60 @@ from vmclock_async.errors import RecordingError
 from vmclock_async.models import Snapshot
 from vmclock_async.recording import Moment, Record, RecordingHeader, RecordingReader
 
-__all__ = ("RecordedFeed",)
+__all__ = ("RecordedFeed", "RecordedPage", "recorded_pages")
+
+
+class RecordedPage(NamedTuple):
+    """A recorded commit, and the recorded machine's counter from there to the next."""
+
+    t_ns: int
+    """Nanoseconds since the first record."""
+    snapshot: Snapshot
+    counter: int
+    """The counter at `t_ns`."""
+    ticks: int
+    per_ns: int
+    """The counter's rate: it goes on by `ticks` in so many nanoseconds."""
+
+    def counter_at(self, t_ns: int) -> int:
+        """The counter at *t_ns*, up to the next commit."""
+        return (self.counter + (t_ns - self.t_ns) * self.ticks // self.per_ns) % 2**64
+
+
+def recorded_pages(reader: RecordingReader, *, is_part: bool = False) -> Iterator[RecordedPage]:
+    """The commits that *reader* has yet to read; *is_part* is whether it reads a part of the recording alone.
+
+    Between two records the counter runs as fast as the page says. A record with a counter value sets it. A record
+    without one leaves it running; if it is the first, the counter begins at its body's counter_value.
+
+    Raises:
+        RecordingError: a line is bad, or there is no record.
+    """
+    page: RecordedPage | None = None
+    ticks, per_ns = 1, 1
+    while records := reader.read():
+        for record in records:
+            body = record.body
+            if record.counter is not None:
+                counter = record.counter
+            else:
+                counter = page.counter_at(record.t_ns) if page is not None else body.counter_value
+            if body.counter_period_frac_sec:
+                ticks = 2 ** (64 + body.counter_period_shift)
+                per_ns = body.counter_period_frac_sec * 10**9
+            page = RecordedPage(record.t_ns, _snapshot(reader.header, record), counter, ticks, per_ns)
+            yield page
+    if page is None:
+        if is_part:
+            raise RecordingError(reader.path, 0, "has no record in that part; see how long the recording is")
+        raise RecordingError(reader.path, 1, "has a header and no record; record at least one commit")
 
 
 @final
 class RecordedFeed(VirtualFeed):
     """The commits of the recording at *path*, or of the part from *start* to *until*, each when it was seen.
 
-    Between two records the counter runs as fast as the page says. A record with a counter value sets it. A record
-    without one leaves it running; if it is the first, the counter begins at its body's counter_value.
+    Time begins with the recording, or with the first commit of a part that has a *start*. See ``recorded_pages``.
 
     Raises:
         RecordingError: the file is no recording, or it has no record there.
@@ -32,17 +78,10 @@ class RecordedFeed(VirtualFeed):
         with RecordingReader(path, start=start, until=until) as reader:
             super().__init__(reader.path, time)
             self._header: Final = reader.header
-            records: list[Record] = []
-            while some := reader.read():
-                records += some
-        if not records:
-            if start or until:
-                raise RecordingError(self.path, 0, "has no record in that part; see how long the recording is")
-            raise RecordingError(self.path, 1, "has a header and no record; record at least one commit")
-        origin_ns = 0 if start is None else records[0].t_ns
-        self._times_ns: Final = [record.t_ns - origin_ns for record in records]
-        self._pages: Final = [_snapshot(self._header, record) for record in records]
-        self._counters: Final = _counters(records)
+            pages = list(recorded_pages(reader, is_part=bool(start or until)))
+        origin_ns = 0 if start is None else pages[0].t_ns
+        self._pages: Final = [page._replace(t_ns=page.t_ns - origin_ns) for page in pages]
+        self._times_ns: Final = [page.t_ns for page in self._pages]
 
     @property
     def fenced(self) -> bool:
@@ -61,21 +100,19 @@ class RecordedFeed(VirtualFeed):
 
     def counter_ticks(self) -> int:
         """The recorded machine's counter at this moment."""
-        at = self._index()
-        counter, ticks, per_ns = self._counters[at]
-        return (counter + (self.time.elapsed_ns - self._times_ns[at]) * ticks // per_ns) % 2**64
+        return self._pages[self._index()].counter_at(self.time.elapsed_ns)
 
     def page_now(self) -> tuple[Snapshot, bool]:
         """The last recorded page up to this moment."""
-        return self._pages[self._index()], True
+        return self._pages[self._index()].snapshot, True
 
     def page_after(self, seen: Snapshot) -> Snapshot | None:
         """The record after *seen*, once its time has come. None is skipped, however far time jumps ahead."""
         now = self._index()
-        if self._pages[now] is seen:
+        if self._pages[now].snapshot is seen:
             return None
-        before = next((at for at in range(now, -1, -1) if self._pages[at] is seen), now - 1)
-        return self._pages[before + 1]
+        before = next((at for at in range(now, -1, -1) if self._pages[at].snapshot is seen), now - 1)
+        return self._pages[before + 1].snapshot
 
     def ns_to_next_page(self) -> int:
         """Nanoseconds until the next record."""
@@ -100,22 +137,3 @@ def _snapshot(header: RecordingHeader, record: Record) -> Snapshot:
         body=record.body,
         inode=0,
     )
-
-
-def _counters(records: list[Record]) -> list[tuple[int, int, int]]:
-    """For each record: the counter, and its rate from there on, as ticks and the nanoseconds that they take."""
-    counters: list[tuple[int, int, int]] = []
-    rate = 1, 1
-    for record in records:
-        body = record.body
-        if record.counter is not None:
-            counter = record.counter
-        elif counters:
-            before, ticks, per_ns = counters[-1]
-            counter = before + (record.t_ns - records[len(counters) - 1].t_ns) * ticks // per_ns
-        else:
-            counter = body.counter_value
-        if body.counter_period_frac_sec:
-            rate = 2 ** (64 + body.counter_period_shift), body.counter_period_frac_sec * 10**9
-        counters.append((counter, *rate))
-    return counters
