@@ -260,7 +260,7 @@ def test_columns_lose_no_peak_and_bridge_no_gap(steps: list[tuple[int, int | Non
 
 @pytest.mark.parametrize("wide_first", [True, False], ids=["one-column", "joined-columns"])
 def test_column_with_a_gap_does_not_bridge_it(wide_first: bool) -> None:
-    """Its ends go on into the neighbours, its extremes are a bar of their own, and gaps lie between these."""
+    """Its ends go on into the neighbors, its extremes are a bar of their own, and gaps lie between these."""
     columns = Columns()
     points = [Point(0, 5), Point(1, 9), Point(2, None), Point(3, 1), Point(4, 6)]
     if wide_first:

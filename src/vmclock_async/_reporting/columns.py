@@ -3,7 +3,7 @@
 Time is cut into at most ``LARGEST`` columns. Each keeps its first, lowest, highest and last point (the aggregation that
 is known as M4), so that a line through them covers the same pixels as one through all points: no peak is lost, and each
 point that is left is one of those that were added. Where nobody knows in advance how long the line is, columns begin
-narrow, and two neighbours become one whenever there would be too many.
+narrow, and two neighbors become one whenever there would be too many.
 """
 
 from typing import Final, NamedTuple, cast, final
@@ -61,7 +61,7 @@ class _Column:
             return [Point(self.first.t_ns, None)]
         if not self.broken:
             return sorted({self.first, *extremes, self.last}, key=_time)
-        # The extremes as a bar that touches no neighbour; the ends go on into the columns beside this one.
+        # The extremes as a bar that touches no neighbor; the ends go on into the columns beside this one.
         return [self.first, Point(self.first.t_ns, None), *extremes, Point(self.last.t_ns, None), self.last]
 
 
