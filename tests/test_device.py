@@ -1,5 +1,6 @@
 """The device source: a page in a file stands in for the device, which wakes otherwise (see tests/guest)."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from kit.stand_ins import preloaded
 from vmclock_async import (
     BodyUpdate,
     CounterId,
@@ -253,6 +255,19 @@ def test_forbidden_page_names_who_may_read_it(tmp_path: Path, run_script: Callab
     said = run_script("denied_device", page)
     assert f"may be read by user {os.getuid()} (mode 0000) alone" in said
     assert 'KERNEL=="vmclock[0-9]*", MODE="0444"' in said
+
+
+def test_device_that_a_control_group_refuses_is_no_matter_of_its_mode(
+    tmp_path: Path, refusing: Path, run_script: Callable[..., str]
+) -> None:
+    """A container that has the device's file and not the device gets EPERM: it is told to get the device."""
+    page = tmp_path / "page"
+    with SegmentWriter(page) as writer:
+        writer.write(VMClockBody())
+    environment = {**preloaded(refusing), "OPEN_ERRNO": str(errno.EPERM), "REFUSED_PATH": str(page)}
+    said = run_script("denied_device", page, environment=environment)
+    assert "(Operation not permitted); give the container the device itself (--device)" in said
+    assert "udev" not in said
 
 
 @pytest.mark.anyio

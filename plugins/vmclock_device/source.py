@@ -6,6 +6,7 @@ hypervisor gives it; QEMU and Firecracker do not.
 When a page changes faster than it is read, not all updates are seen, but the last one always is.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import ClassVar, Final, final
@@ -103,7 +104,8 @@ class DeviceSource:
             self._reader = None
 
     def _unavailable(self, error: SegmentError | OSError) -> SourceUnavailableError:
-        is_forbidden = isinstance(error.__cause__, PermissionError)
+        cause = error.__cause__
+        is_forbidden = isinstance(cause, PermissionError) and cause.errno == errno.EACCES
         return SourceUnavailableError("device", _forbidden(self._settings.path) if is_forbidden else str(error))
 
 

@@ -97,9 +97,14 @@ def map_page(path: str, *, trust_writable: bool = True) -> Mapped:
         )
         raise SegmentNotInitializedError(path, f"nothing is there; {remedy}") from exc
     except PermissionError as exc:
-        raise SegmentError(
-            path, "may not be read by this user; run as one who may, or change its mode (a device: by a udev rule)"
-        ) from exc
+        # EPERM does not come from the mode: the control group of a container does not have the device, for example.
+        reason = (
+            "may not be opened here, whatever its mode is (Operation not permitted); give the container the device "
+            "itself (--device) and not its file alone, or see what else confines this process"
+            if exc.errno == errno.EPERM
+            else "may not be read by this user; run as one who may, or change its mode (a device: by a udev rule)"
+        )
+        raise SegmentError(path, reason) from exc
     except OSError as exc:
         if exc.errno == errno.ENXIO:
             raise SegmentMalformedError(path, "is a socket, or a device without a driver, not a segment") from exc
