@@ -26,7 +26,7 @@ ROUNDS ?= 5
 test-adverse: .venv/installed-test ## run all tests on busy processors, in random order, as root and as a user; ROUNDS=5
 	$(BIN)/python tools/adverse.py $(ROUNDS)
 
-lint: .venv/installed-lint ## check style, spelling, types and imports
+lint: .venv/installed-lint ## check style, spelling, types, imports and deploy/
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/clang-format --dry-run -Werror csrc/*
@@ -34,6 +34,9 @@ lint: .venv/installed-lint ## check style, spelling, types and imports
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Containerfile
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/*.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 check: lint test ## lint and test
 

@@ -22,7 +22,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 import vmclock_async
-from kit.commands import run_command
+from kit.command_lines import check_command
 from kit.console import Console, commands_in
 from kit.programs import started
 from vmclock_async.sources import build_source, installed_sources
@@ -146,33 +146,6 @@ def check_shell(example: Example) -> None:
     for line in source.splitlines():
         if "vmclock-async " in line:
             check_command(shlex.split(line.partition("vmclock-async ")[2], comments=True))
-
-
-@cache
-def help_of(command: str) -> str:
-    """What *command* says of its options; fails if there is no such command."""
-    asked = run_command(Path("/nowhere"), command, "--help")
-    assert asked.returncode == 0, asked.stderr
-    return asked.stdout
-
-
-def check_command(words: list[str]) -> None:
-    """*words* after ``vmclock-async`` name a command, options of it, sources, and options that these take."""
-    command, *rest = words
-    help_text = help_of(command)
-    options: dict[str, dict[str, str]] = {}
-    arguments = iter(rest)
-    for argument in arguments:
-        if argument.startswith("--"):
-            assert argument in help_text
-            value = next(arguments) if re.search(rf"{argument} [A-Z<]\S", help_text) else ""
-            if argument == "--set":
-                source, _, setting = value.partition(".")
-                name, _, options[source][name] = setting.partition("=")
-        elif command == "publish":
-            options[argument] = {}
-    for source, settings in options.items():
-        build_source(source, settings)
 
 
 def check_json(example: Example) -> None:

@@ -16,9 +16,9 @@ for _name in vmclock_async.__all__:  # while it may be read; a model is complete
         _loaded.model_rebuild()
 
 
-def become_nobody() -> None:
-    """Give up all privileges, where there are any."""
+def become_nobody(number: int = 65534) -> None:
+    """Give up all privileges, where there are any, and be the user *number*."""
     if os.geteuid() == 0:
         os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+        os.setgid(number)
+        os.setuid(number)
