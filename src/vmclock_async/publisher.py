@@ -88,6 +88,9 @@ class PublisherStatistics:
     groups: Mapping[str, str | None]
     """Which source ``disruption``, ``time`` and ``calendar`` come from; None where no source has the group, or where
     the values that were published before are held."""
+    turns: int
+    """Times that the writer task took an update, or looked at what had become due; it looks once a second at least. If
+    they no longer grow while the segment is open, the writer hangs."""
 
 
 @final
@@ -117,6 +120,7 @@ class Publisher:
             self.path, named, lambda: self._committer.epoch if self._committer else 0
         )
         self._running = False
+        self._turns = 0
         self._handover: Handover[Message] | None = None
         """Leads to the writer task of the present run."""
 
@@ -182,6 +186,7 @@ class Publisher:
             commits=committer.commits if committer else 0,
             seq_count=committer.seq_count if committer else None,
             groups=committer.groups if committer else dict.fromkeys(("disruption", "time", "calendar")),
+            turns=self._turns,
             sources={
                 supervised.name: _statistics(supervised, committer) for supervised in self._supervisor.supervised
             },
@@ -222,8 +227,10 @@ class Publisher:
                 while time.monotonic() < due_at:
                     self._publish(committer, await handover.receive())
             committer.publish_due()
+            self._turns += 1
 
     def _publish(self, committer: Committer, message: Message) -> None:
+        self._turns += 1
         update, sender = message.update, message.sender
         if message.report is not None:
             if sender is not None:

@@ -32,6 +32,7 @@ from vmclock_async._cli.metrics import require_prometheus_client, serving
 from vmclock_async._cli.options import address
 from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
+from vmclock_async._cli.service_manager import Readiness, ServiceManager, notifying
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
 from vmclock_async._wording import failure
 from vmclock_async.abi import MAGIC
@@ -65,9 +66,14 @@ def publish(
             help="Serve metrics for Prometheus here; :9123 is loopback.",
         ),
     ] = None,
+    ready: Annotated[
+        Readiness,
+        typer.Option("--ready", help="What has to be there before a service manager is told READY=1."),
+    ] = Readiness.SEGMENT,
     as_json: Annotated[bool, typer.Option("--json", help="Print statistics as JSON at the end.")] = False,
 ) -> None:
     """Publish what sources say into a segment, until they end or Ctrl-C."""
+    manager = ServiceManager.take()
     if metrics is not None:
         require_prometheus_client()
     chosen = _build(sources or [AUTO], _read_config(config), options or [])
@@ -77,7 +83,7 @@ def publish(
         complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
     publisher = Publisher(path, chosen)
     try:
-        run_async(partial(_run, publisher, chosen, metrics))
+        run_async(partial(_run, publisher, chosen, metrics, manager, ready))
     except EndedError:  # interrupted; a failure has its own line, and needs no other
         _tell_the_end(publisher, as_json=as_json)
         raise
@@ -173,8 +179,16 @@ def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) 
     return built
 
 
-async def _run(publisher: Publisher, sources: Mapping[str, Source], metrics: str | None) -> None:
+async def _run(
+    publisher: Publisher,
+    sources: Mapping[str, Source],
+    metrics: str | None,
+    manager: ServiceManager | None,
+    ready: Readiness,
+) -> None:
     async with AsyncExitStack() as stack:
+        if manager is not None:
+            await stack.enter_async_context(notifying(manager, publisher, ready))
         if metrics is not None:
             from vmclock_async.metrics import PublisherCollector  # with prometheus-client
 
