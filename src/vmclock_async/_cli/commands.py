@@ -14,7 +14,7 @@ _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
 COMMANDS: Final = (
     *("publish", "show", "now", "wait", "watch", "on", "record", "disrupt", "set-clock"),
-    *("metrics", "report", "sources", "doctor", "demo"),
+    *("metrics", "report", "sources", "doctor", "install-units", "demo"),
 )
 """Names of the commands. Each is a function in a module of the same name, with _ for -; that may have a `Parser`."""
 
