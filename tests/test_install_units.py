@@ -150,7 +150,7 @@ def test_units_leave_out_chrony_where_it_cannot_be_asked(
 def test_manual_shows_what_is_printed() -> None:
     """The manual and the command have one text; the manual's installation is in /opt/vmclock-async."""
     manual = MANUAL.read_text(encoding="utf-8")
-    assert "\n".join(NEXT) in manual
+    assert "\n".join(["install-units", *NEXT, "systemctl status"]) in manual
     for text in units("/opt/vmclock-async/bin/vmclock-async", sources()).values():
         assert text in manual
 
@@ -180,12 +180,12 @@ def test_exposure_is_not_above_the_documented_one(install: Install, tmp_path: Pa
 
 @needs_systemd
 @needs_chronyd
-def test_publisher_works_under_its_confinement(
+def test_services_work_under_their_confinement(
     followed: tuple[Chronyd, int], segment_path: Path, tmp_path: Path
 ) -> None:
-    """With the unit's filters and only processes in /proc it reads chronyd and the kernel's clock, and is ready.
+    """With the units' filters and only processes in /proc the publisher is ready, and the other one's wait ends.
 
-    These are the printed sources; the port is that of the test's chronyd.
+    These are the printed sources, chronyd and the kernel's clock among them; the port is that of the test's chronyd.
     """
     _, port = followed
     words = sources().replace("127.0.0.1:323", f"127.0.0.1:{port}").split()
@@ -194,17 +194,21 @@ def test_publisher_works_under_its_confinement(
         "mount -t tmpfs none /mnt", *(f"mount --bind /mnt /proc/{name}" for name in ("sys", "fs"))
     )
     program = [*mounts, path_of("confined"), *confined_command(FILES[SERVICE], tmp_path, *run)]
+    wait = ["-m", "vmclock_async", "wait", str(segment_path), "--max-error", "1s", "--timeout", "20s"]
+    waiting = [*mounts, path_of("confined"), *confined_command(FILES[BOUNDED], tmp_path, *wait)]
     with PlayedManager(tmp_path / "notify") as manager:
         env = environment(tmp_path, {"NOTIFY_SOCKET": manager.address})
         process = subprocess.Popen(program, env=env, stderr=subprocess.PIPE, text=True)
         try:
             manager.read_until(lambda heard: "READY=1" in heard or process.poll() is not None)
             manager.read_until(lambda heard: any("from chrony" in text for text in heard) or process.poll())
+            waited = subprocess.run(waiting, env=env, capture_output=True, text=True, timeout=50)
         finally:
             process.terminate()
             _, said = process.communicate(timeout=30)
         heard = manager.read()
     assert "READY=1" in heard, said
+    assert waited.returncode == 0, waited.stderr
     assert heard[-1] == "STOPPING=1"
     # Whether this machine lets a user of a namespace read the kernel's log has nothing to do with the filters.
     assert "not permitted" not in re.sub(".*/dev/kmsg.*", "", said)

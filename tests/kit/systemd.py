@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 import pytest
@@ -49,6 +50,6 @@ def allowed_calls(unit: str) -> set[str]:
 
 def confined_command(unit: str, directory: Path, *words: str) -> list[str]:
     """Arguments for the program ``confined``, which runs *words* with the filters of *unit*."""
-    calls = directory / "calls"
-    calls.write_text("\n".join(sorted(allowed_calls(unit))), encoding="ascii")
-    return [str(calls), ",".join(values(unit, "RestrictAddressFamilies")), *words]
+    with NamedTemporaryFile("w", dir=directory, prefix="calls-", encoding="ascii", delete=False) as calls:
+        calls.write("\n".join(sorted(allowed_calls(unit))))
+    return [calls.name, ",".join(values(unit, "RestrictAddressFamilies")), *words]
