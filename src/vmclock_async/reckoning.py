@@ -42,9 +42,11 @@ __all__ = (
     "LATEST_NS",
     "UNITS_PER_SECOND",
     "Bounds",
+    "Budget",
     "Reckoned",
     "bounds_at",
     "bounds_in_range",
+    "budget_at",
     "elapsed",
     "find_bounds",
     "gives_interval",
@@ -178,6 +180,41 @@ def bounds_at(
     if leap:
         earliest, latest = _widened_by_leap(body, earliest, latest, body.time_sec + offset_s)
     return bounds_in_range(earliest, latest)
+
+
+class Budget(NamedTuple):
+    """The terms of an interval's error, in nanoseconds; their sum is ``Bounds.error_ns`` of that interval."""
+
+    reference_ns: int
+    """Error of the reference time, as the page has it."""
+    growth_ns: int
+    """What the period's error has added since, rounded up."""
+    rounding_ns: int
+    """What rounding outward to whole nanoseconds adds."""
+    leap_ns: int
+    """What a leap second adds that may or may not be over."""
+
+
+def budget_at(
+    contents: Snapshot | Contents, counter: int, *, counter_id: CounterId, max_age_s: float | Fraction = 1000
+) -> Budget:
+    """The terms of the error of the interval that ``bounds_at`` gives for these arguments.
+
+    Raises:
+        ClockError: as ``bounds_at`` does.
+    """
+    bounds, plain = (
+        bounds_at(contents, counter, counter_id=counter_id, max_age_s=max_age_s, leap=leap)
+        for leap in (True, False)
+    )
+    maxerror_ns = reckon(contents.body, counter).maxerror_ns
+    reference_ns = contents.body.time_maxerror_nanosec
+    return Budget(
+        reference_ns=reference_ns,
+        growth_ns=maxerror_ns - reference_ns,
+        rounding_ns=plain.error_ns - maxerror_ns,
+        leap_ns=bounds.error_ns - plain.error_ns,
+    )
 
 
 def bounds_in_range(earliest_ns: int, latest_ns: int) -> Bounds:

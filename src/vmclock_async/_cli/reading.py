@@ -18,7 +18,7 @@ from vmclock_async.clock import Clock
 from vmclock_async.errors import ClockError, ClockStaleError, ClockUnboundedError
 from vmclock_async.intervals import TimeInterval
 
-__all__ = ("plain_reading", "print_bounded", "print_reading", "reading_facts", "require_limits")
+__all__ = ("fail_to_read", "plain_reading", "print_bounded", "print_reading", "reading_facts", "require_limits")
 
 _MAX_AGE_S: Final = 1000.0
 """The clock's own limit if --max-age does not ask for more."""
@@ -66,12 +66,17 @@ def print_reading(
             facts |= reading_facts(clock, interval, age_ns)
             require_limits(interval, age_ns, max_error_ns=max_error_ns, max_age_ns=max_age_ns)
         except ClockError as exc:
-            if isinstance(exc, ClockStaleError):
-                facts.pop("error_ns", None)  # for a program that looks only at error_ns
-                facts["age_ns"] = clock.age_ns
-            return fail(exc, as_json=as_json, facts=facts)
+            return fail_to_read(clock, exc, facts, as_json=as_json)
     print_bounded(interval, facts, age_ns, as_json=as_json)
     return 0
+
+
+def fail_to_read(clock: Clock, error: ClockError, facts: dict[str, object], *, as_json: bool) -> int:
+    """Report why *clock* gives no reading, or none within the limits; *facts* are known all the same."""
+    if isinstance(error, ClockStaleError):
+        facts.pop("error_ns", None)  # for a program that looks only at error_ns
+        facts["age_ns"] = clock.age_ns
+    return fail(error, as_json=as_json, facts=facts)
 
 
 def reading_facts(clock: Clock, interval: TimeInterval, age_ns: int) -> dict[str, object]:
