@@ -53,6 +53,42 @@ def has_rates(update: BodyUpdate, period: Fraction, maxerror: Fraction) -> bool:
 # The bound
 
 
+def test_terms_are_explained_one_by_one() -> None:
+    """Each term by its name, exact; rounded up, their sum is the bound that is published."""
+    said = {
+        "root_delay_ns": Fraction(3001, 2),
+        "root_dispersion_ns": Fraction(701),
+        "offset_ns": Fraction(-(2**24)),
+    }
+    measuring = estimator(reference_error_ns=77)
+    update = measuring.measure(
+        exchange(
+            counter=5, trip_ticks=2000, trip_ns=1100, windows=(30, 40), ref_time_ns=Fraction(NOW_NS - NS), **said
+        ),
+        RAW,
+        missing_ns=Fraction(10**9),
+        forgotten_ns=Fraction(3),
+    )
+    assert measuring.explanation is not None
+    assert measuring.explanation.counter_value == 5
+    terms = {term.name: term.ns for term in measuring.explanation.terms}
+    rest = sum(ns for name, ns in terms.items() if name not in ("doubled", "forgotten"))
+    assert terms == {
+        "root delay": Fraction(3001, 4),
+        "root dispersion": 701,
+        "oscillator": 49 * PPM * (NS - 2**24),
+        "round trip": 2000 * (TICK_NS * 50 * PPM),
+        "pairing": 20 * TICK_NS,
+        "slew": 100,
+        "rounding of time": 2,
+        "rounding by chronyd": 1 + (Fraction(3001, 2) + 701) / 2**24,
+        "reference clock": 77,
+        "doubled": rest,
+        "forgotten": 10**9,
+    }
+    assert update.time_maxerror_nanosec == math.ceil(2 * rest + 10**9)
+
+
 def test_error_without_any_term_is_two_nanoseconds() -> None:
     """The clock's own last nanosecond and the rounding of the reference are all that a perfect answer leaves."""
     assert max_error(exchange()) == 2

@@ -25,7 +25,15 @@ from vmclock_async.timebase import (
     Timex,
     fixed_point_period,
 )
-from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, drift, max_error_ns, time_update
+from vmclock_kernel.measure import (
+    Reading,
+    Steering,
+    assumed_error_ns,
+    drift,
+    explanation,
+    max_error_ns,
+    time_update,
+)
 
 # The bound
 
@@ -39,6 +47,29 @@ def test_max_error_is_the_sum_of_its_terms() -> None:
     tick_ns = Fraction(1, 2)
     assert max_error_ns(measured, tick_ns, 900) == 7_000_000 + 500_000 + 31_000 + 501 + 900 + 2
     assert max_error_ns(measured._replace(before=after, after=before), tick_ns, 900) == 7_532_403
+
+
+def test_terms_are_explained_one_by_one() -> None:
+    """Each of them by its name; their sum is the bound that is published, raised to the estimated error too."""
+    for esterror_us, raised_ns in ((300, 0), (4000, 4_000_000 - 3_001_902)):
+        measured = reading(7, window=2001, offset_ns=-31_000, esterror_ns=esterror_us * US)
+        explained = explanation(measured, RAW, RAW, assumed_ns=500_900)
+        assert explained is not None
+        assert explained.counter_value == 7
+        terms = {term.name: term.ns for term in explained.terms}
+        assert terms.pop("estimated error", 0) == raised_ns
+        assert terms == {
+            "maxerror": 2001 * US,
+            "maxerror's step": STEP,
+            "offset": 31_000,
+            "pairing": 502,  # 1002 ticks of half a ns and 500 ppm
+            "assumed error": 500_900,
+            "clock": 2,
+        }
+        update = time_update(measured, RAW, RAW, assumed_ns=500_900)
+        assert update.time_maxerror_nanosec == sum(terms.values()) + raised_ns
+    assert explanation(reading(offset_ns=None), RAW, RAW, assumed_ns=0) is None
+    assert explanation(reading(), RAW, RAW, assumed_ns=None) is None
 
 
 def test_offset_in_microseconds_is_rounded_up() -> None:

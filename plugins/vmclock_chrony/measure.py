@@ -37,11 +37,13 @@ An estimate that jumps by more than the errors of both measurements starts the s
 nothing in steady state. While chronyd settles on a new estimate, its estimates move at a rate that no clock has.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from vmclock_async import BodyUpdate, LeapIndicator, SourceUnavailableError
+from vmclock_async.sources import Explanation, Term
 from vmclock_async.timebase import (
     LARGEST_CORRECTION_PPB,
     ClockState,
@@ -239,6 +241,8 @@ class Estimator:
         self._reference_error_ns: Final = reference_error_ns
         self._slope = Slope()
         self._last: _Estimate | None = None
+        self.explanation: Explanation | None = None
+        """The terms of the last measurement's bound."""
 
     def measure(
         self,
@@ -259,18 +263,8 @@ class Estimator:
         rate = self._rate(exchange, raw)
         maxerror = rate.ns_per_tick * (self._drift + (tracking.skew_ppm + abs(tracking.residual_freq_ppm)) * PPM)
         maxerror += rate.error
-        window_ticks = max(exchange.before.window_ticks, exchange.after.window_ticks)
-        max_error_ns = (
-            tracking.root_delay_ns / 2
-            + tracking.root_dispersion_ns
-            + self._understated * exchange.age_ns
-            + maxerror * exchange.round_trip_ticks
-            + Fraction(window_ticks, 2) * rate.ns_per_tick
-            + exchange.disagreement_ns(raw)
-            + 2
-            + WIRE * (abs(tracking.offset_ns) + tracking.root_delay_ns + tracking.root_dispersion_ns)
-            + self._reference_error_ns
-        )
+        terms = self._terms(exchange, raw, rate, maxerror)
+        max_error_ns = _sum_ns(terms)
         true_ns = exchange.true_ns - (forgotten_ns if abs(forgotten_ns) > max_error_ns else 0)
         if not 0 <= true_ns < END_NS:
             raise SourceUnavailableError(
@@ -282,8 +276,40 @@ class Estimator:
         self._remember(estimate, exchange)
         if missing_ns > max_error_ns:
             # chronyd's next estimate finds it again to within its error; the doubled error keeps its middle inside.
-            max_error_ns *= 2
-        return _update(exchange, estimate, max_error_ns + missing_ns)
+            terms += (Term("doubled", max_error_ns, "all of these once more, until chronyd finds what it forgot"),)
+        if missing_ns:
+            terms += (Term("forgotten", missing_ns, "what chronyd measured last and may have forgotten"),)
+        self.explanation = Explanation(exchange.before.counter_ticks % 2**64, terms)
+        return _update(exchange, estimate, _sum_ns(terms))
+
+    def _terms(self, exchange: Exchange, raw: Rate, rate: Rate, maxerror: Fraction) -> tuple[Term, ...]:
+        """The terms of the bound, without what chronyd may have forgotten."""
+        tracking = exchange.tracking
+        window_ticks = max(exchange.before.window_ticks, exchange.after.window_ticks)
+        on_the_wire_ns = abs(tracking.offset_ns) + tracking.root_delay_ns + tracking.root_dispersion_ns
+        return (
+            Term(
+                "root delay",
+                tracking.root_delay_ns / 2,
+                "half of it: the servers' answers may come by unequal ways",
+            ),
+            Term(
+                "root dispersion", tracking.root_dispersion_ns, "chronyd's estimate of what has been added since"
+            ),
+            Term(
+                "oscillator",
+                self._understated * exchange.age_ns,
+                "its drift since chronyd measured, beyond chronyd's estimate",
+            ),
+            Term(
+                "round trip", maxerror * exchange.round_trip_ticks, "the counter's drift while chronyd was asked"
+            ),
+            Term("pairing", Fraction(window_ticks, 2) * rate.ns_per_tick, "half the window of counter and clock"),
+            Term("slew", exchange.disagreement_ns(raw), "the clock was moved while chronyd was asked"),
+            Term("rounding of time", Fraction(2), "the clock's, the counter's and the page's last digits"),
+            Term("rounding by chronyd", WIRE * on_the_wire_ns, "its numbers have 25 bits"),
+            Term("reference clock", self._reference_error_ns, "its own error: chrony.reference_error"),
+        )
 
     def _rate(self, exchange: Exchange, raw: Rate) -> Rate:
         frequency_ppm = exchange.tracking.frequency_ppm
@@ -321,6 +347,11 @@ class _Estimate(NamedTuple):
         ticks = ticks_between(earlier.counter_ticks, self.counter_ticks)
         away = abs(self.true_ns - earlier.true_ns - ticks * earlier.ns_per_tick)
         return away > self.max_error_ns + earlier.max_error_ns + ticks * earlier.maxerror
+
+
+def _sum_ns(terms: Iterable[Term]) -> Fraction:
+    """The sum of *terms*, exact."""
+    return sum((Fraction(term.ns) for term in terms), Fraction(0))
 
 
 def _update(exchange: Exchange, estimate: _Estimate, max_error_ns: Fraction) -> BodyUpdate:

@@ -25,6 +25,7 @@ from vmclock_async import (
     SourceUnavailableError,
     TimeType,
 )
+from vmclock_async.sources import Explanation
 from vmclock_async.timebase import (
     Calibration,
     Rate,
@@ -121,6 +122,11 @@ class ChronySource:
         # A publisher's first epoch is 0. Any other begins with a disruption, though nobody saw it here.
         self._trust = _Trust(0, None)
         self._warnings = _Warnings(settings)
+        self._run: _Run | None = None
+
+    def explanation(self) -> Explanation | None:
+        """The terms of the last measurement's bound."""
+        return self._run.explanation if self._run else None
 
     def probe(self) -> str:
         """Where chronyd answers, and whether it is synchronized; blocks for at most two seconds.
@@ -143,7 +149,7 @@ class ChronySource:
         """Ask and emit, until it is cancelled."""
         await self._require_fit_counter(emit)
         with Connection(self._settings.address) as connection:
-            run = _Run(self._settings, connection, emit, self._warnings)
+            self._run = run = _Run(self._settings, connection, emit, self._warnings)
             await anyio.sleep(CALIBRATE_S)
             due = anyio.current_time()
             while True:
@@ -222,6 +228,11 @@ class _Run:
             reference_error_ns=Fraction(self._settings.reference_error or 0) * 10**9,
         )
         self._doubt = Doubt()
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """The terms of the last measurement's bound."""
+        return self._estimator.explanation
 
     async def poll(self, trust: _Trust) -> None:
         """Ask once, and emit the result in the epoch of *trust*."""

@@ -1,6 +1,6 @@
 """From one reading of the kernel's clock to one update. Nothing here waits or looks at a clock.
 
-    max error = maxerror + 500 us + |offset| + half window + assumed error
+    max error = maxerror + 500 us + |offset| + half window + assumed error + 2 ns      (the sum of ``error_terms``)
     P         = the slope of (counter, clock) over the last readings;
                 at the first reading: RAW's period with the kernel's correction of its clock's rate
     R         = P * 500 ppm + |P - RAW's period| + P's own uncertainty
@@ -17,10 +17,12 @@ Sources: adjtimex(2), ``include/linux/timex.h``, ``kernel/time/ntp.c``.
 """
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Final, NamedTuple, final
 
 from vmclock_async.models import BodyUpdate
+from vmclock_async.sources import Explanation, Term
 from vmclock_async.timebase import (
     LARGEST_CORRECTION_PPB,
     ClockStatusBits,
@@ -41,7 +43,9 @@ __all__ = (
     "Steering",
     "assumed_error_ns",
     "drift",
+    "error_terms",
     "est_error_ns",
+    "explanation",
     "max_error_ns",
     "time_update",
 )
@@ -156,23 +160,39 @@ def drift(rate: Rate, raw: Rate) -> Fraction:
     return raw.ns_per_tick * _DRIFT + abs(rate.ns_per_tick - raw.ns_per_tick) + rate.error
 
 
-def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int | None:
-    """The bound on the error of *reading*, rounded up, if a tick takes at most *longest_tick_ns*.
+def error_terms(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> tuple[Term, ...] | None:
+    """The terms of the bound on the error of *reading*, if a tick takes at most *longest_tick_ns*; whole nanoseconds.
 
     None if it is unknown how much is being slewed. If maxerror is unknown, only *assumed_ns* counts.
     """
     offset_ns = _offset_ns(reading)
     if offset_ns is None:
         return None
-    bound_ns = (
-        max(reading.before.maxerror_ns or 0, reading.after.maxerror_ns or 0)
-        + STEP_NS
-        + offset_ns
-        + _half_window_ns(reading, longest_tick_ns)
-        + assumed_ns
-        + 2  # the clock's own last nanosecond, and the rounding of time_frac_sec
+    maxerror_ns = max(reading.before.maxerror_ns or 0, reading.after.maxerror_ns or 0)
+    half_window_ns = _half_window_ns(reading, longest_tick_ns)
+    terms: tuple[Term, ...] = (
+        Term("maxerror", maxerror_ns, "the daemon's value, and what the kernel has added since"),
+        Term("maxerror's step", STEP_NS, "the kernel adds it once a second, so it may be missing"),
+        Term("offset", offset_ns, "what the kernel is still correcting"),
+        Term("pairing", half_window_ns, "half the window in which counter and clock were read"),
+        Term("assumed error", assumed_ns, "what the daemon did not tell the kernel: kernel.assumed_error"),
+        Term("clock", 2, "its own last nanosecond, and the rounding of time_frac_sec"),
     )
-    return max(bound_ns, est_error_ns(reading, longest_tick_ns) or 0)
+    lacking_ns = (est_error_ns(reading, longest_tick_ns) or 0) - _sum_ns(terms)
+    if lacking_ns > 0:
+        terms += (Term("estimated error", lacking_ns, "the daemon's estimate is larger than its bound"),)
+    return terms
+
+
+def max_error_ns(reading: Reading, longest_tick_ns: Fraction, assumed_ns: int) -> int | None:
+    """The sum of ``error_terms``."""
+    terms = error_terms(reading, longest_tick_ns, assumed_ns)
+    return None if terms is None else _sum_ns(terms)
+
+
+def _sum_ns(terms: Iterable[Term]) -> int:
+    """The sum of *terms*, rounded up."""
+    return math.ceil(sum(term.ns for term in terms))
 
 
 def est_error_ns(reading: Reading, longest_tick_ns: Fraction) -> int | None:
@@ -181,6 +201,13 @@ def est_error_ns(reading: Reading, longest_tick_ns: Fraction) -> int | None:
     if offset_ns is None or reading.after.esterror_ns is None:
         return None
     return reading.after.esterror_ns + offset_ns + _half_window_ns(reading, longest_tick_ns)
+
+
+def explanation(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> Explanation | None:
+    """The terms of the bound that ``time_update`` gives for the same arguments; None if it gives none."""
+    longest_tick_ns = rate.ns_per_tick + drift(rate, raw)
+    terms = None if assumed_ns is None else error_terms(reading, longest_tick_ns, assumed_ns)
+    return None if terms is None else Explanation(reading.pairing.counter_ticks, terms)
 
 
 def time_update(reading: Reading, rate: Rate, raw: Rate, *, assumed_ns: int | None) -> BodyUpdate:

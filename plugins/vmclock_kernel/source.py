@@ -12,8 +12,10 @@ It sees the kernel's clock and what its daemon wrote about it. It does not see:
 
 import logging
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import ClassVar, Final, final
 
 import anyio
@@ -23,10 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from vmclock_async.abi import ClockStatus, CounterId
 from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import BodyUpdate
-from vmclock_async.sources import Emit
+from vmclock_async.sources import Emit, Explanation
 from vmclock_async.timebase import Calibration, ClockStatusBits, Timex, timescale
 from vmclock_kernel.machine import Machine
-from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, time_update
+from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, explanation, time_update
 from vmclock_kernel.written import WrittenMaxError
 
 __all__ = ("KernelSettings", "KernelSource")
@@ -95,6 +97,8 @@ class KernelSource:
         self._chronyd_runs = False
         self._unsynchronized = False
         """Whether the last report was that there is no time."""
+        self._explain: Callable[[], Explanation | None] = lambda: None
+        """Makes the terms of the last measurement, which few ask for."""
         self._unbounded = False
         """Whether the log reports a missing bound."""
 
@@ -114,6 +118,10 @@ class KernelSource:
         if timex.maxerror_ns is None:
             return f"the kernel's clock in {scale}, synchronized, without a bound (out of range: {timex.nonsense})"
         return f"the kernel's clock in {scale}, synchronized, maxerror {timex.maxerror_ns / 1e6:g} ms"
+
+    def explanation(self) -> Explanation | None:
+        """The terms of the last measurement's bound."""
+        return self._explain()
 
     async def run(self, emit: Emit) -> None:
         """Measure once a ``poll_interval``, for ever."""
@@ -192,6 +200,7 @@ class KernelSource:
                 _unbounded_because(reading, epoch.written),
             )
         self._unbounded = not has_bound
+        self._explain = partial(explanation, reading, rate, raw, assumed_ns=assumed_ns)
         await emit(update, epoch=epoch.number)
 
 

@@ -22,12 +22,15 @@ from vmclock_async.errors import SourceError, SourceSettingsError, UnknownSource
 from vmclock_async.models import BodyUpdate
 
 if TYPE_CHECKING:
+    from fractions import Fraction
     from importlib.metadata import EntryPoint
 
 __all__ = (
     "ENTRY_POINT_GROUP",
     "SOURCES_VARIABLE",
     "Emit",
+    "Explains",
+    "Explanation",
     "InstalledSource",
     "MarksDisruption",
     "Probes",
@@ -35,6 +38,7 @@ __all__ = (
     "ReportsProgress",
     "RestsOnSystemClock",
     "Source",
+    "Term",
     "build_source",
     "find_source",
     "installed_sources",
@@ -173,6 +177,37 @@ class RestsOnSystemClock(Protocol):
 
     rests_on_system_clock: bool | None
     """True also if chronyd, or another daemon that steers the clock, says how far it is off; None: it is not known."""
+
+
+class Term(NamedTuple):
+    """A term of a measurement's error."""
+
+    name: str
+    ns: "int | Fraction"
+    """Nanoseconds, 0 or more."""
+    words: str
+    """Why it is in the sum, in a few words for people."""
+
+
+class Explanation(NamedTuple):
+    """The terms that a source has added up to the error of a measurement."""
+
+    counter_value: int
+    """The measurement's own, which tells it from others."""
+    terms: tuple[Term, ...]
+    """Their sum, rounded up, is the ``error_ns`` that the source gave ``BodyUpdate.measured``."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A source of time that can say of which terms it made the bound, for ``vmclock-async explain``."""
+
+    def explanation(self) -> Explanation | None:
+        """The terms of the last measurement that was emitted; None if there are none.
+
+        The publisher asks on the event loop, after it has taken the update, so this must not wait.
+        """
+        ...
 
 
 @runtime_checkable

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import Final, final
 
-from vmclock_async._publishing.ageing import is_quiet
+from vmclock_async._publishing.ageing import GRACE_S, is_quiet
 from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.draft import BOUND_FLAGS, TAI_OFFSET_VALID, Draft
 from vmclock_async._publishing.testimony import CALENDAR, Testimony, TimeState
-from vmclock_async.abi import TELLS_TIME, ClockStatus
+from vmclock_async.abi import TELLS_TIME, ClockStatus, name_of
 from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.reckoning import Bounds, find_bounds
 from vmclock_async.timebase import COUNTER_ID
@@ -77,6 +77,28 @@ class Choice:
         if current is not None or holds_time(published):
             return current
         return next((told for told in self.told.values() if told.has_time), None)
+
+    def passed_over(self, chosen: Testimony, published: Contents, counter: int) -> dict[str, str]:
+        """What each source ranked before *chosen* lacks, in words; *published* and *counter* as for ``choose``."""
+        lacks = {}
+        for told in self.told.values():
+            if told is chosen:
+                break
+            lacks[told.name] = self._lack_of(told, published, counter)
+        return lacks
+
+    def _lack_of(self, told: Testimony, published: Contents, counter: int) -> str:
+        if told.state is TimeState.VOID:
+            return "it has not measured since the machine was disrupted"
+        if not told.has_measured:
+            return "it has measured no time"
+        if not told.is_usable:
+            return f"its status is {name_of(told.contents.body.clock_status)}"
+        if is_quiet(told.contents, counter):
+            return f"it has not measured for {GRACE_S} s"
+        if not self._is_readable(told, published, counter):
+            return "its time gives readers on this machine no interval"
+        return "its time came only after this one"
 
     def _is_readable(self, told: Testimony, published: Contents, counter: int) -> bool:
         """Whether readers on this machine would get an interval from the measurement of *told*."""

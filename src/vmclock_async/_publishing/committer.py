@@ -15,6 +15,7 @@ from typing import Final, final
 from pydantic import ValidationError
 
 from vmclock_async._continuity import Continuity, RecentClocksource
+from vmclock_async._publishing.accounting import Accounting
 from vmclock_async._publishing.complaints import ComplaintKind
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
@@ -60,6 +61,7 @@ class Committer:
         self._can_ask: Final = any(source is not None for source in self._sources.values())
         self._is_sole: Final = len(sources) == 1
         self._time_sources: Final = {name: _time_source(name, source) for name, source in sources.items()}
+        self._accounting: Final = Accounting(sources)
         # It is taken over from the run before, so that a suspend between the two runs is seen.
         self._continuity: Final[Continuity] = (
             previous._continuity if previous else Continuity(clocksource=RecentClocksource())
@@ -200,6 +202,10 @@ class Committer:
         if is_of_this_epoch:
             self._merger.hear(name, update)
         self._publish_composed(always=self._is_sole and is_of_this_epoch)
+        if is_of_this_epoch and name == self._merger.time_source and update.measures:
+            account = self._accounting.of(name, update, self._merger.contents.body, self._merger.passed_over)
+            if account is not None:
+                self._writer.explain(account)
         return is_of_this_epoch
 
     def _publish_composed(self, *, always: bool) -> None:

@@ -144,6 +144,12 @@ class Merger:
         """The source whose time is published; None: the time from before is held, or there is none."""
         return self._time.name if self._time else None
 
+    def passed_over(self) -> dict[str, str]:
+        """What each source ranked before that of the time lacks."""
+        if self._time is None or self._observed is None:
+            return {}
+        return self._choice.passed_over(self._time, self.contents, self._observed.counter)
+
     @property
     def marker_source(self) -> str | None:
         """The source whose marker is published."""

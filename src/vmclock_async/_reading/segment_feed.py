@@ -11,6 +11,7 @@ import anyio
 from vmclock_async import _core
 from vmclock_async._continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async._reading.feed import Attachment, Witness
+from vmclock_async._segment.account import Account, recorded_account
 from vmclock_async._segment.time_source import TimeSource, recorded_time_source
 from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
@@ -118,6 +119,10 @@ class SegmentFeed:
         if self._reader.is_device:
             return TimeSource("the device", rests_on_system_clock=False)
         return recorded_time_source(self._reader._page.fileno())
+
+    def account(self) -> Account | None:
+        """The publisher's account of a bound; None if it keeps none. It may be of another body."""
+        return None if self._reader.is_device else recorded_account(self._reader._page.fileno())
 
     def require_in_place(self) -> None:
         if self._reader.is_replaced():

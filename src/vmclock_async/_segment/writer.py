@@ -8,6 +8,7 @@ from vmclock_async import _core, abi
 from vmclock_async._belonging import OfThisProcess
 from vmclock_async._paths import absolute
 from vmclock_async._segment import file, lock
+from vmclock_async._segment.account import Account, record_account
 from vmclock_async._segment.boot import forget_boot, record_boot
 from vmclock_async._segment.directory import Directory
 from vmclock_async._segment.remedies import os_error
@@ -70,6 +71,7 @@ class SegmentWriter(OfThisProcess):
                 self.cold: Final = abi.unpack_header(page).version == 0
                 """Whether nobody can have read a body of it, so this writer's first body will be its first."""
                 record_time_source(fd, None)
+                record_account(fd, None)
                 if self.cold:
                     forget_boot(fd)  # now: a process that drops its privileges may not do it later
                     os.fsync(fd)
@@ -160,6 +162,10 @@ class SegmentWriter(OfThisProcess):
                 self.path, f"committed {seq_count}, but cannot wake readers ({exc.strerror})"
             ) from exc
         return seq_count
+
+    def explain(self, account: Account) -> None:
+        """Keep *account*, of the body last committed, with the file; see ``account.py``."""
+        record_account(self._page.fileno(), account)
 
     def _closed_error(self) -> SegmentError:
         return SegmentError(self.path, "the writer is closed; the child of a fork has to open one of its own")
