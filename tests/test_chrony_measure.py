@@ -55,7 +55,7 @@ def has_rates(update: BodyUpdate, period: Fraction, maxerror: Fraction) -> bool:
 
 def test_terms_are_explained_one_by_one() -> None:
     """Each term by its name, exact; rounded up, their sum is the bound that is published."""
-    said = {
+    said: dict[str, Any] = {
         "root_delay_ns": Fraction(3001, 2),
         "root_dispersion_ns": Fraction(701),
         "offset_ns": Fraction(-(2**24)),

@@ -31,7 +31,7 @@ class Accounting:
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources: Final = tuple(sources)
         self._explaining: Final = {
-            name: source for name, source in sources.items() if callable(getattr(source, "explanation", None))
+            name: explaining for name, source in sources.items() if (explaining := _explaining(source)) is not None
         }
         self._due_at = -math.inf
 
@@ -42,23 +42,29 @@ class Accounting:
         source, now = self._explaining.get(name), time.monotonic()
         if source is None or now < self._due_at or update.time_maxerror_nanosec is None:
             return None
-        assert isinstance(source, Explains)
+        self._due_at = now + _LEAST_PAUSE_S
         try:
             terms = _terms_of(source, update, body)
-        except Exception as exc:  # a stranger's code: whatever it is, the time itself is not affected
+            if terms is None:
+                return None
+            return Account(
+                reference=reference_of(body),
+                terms=terms,
+                source=name,
+                sources=self._sources,
+                passed_over=passed_over(),
+            )
+        except Exception as exc:  # a stranger's code and values: whatever it is, the time itself is not affected
             _log.warning("%s: its explanation() failed with %s, and is not asked again", name, failure(exc))
             del self._explaining[name]
             return None
-        if terms is None:
-            return None
-        self._due_at = now + _LEAST_PAUSE_S
-        return Account(
-            reference=reference_of(body),
-            terms=terms,
-            source=name,
-            sources=self._sources,
-            passed_over=passed_over(),
-        )
+
+
+def _explaining(source: Source) -> Explains | None:
+    try:
+        return source if isinstance(source, Explains) else None
+    except Exception:  # a stranger's code, which may compute its attributes
+        return None
 
 
 def _terms_of(source: Explains, update: BodyUpdate, body: VMClockBody) -> tuple[tuple[str, int, str], ...] | None:

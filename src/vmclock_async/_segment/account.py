@@ -58,7 +58,7 @@ def reference_of(body: VMClockBody) -> tuple[int, int, int, int]:
 
 def record_account(fd: int, account: Account | None) -> None:
     """Record *account* at the file of *fd*; None removes the record."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # ValueError: a stranger's words are no Unicode
         if account is None:
             os.removexattr(fd, _ATTRIBUTE)
         else:
