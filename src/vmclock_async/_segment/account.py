@@ -6,6 +6,8 @@ that it belongs to. A reader that finds another one in the page passes it over, 
 after the commit, and at most ten times a second; and because an account may be left from before a writer that keeps
 none.
 
+A change of the attribute wakes waiting readers once, in vain: another reason to record no more often.
+
 There is none where the file system lacks such attributes (tmpfs before Linux 6.6), or has no room for it.
 """
 
