@@ -1,6 +1,7 @@
 """The command line, as real processes: what show, now, sources and demo print, and one line for bad input."""
 
 import json
+import logging
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from kit.earlier_boot import age_by_a_boot
 from kit.segment_files import BAD_SEGMENT
 from kit.terminals import run_on_terminal
 from vmclock_async import ClockStatus, Flags, SegmentWriter, VMClockBody, timebase
+from vmclock_async._cli import main
 from vmclock_async.testing import PlayedSegment
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -288,3 +290,11 @@ def test_what_is_no_duration_is_wrong_usage(tmp_path: Path, words: tuple[str, ..
     assert (done.returncode, done.stdout) == (2, "")
     assert "'soon' is no duration: a number and a unit (ns, us" in done.stderr
     assert "Value error" not in done.stderr
+
+
+def test_program_that_runs_a_command_keeps_its_log_as_it_was(tmp_path: Path) -> None:
+    """main() shows the log's notes for as long as the command runs; a program that calls it has its own level after."""
+    log = logging.getLogger("vmclock_async")
+    before = log.level, list(log.handlers)
+    assert main(["show", str(tmp_path / "nothing")]) == 1
+    assert (log.level, list(log.handlers)) == before

@@ -11,6 +11,7 @@ import pytest
 __all__ = ("in_container", "in_own_mounts")
 
 
+_HIDDEN: Final = ("/tmp", "/var/tmp", "/dev/shm", "/proc/sys")
 _CONTAINER: Final = """\
 mount --bind "$directory" /mnt
 mount -t tmpfs none /run
@@ -18,8 +19,8 @@ mkdir /run/vmclock-async
 mount --bind /mnt /run/vmclock-async
 mount -o "remount,bind,$mode" /run/vmclock-async
 umount /mnt
-for place in /tmp /var/tmp /dev/shm /proc/sys; do mount -t tmpfs -o ro,mode=0 none $place; done
-for place in / /run; do mount -o remount,bind,ro $place; done
+for place in $hidden; do mount -t tmpfs -o ro,mode=0 none $place; done
+for place in / /run /tmp; do ! mountpoint -q $place || mount -o remount,bind,ro $place; done
 for place in / /run /tmp /dev/shm; do if touch $place/x 2>/dev/null; then exit 3; fi; done
 PATH=
 """
@@ -29,9 +30,11 @@ def in_container(directory: Path, *, writable: bool) -> list[str]:
     """A command line for a program that sees what a container sees which has *directory* at /run/vmclock-async.
 
     Its root is read-only. There is no place for temporary files, no /proc/sys, and no program that could be found by
-    its name. Only root can run it, and is still root there.
+    its name. Only root can run it, and is still root there. A checkout in /tmp keeps what it can read there.
     """
-    variables = [f"directory={directory}", f"mode={'rw' if writable else 'ro'}"]
+    needed = [Path(sys.executable), Path(__file__)]
+    hidden = [place for place in _HIDDEN if not any(file.is_relative_to(place) for file in needed)]
+    variables = [f"directory={directory}", f"mode={'rw' if writable else 'ro'}", f"hidden={' '.join(hidden)}"]
     python = [sys.executable, "-W", "error"]
     return ["env", *variables, "unshare", "--mount", "sh", "-ec", f'{_CONTAINER}exec "$@"', "sh", *python]
 

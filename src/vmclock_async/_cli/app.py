@@ -28,6 +28,7 @@ def run(argv: Sequence[str]) -> int:
         command = partial(invoke, argv, as_json=as_json)
     logger = logging.getLogger("vmclock_async")
     handler = _Notes(logging.INFO)
+    level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
@@ -46,3 +47,4 @@ def run(argv: Sequence[str]) -> int:
         raise
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
