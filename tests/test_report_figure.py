@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vmclock_async._reporting.columns import LARGEST, Point
-from vmclock_async._reporting.figure import figure, folded_bands, folded_marks
-from vmclock_async._reporting.series import Band, Mark, Report, collect
+from vmclock_async._cli.reporting.columns import LARGEST, Point
+from vmclock_async._cli.reporting.figure import figure, folded_bands, folded_marks
+from vmclock_async._cli.reporting.series import Band, Mark, Report, collect
 from vmclock_async.recording import RecordingReader
 
 RECORDINGS = Path(__file__).parent.parent / "examples/recordings"

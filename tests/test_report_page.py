@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver import ActionChains, Keys
 
 from kit.browser import Browser, browser, needs_chromium
-from vmclock_async._reporting.columns import LARGEST
+from vmclock_async._cli.reporting.columns import LARGEST
 from vmclock_async.recording import RecordingReader
 
 RECORDINGS = Path(__file__).parent.parent / "examples/recordings"

@@ -9,9 +9,9 @@ from hypothesis import given, strategies as st
 
 from kit.recordings import write
 from vmclock_async import ClockError, RecordingError
-from vmclock_async._reporting.columns import LARGEST, Columns, Point
-from vmclock_async._reporting.distribution import Distribution
-from vmclock_async._reporting.series import Report, collect
+from vmclock_async._cli.reporting.columns import LARGEST, Columns, Point
+from vmclock_async._cli.reporting.distribution import Distribution
+from vmclock_async._cli.reporting.series import Report, collect
 from vmclock_async.abi import name_of
 from vmclock_async.recording import Record, RecordingReader
 from vmclock_async.testing import RecordedClock

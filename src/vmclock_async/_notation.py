@@ -1,12 +1,26 @@
-"""How a time, a length of time and an interval are written for people."""
+"""How people read and write a time, a length of time and an interval: ``1ms``, ``10s``, ``2.5us``."""
 
 import datetime
+import re
+from fractions import Fraction
 from typing import Final
 
-__all__ = ("bounded_text", "duration_text", "utc_text")
+__all__ = ("bounded_text", "duration_text", "parse_duration", "utc_text")
 
 _UNITS: Final = (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
 _DIGITS: Final = 3
+_UNIT_NS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "min": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_FORM: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zµ]+)")
+_LONGEST_NS: Final = 2**32 * 10**9
+"""136 years: more than any use needs, and within the range of ``Clock``."""
 
 
 def utc_text(ns: int) -> str:
@@ -34,3 +48,19 @@ def duration_text(ns: int, *, to_nearest: bool = False) -> str:
 def bounded_text(ns: int, error_ns: int) -> str:
     """The moment *ns* since 1970, give or take *error_ns*: ``2026-01-15T12:00:00.123456789Z +/- 41.2 us``."""
     return f"{utc_text(ns)} +/- {duration_text(error_ns)}"
+
+
+def parse_duration(text: str) -> int:
+    """*text*, a number and its unit, in nanoseconds; rounded down.
+
+    Raises:
+        ValueError: it is no duration, or not from 1 ns to 2**32 s.
+    """
+    found = _FORM.fullmatch(text.strip()[:64])
+    unit = _UNIT_NS.get(found[2]) if found else None
+    if found is None or unit is None:
+        raise ValueError(f"{text!r} is no duration: a number and a unit ({', '.join(_UNIT_NS)}), as in 1ms")
+    ns = int(Fraction(found[1]) * unit)
+    if not 0 < ns <= _LONGEST_NS:
+        raise ValueError(f"{text!r} is no duration from 1 ns to {_LONGEST_NS // 10**9} s")
+    return ns

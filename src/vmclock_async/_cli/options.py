@@ -3,8 +3,8 @@
 import typer
 
 from vmclock_async._cli.sizes import parse_size
-from vmclock_async._durations import parse_duration
 from vmclock_async._exporting.address import parse_address
+from vmclock_async._notation import parse_duration
 
 __all__ = ("address", "duration", "size")
 

@@ -12,8 +12,7 @@ from typing import Final
 from vmclock_async._cli.failures import fail
 from vmclock_async._cli.output import print_json, print_line
 from vmclock_async._cli.paths import reader_path
-from vmclock_async._durations import parse_duration
-from vmclock_async._notation import duration_text
+from vmclock_async._notation import duration_text, parse_duration
 from vmclock_async.clock import Clock
 from vmclock_async.errors import ClockError, ClockStaleError, ClockUnboundedError
 from vmclock_async.intervals import TimeInterval

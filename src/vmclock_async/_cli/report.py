@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from vmclock_async._cli.output import is_terminal, print_json, print_line
+from vmclock_async._cli.reporting.series import Report, collect
 from vmclock_async._notation import duration_text
-from vmclock_async._reporting.series import Report, collect
 from vmclock_async.errors import VMClockError
 from vmclock_async.recording import RecordingReader
 
@@ -53,7 +53,7 @@ def report(
 
 def _page_maker() -> Callable[[Report], str]:
     try:
-        from vmclock_async._reporting.page import page
+        from vmclock_async._cli.reporting.page import page
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.partition(".")[0] != "plotly":
             raise
@@ -68,7 +68,7 @@ def _require_replaceable(output: Path, target: Path) -> None:
         typer.BadParameter: there is another file.
         OSError: it cannot be read.
     """
-    from vmclock_async._reporting.page import MARKER
+    from vmclock_async._cli.reporting.page import MARKER
 
     if not target.exists():
         return

@@ -11,11 +11,11 @@ from typing import IO, Final, Self, cast, final
 
 from pydantic import ValidationError
 
-from vmclock_async._recording.bisection import near_offset
-from vmclock_async._recording.moments import Moment
-from vmclock_async._recording.records import Record, RecordingHeader
 from vmclock_async._wording import validation_reason
 from vmclock_async.errors import RecordingError
+from vmclock_async.recording._bisection import near_offset
+from vmclock_async.recording._moments import Moment
+from vmclock_async.recording._records import Record, RecordingHeader
 
 __all__ = ("RecordingReader",)
 

@@ -8,9 +8,9 @@ from itertools import groupby
 from math import log10
 from typing import Any, Final
 
+from vmclock_async._cli.reporting.columns import LARGEST, Point
+from vmclock_async._cli.reporting.series import Band, Mark, Report
 from vmclock_async._notation import duration_text
-from vmclock_async._reporting.columns import LARGEST, Point
-from vmclock_async._reporting.series import Band, Mark, Report
 
 __all__ = ("band_color", "figure", "folded_bands", "folded_marks")
 

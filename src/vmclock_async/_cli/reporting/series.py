@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple, final
 
+from vmclock_async._cli.reporting.columns import Columns, Point
+from vmclock_async._cli.reporting.distribution import Distribution, Quantiles
 from vmclock_async._reading.recorded_feed import RecordedPage, recorded_pages
-from vmclock_async._reporting.columns import Columns, Point
-from vmclock_async._reporting.distribution import Distribution, Quantiles
 from vmclock_async.abi import CounterId, Flags, LeapIndicator, name_of
 from vmclock_async.errors import ClockError
 from vmclock_async.events import Disrupted, LeapAnnounced, MaintenanceAnnounced, Restored, events_between

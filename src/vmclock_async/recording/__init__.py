@@ -7,9 +7,9 @@ compressed recording that was cut anywhere gives every line that was written who
 Reading and writing here block; asynchronous callers do it in a worker thread, some hundred records at a time.
 """
 
-from vmclock_async._recording.moments import Moment
-from vmclock_async._recording.reader import RecordingReader
-from vmclock_async._recording.records import Record, RecordingHeader
-from vmclock_async._recording.writer import RecordingWriter
+from vmclock_async.recording._moments import Moment
+from vmclock_async.recording._reader import RecordingReader
+from vmclock_async.recording._records import Record, RecordingHeader
+from vmclock_async.recording._writer import RecordingWriter
 
 __all__ = ("Moment", "Record", "RecordingHeader", "RecordingReader", "RecordingWriter")

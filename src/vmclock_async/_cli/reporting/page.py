@@ -13,10 +13,10 @@ from typing import Final
 
 from plotly.offline import get_plotlyjs
 
+from vmclock_async._cli.reporting.distribution import Quantiles
+from vmclock_async._cli.reporting.figure import band_color, figure, folded_marks
+from vmclock_async._cli.reporting.series import Report
 from vmclock_async._notation import duration_text
-from vmclock_async._reporting.distribution import Quantiles
-from vmclock_async._reporting.figure import band_color, figure, folded_marks
-from vmclock_async._reporting.series import Report
 from vmclock_async.abi import CounterId, TimeType
 
 __all__ = ("MARKER", "page")

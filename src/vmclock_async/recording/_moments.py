@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final, final
 
-from vmclock_async._durations import parse_duration
-from vmclock_async._recording.records import Record, RecordingHeader
+from vmclock_async._notation import parse_duration
 from vmclock_async.abi import TELLS_TIME, Flags, TimeType
 from vmclock_async.reckoning import reckon
+from vmclock_async.recording._records import Record, RecordingHeader
 
 __all__ = ("Moment",)
 

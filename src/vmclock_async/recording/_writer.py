@@ -7,8 +7,8 @@ from typing import IO, Final, Self, cast, final
 
 from pydantic import BaseModel
 
-from vmclock_async._recording.records import Record, RecordingHeader
 from vmclock_async.errors import RecordingError
+from vmclock_async.recording._records import Record, RecordingHeader
 
 __all__ = ("RecordingWriter",)
 

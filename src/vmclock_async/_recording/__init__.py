@@ -1,1 +1,0 @@
-"""Behind ``recording``: records, the moments of a part, the reader and the writer."""
