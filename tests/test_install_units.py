@@ -118,8 +118,8 @@ def test_path_is_quoted_as_systemd_reads_it(
 
 def test_installation_that_the_services_cannot_see_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """ProtectHome= hides home directories, so a unit of an installation there could never start."""
-    monkeypatch.setattr(sys, "executable", "/root/venv/bin/python")
-    assert "/root/venv/bin/python" in hidden_parts()
+    monkeypatch.setattr(sys, "executable", "/home/operator/venv/bin/python")
+    assert "/home/operator/venv/bin/python" in hidden_parts()
     monkeypatch.setattr(sys, "executable", "/homes/venv/bin/python")
     assert "/homes/venv/bin/python" not in hidden_parts()
 

@@ -2,10 +2,11 @@
 
 import datetime
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final
 
-__all__ = ("bounded_text", "duration_text", "parse_duration", "utc_text")
+__all__ = ("bounded_text", "duration_text", "parse_amount", "parse_duration", "utc_text")
 
 _UNITS: Final = (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
 _DIGITS: Final = 3
@@ -18,7 +19,7 @@ _UNIT_NS: Final = {
     "min": 60 * 10**9,
     "h": 3600 * 10**9,
 }
-_FORM: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-zµ]+)")
+_FORM: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-zµ]+)")
 _LONGEST_NS: Final = 2**32 * 10**9
 """136 years: more than any use needs, and within the range of ``Clock``."""
 
@@ -50,17 +51,26 @@ def bounded_text(ns: int, error_ns: int) -> str:
     return f"{utc_text(ns)} +/- {duration_text(error_ns)}"
 
 
+def parse_amount(text: str, units: Mapping[str, int], *, noun: str, example: str) -> int:
+    """*text*, a number and one of *units*, in the smallest of them; rounded down.
+
+    Raises:
+        ValueError: it is none; the message calls it a *noun* and gives the *example*.
+    """
+    found = _FORM.fullmatch(text.strip()[:64])
+    unit = units.get(found[2]) if found else None
+    if found is None or unit is None:
+        raise ValueError(f"{text!r} is no {noun}: a number and a unit ({', '.join(units)}), as in {example}")
+    return int(Fraction(found[1]) * unit)
+
+
 def parse_duration(text: str) -> int:
     """*text*, a number and its unit, in nanoseconds; rounded down.
 
     Raises:
         ValueError: it is no duration, or not from 1 ns to 2**32 s.
     """
-    found = _FORM.fullmatch(text.strip()[:64])
-    unit = _UNIT_NS.get(found[2]) if found else None
-    if found is None or unit is None:
-        raise ValueError(f"{text!r} is no duration: a number and a unit ({', '.join(_UNIT_NS)}), as in 1ms")
-    ns = int(Fraction(found[1]) * unit)
+    ns = parse_amount(text, _UNIT_NS, noun="duration", example="1ms")
     if not 0 < ns <= _LONGEST_NS:
         raise ValueError(f"{text!r} is no duration from 1 ns to {_LONGEST_NS // 10**9} s")
     return ns

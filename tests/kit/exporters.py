@@ -4,11 +4,12 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from kit.commands import start_command
-from kit.forks import Started
+from kit.forks import Started, killed_at_the_end
 
 __all__ = ("RECORDING", "address_of", "exporters", "publishing")
 
@@ -19,18 +20,9 @@ RECORDING: Final = Path(__file__).parent.parent.parent / "examples/recordings/ti
 @contextmanager
 def exporters(runtime: Path) -> Iterator[Callable[..., Started]]:
     """A function that starts the command line with arguments; its processes are killed when the block ends."""
-    processes: list[Started] = []
-
-    def start(*args: object) -> Started:
-        processes.append(start_command(runtime, *args, stderr=subprocess.PIPE, stdout=subprocess.PIPE))
-        return processes[-1]
-
-    try:
-        yield start
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    start = partial(start_command, runtime, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    with killed_at_the_end(start) as start_exporter:
+        yield start_exporter
 
 
 def publishing(segment: Path) -> tuple[object, ...]:

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.reduction import DupFd
 from typing import IO, Any, Final, Self, TypeAlias
 
 from vmclock_async._cli.commands import COMMANDS
 
-__all__ = ("Forked", "Started", "needs_interpreter", "run_program")
+__all__ = ("Forked", "Started", "killed_at_the_end", "needs_interpreter", "run_program")
 
 _server: Final = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
@@ -201,3 +202,20 @@ def _become(
 
 Started: TypeAlias = Forked | subprocess.Popen[str]
 """A process of either kind."""
+
+
+@contextmanager
+def killed_at_the_end(start: Callable[..., Started]) -> Iterator[Callable[..., Started]]:
+    """*start*, whose processes are killed when the block ends."""
+    processes: list[Started] = []
+
+    def start_one(*args: Any, **how: Any) -> Started:
+        processes.append(start(*args, **how))
+        return processes[-1]
+
+    try:
+        yield start_one
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()

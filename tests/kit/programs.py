@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
-from kit.forks import Forked, Started, needs_interpreter, run_program
+from kit.forks import Forked, Started, killed_at_the_end, needs_interpreter, run_program
 
 _PROGRAMS: Final = Path(__file__).parent.parent / "programs"
 
@@ -18,24 +18,12 @@ def path_of(name: str) -> str:
     return str(_PROGRAMS / f"{name}.py")
 
 
-@contextmanager
-def started() -> Iterator[Callable[..., Started]]:
+def started() -> AbstractContextManager[Callable[..., Started]]:
     """A function that starts a Python program with arguments; its processes are killed when the block ends.
 
     Warnings are errors there. Keyword arguments are those of ``start_program``.
     """
-    processes: list[Started] = []
-
-    def start(path: str | Path, *arguments: object, **how: Any) -> Started:
-        processes.append(start_program(path, *arguments, **how))
-        return processes[-1]
-
-    try:
-        yield start
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    return killed_at_the_end(start_program)
 
 
 def start_program(

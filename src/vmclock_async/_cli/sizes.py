@@ -1,8 +1,8 @@
 """Sizes of files as people write them: ``10MB``, ``64KiB``."""
 
-import re
-from fractions import Fraction
 from typing import Final
+
+from vmclock_async._notation import parse_amount
 
 __all__ = ("parse_size", "size_text")
 
@@ -15,7 +15,6 @@ _UNITS: Final = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
-_FORM: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
 _LARGEST: Final = 2**63 - 1
 """Of a file on Linux (off_t)."""
 
@@ -26,11 +25,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: it is no size, or not from 1 B to 2**63 - 1 B.
     """
-    found = _FORM.fullmatch(text.strip()[:64])
-    unit = _UNITS.get(found[2]) if found else None
-    if found is None or unit is None:
-        raise ValueError(f"{text!r} is no size: a number and a unit ({', '.join(_UNITS)}), as in 10MB")
-    size = int(Fraction(found[1]) * unit)
+    size = parse_amount(text, _UNITS, noun="size", example="10MB")
     if not 0 < size <= _LARGEST:
         raise ValueError(f"{text!r} is no size from 1 B to {_LARGEST} B")
     return size
