@@ -24,10 +24,11 @@ class Contents(NamedTuple):
 
     def updated(self, update: BodyUpdate) -> "Contents":
         """These contents with the fields that *update* speaks for."""
+        counter_id, time_type = update.counter_id, update.time_type
         return Contents(
             update.applied_to(self.body),
-            self.counter_id if update.counter_id is None else update.counter_id,
-            self.time_type if update.time_type is None else update.time_type,
+            self.counter_id if counter_id is None else counter_id,
+            self.time_type if time_type is None else time_type,
         )
 
     @classmethod

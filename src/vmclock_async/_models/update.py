@@ -247,10 +247,11 @@ class BodyUpdate(BaseModel):
 
     def without(self, fields: frozenset[str], **values: int) -> "BodyUpdate":
         """This update, which is no whole body, without *fields*, and with *values* of their fields' own types."""
-        mine = self.__dict__
         spoken = self.__pydantic_fields_set__ - fields
-        kept = _UNSPOKEN | {name: mine[name] for name in spoken} | values
-        return trusted(BodyUpdate, kept, spoken | values.keys())
+        kept = _UNSPOKEN | values
+        for name in spoken - values.keys():
+            kept[name] = self.__dict__[name]
+        return trusted(BodyUpdate, kept, spoken.union(values))
 
 
 _UNSPOKEN: Final[dict[str, Any]] = dict.fromkeys(BodyUpdate.model_fields)

@@ -9,7 +9,7 @@ because a commit takes less time than an account.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, final
 
 from vmclock_async._segment.account import Account, reference_of
@@ -35,14 +35,19 @@ class Accounting:
         }
         self._due_at = -math.inf
 
-    def of(
-        self, name: str, update: BodyUpdate, body: VMClockBody, passed_over: Callable[[], dict[str, str]]
-    ) -> Account | None:
-        """The account of *body*, which was made of *update* from the source *name*; None if there is none now."""
-        source, now = self._explaining.get(name), time.monotonic()
-        if source is None or now < self._due_at or update.time_maxerror_nanosec is None:
+    def is_due(self, name: str) -> bool:
+        """Whether the next measurement of the source *name* is to be accounted for."""
+        return name in self._explaining and time.monotonic() >= self._due_at
+
+    def of(self, name: str, update: BodyUpdate, body: VMClockBody, passed_over: dict[str, str]) -> Account | None:
+        """The account of *body*, which was made of *update* from the source *name*; None if it gives none.
+
+        *passed_over* says what each source ranked before it lacks.
+        """
+        if not update.measures or update.time_maxerror_nanosec is None:
             return None
-        self._due_at = now + _LEAST_PAUSE_S
+        source = self._explaining[name]
+        self._due_at = time.monotonic() + _LEAST_PAUSE_S
         try:
             terms = _terms_of(source, update, body)
             if terms is None:
@@ -52,7 +57,7 @@ class Accounting:
                 terms=terms,
                 source=name,
                 sources=self._sources,
-                passed_over=passed_over(),
+                passed_over=passed_over,
             )
         except Exception as exc:  # a stranger's code and values: whatever it is, the time itself is not affected
             _log.warning("%s: its explanation() failed with %s, and is not asked again", name, failure(exc))

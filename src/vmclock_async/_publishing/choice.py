@@ -122,7 +122,7 @@ class Choice:
             current.state is TimeState.FRESH or current.contents.body.clock_status not in _HELD
         ):
             return False
-        return find_bounds(published, counter, counter_id=COUNTER_ID) is not None
+        return holds_time(published) and find_bounds(published, counter, counter_id=COUNTER_ID) is not None
 
     def expressed(self, told: Testimony, published: Contents, counter: int) -> Contents | None:
         """The time of *told* with its calendar, in the segment's constants; None where it cannot be expressed so."""

@@ -202,8 +202,8 @@ class Committer:
         if is_of_this_epoch:
             self._merger.hear(name, update)
         self._publish_composed(always=self._is_sole and is_of_this_epoch)
-        if is_of_this_epoch and name == self._merger.time_source and update.measures:
-            account = self._accounting.of(name, update, self._merger.contents.body, self._merger.passed_over)
+        if self._accounting.is_due(name) and is_of_this_epoch and name == self._merger.time_source:
+            account = self._accounting.of(name, update, self._merger.contents.body, self._merger.passed_over())
             if account is not None:
                 self._writer.explain(account)
         return is_of_this_epoch

@@ -22,12 +22,15 @@ EVERY_S: Final = 60.0
 class _Complaint:
     """One fault that repeats."""
 
-    text: Callable[[], str]
+    text: Callable[[], str] = str
     """Gives the words for its last occurrence."""
-    said_at: float
+    said_at: float = 0.0
     unsaid: int = 0
     """Number of occurrences since the last line."""
-    seen: int = 1
+    seen: int = 0
+    """Number of occurrences since it began; 0: it has ended."""
+    seen_before: int = 0
+    """Number of occurrences of earlier times, which have ended."""
 
 
 @final
@@ -42,33 +45,35 @@ class Complaints:
     def __init__(self, log: logging.Logger, *, now: Callable[[], float] = time.monotonic) -> None:
         self._log: Final = log
         self._now: Final = now
-        self._open: Final[dict[tuple[str, ComplaintKind], _Complaint]] = {}
-        self._counts: Final[dict[tuple[str, ComplaintKind], int]] = {}
+        self._complaints: Final[dict[tuple[str, ComplaintKind], _Complaint]] = {}
 
     def counts(self, source: str) -> dict[ComplaintKind, int]:
         """Number of faults of each kind that *source* had so far."""
-        return {kind: self._counts.get((source, kind), 0) for kind in get_args(ComplaintKind)}
+        return {kind: self._count(source, kind) for kind in get_args(ComplaintKind)}
+
+    def _count(self, source: str, kind: ComplaintKind) -> int:
+        complaint = self._complaints.get((source, kind))
+        return complaint.seen_before + complaint.seen if complaint else 0
 
     def add(self, source: str, kind: ComplaintKind, text: Callable[[], str]) -> None:
         """Note that *source* had a fault of this *kind* once more; *text* describes it, if a line is written."""
-        self._counts[source, kind] = self._counts.get((source, kind), 0) + 1
-        complaint = self._open.get((source, kind))
+        complaint = self._complaints.get((source, kind))
         if complaint is None:
-            self._open[source, kind] = _Complaint(text, self._now())
-            self._log.warning("%s %s", source, text())
-        else:
-            complaint.text = text
+            complaint = self._complaints[source, kind] = _Complaint()
+        complaint.text = text
+        complaint.seen += 1
+        if complaint.seen > 1:
             complaint.unsaid += 1
-            complaint.seen += 1
+        else:
+            complaint.said_at = self._now()
+            self._log.warning("%s %s", source, text())
 
     def say_what_is_due(self) -> None:
         """Write the lines that have become due; to be called once a second or more often."""
-        if not self._open:
-            return
         now = self._now()
-        for (source, kind), complaint in list(self._open.items()):
+        for (source, kind), complaint in self._complaints.items():
             passed_s = now - complaint.said_at
-            if passed_s < EVERY_S:
+            if not complaint.seen or passed_s < EVERY_S:
                 continue
             if complaint.unsaid:
                 self._log.warning(
@@ -83,4 +88,5 @@ class Complaints:
                 self._log.info(
                     "%s: no %s for %.0f s; there were %d in all", source, kind, passed_s, complaint.seen
                 )
-                del self._open[source, kind]
+                complaint.seen_before += complaint.seen
+                complaint.seen = 0
