@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 from selenium.webdriver import ActionChains, Keys
@@ -15,6 +15,7 @@ from vmclock_async.recording import RecordingReader
 
 RECORDINGS = Path(__file__).parent.parent / "examples/recordings"
 RECORDS: Final = 100_000
+RESTORE: Final = RECORDINGS / "snapshot-restore.jsonl.gz"
 PEAK_NS: Final = 9_000_000
 REPORTING: Final = """
 import re, sys
@@ -28,14 +29,6 @@ for recording, output in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 HOVERED = "document.querySelector('.hoverlayer .hovertext')?.textContent"
-
-
-class Pages(NamedTuple):
-    """Two reports, and the memory that it took to make them one after the other, in kB."""
-
-    restore: Path
-    long: Path
-    memory_kb: tuple[int, int]
 
 
 def write_long(path: Path) -> None:
@@ -66,19 +59,23 @@ def write_long(path: Path) -> None:
             file.write(f'{{"t_ns":{at * 10**8},"counter":{counter},"seq_count":{seq_count},"body":{changed}}}\n')
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
-    """The report of a restore, and that of a long recording."""
-    directory = tmp_path_factory.mktemp("report")
-    recording = directory / "long.jsonl"
-    write_long(recording)
-    restore, long = directory / "restore.html", directory / "long.html"
-    arguments = [RECORDINGS / "snapshot-restore.jsonl.gz", restore, recording, long]
+def report(*pairs: tuple[Path, Path]) -> list[int]:
+    """Make the report of each recording, one after the other in one process; the peak of its memory after each, kB."""
     made = subprocess.run(
-        [sys.executable, "-c", REPORTING, *map(str, arguments)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", REPORTING, *(str(path) for pair in pairs for path in pair)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    first, second = (int(line) for line in made.stdout.splitlines() if line.isdigit())
-    return Pages(restore, long, (first, second))
+    return [int(line) for line in made.stdout.splitlines() if line.isdigit()]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a restore."""
+    page = tmp_path_factory.mktemp("report") / "restore.html"
+    report((RESTORE, page))
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +85,11 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield opened
 
 
-@pytest.mark.long
-def test_memory_does_not_grow_with_the_number_of_records(pages: Pages) -> None:
-    """100,000 records take little more than 21; as objects in a list they would take more than 200 MB."""
-    few, many = pages.memory_kb
-    assert many - few < 60_000
-
-
 @needs_chromium
 @pytest.mark.long
-def test_page_shows_marks_and_values_under_the_mouse(chromium: Browser, pages: Pages) -> None:
+def test_page_shows_marks_and_values_under_the_mouse(chromium: Browser, page: Path) -> None:
     """Nothing is loaded, the console stays silent, and what is hovered shows its value."""
-    chromium.open(pages.restore)
+    chromium.open(page)
     assert chromium.value("document.querySelectorAll('.xy2 .point[tabindex]').length") == 3
     mark = chromium.driver.find_element("css selector", ".xy2 .point")
     ActionChains(chromium.driver).move_to_element(mark).perform()
@@ -121,9 +111,9 @@ def test_page_shows_marks_and_values_under_the_mouse(chromium: Browser, pages: P
 
 @needs_chromium
 @pytest.mark.long
-def test_marks_are_reached_by_keyboard(chromium: Browser, pages: Pages) -> None:
+def test_marks_are_reached_by_keyboard(chromium: Browser, page: Path) -> None:
     """The Tab key goes from mark to mark, each with its text for those who cannot see it; and a list has them too."""
-    chromium.open(pages.restore)
+    chromium.open(page)
     seen = []
     for _ in range(8):
         ActionChains(chromium.driver).send_keys(Keys.TAB).perform()
@@ -143,10 +133,10 @@ def test_marks_are_reached_by_keyboard(chromium: Browser, pages: Pages) -> None:
 
 @needs_chromium
 @pytest.mark.long
-def test_page_fits_a_phone_and_follows_the_dark_mode(chromium: Browser, pages: Pages) -> None:
+def test_page_fits_a_phone_and_follows_the_dark_mode(chromium: Browser, page: Path) -> None:
     """Nothing is wider than the screen; the drawing takes the colors of the mode, also when that changes."""
     color = "getComputedStyle(document.querySelector('.xtick text')).fill"
-    chromium.open(pages.restore, width=390, height=800, dark=True)
+    chromium.open(page, width=390, height=800, dark=True)
     assert chromium.value("document.documentElement.scrollWidth") == 390
     assert chromium.value("picture.getBoundingClientRect().right") <= 390
     assert chromium.value("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
@@ -157,11 +147,21 @@ def test_page_fits_a_phone_and_follows_the_dark_mode(chromium: Browser, pages: P
     assert chromium.complaints() == []
 
 
+# One test, because a report of so many records takes seconds, and tests of one module run in several processes.
 @needs_chromium
 @pytest.mark.long
-def test_page_of_a_long_recording_is_thinned_without_losing_its_peak(chromium: Browser, pages: Pages) -> None:
-    """A few thousand points are left of 200,000; the peak of a tenth of a second and every mark are among them."""
-    drawn_ms = chromium.open(pages.long)
+def test_long_recording_is_thinned_in_little_memory_without_losing_its_peak(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    """A few thousand points are left of 200,000; the peak of a tenth of a second and every mark are among them.
+
+    100,000 records take little more memory than 21; as objects in a list they would take more than 200 MB.
+    """
+    recording, page = tmp_path / "long.jsonl", tmp_path / "long.html"
+    write_long(recording)
+    few, many = report((RESTORE, tmp_path / "restore.html"), (recording, page))
+    assert many - few < 60_000
+    drawn_ms = chromium.open(page)
     print(f"a page of {RECORDS:,} records was drawn {drawn_ms} ms after it was opened")  # noqa: T201
     assert LARGEST < chromium.value("picture.data[0].x.length") < 6 * LARGEST
     assert PEAK_NS < chromium.value("Math.max(...picture.data[0].y)") < PEAK_NS * 1.001
