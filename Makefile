@@ -13,13 +13,13 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed ## publish a recorded machine and watch it, for about 15 seconds
 	$(BIN)/vmclock-async demo
 
-test: .venv/installed-test ## run all tests, for three to four minutes on two processors
+test: .venv/compiled-tests ## run all tests, for three to four minutes on two processors
 	@echo "Three to four minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Without the tests that start processes or chronyds or take seconds, and on one kind of event loop: "make test" has the
 # others. The rest are 2,450 in two workers, because a worker takes 3 s to collect them.
-quick: .venv/installed-test ## run the tests that take milliseconds, on asyncio, in half a minute
+quick: .venv/compiled-tests ## run the tests that take milliseconds, on asyncio, in half a minute
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not rig and not process and not long" -k "not uvloop and not trio"
 
 ROUNDS ?= 5
@@ -99,6 +99,12 @@ bench: .venv/installed-bench ## run the benchmarks
 
 .venv/installed-%: .venv/installed
 	$(BIN)/python -m pip install --quiet --group $*
+	touch $@
+
+# pytest rewrites the assertions of each module once, and keeps the result. Without this, each of the workers that begin
+# at the same time would do it for itself: 6 s of processor time, for each worker, in the first run of a checkout.
+.venv/compiled-tests: .venv/installed-test
+	-$(BIN)/python -m pytest -qq --collect-only >/dev/null
 	touch $@
 
 clean: ## remove everything that was built or installed here
