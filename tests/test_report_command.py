@@ -144,10 +144,10 @@ def test_earlier_report_is_replaced_and_another_file_is_not(run: Run, tmp_path: 
     recording = tmp_path / "recording.jsonl"
     recording.write_bytes(MIGRATION.read_bytes())
     refused = run("report", recording, "--output", recording)
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.returncode, refused.stdout) == (1, "")
     assert "exists and is no report; choose another path" in refused.stderr
     assert recording.read_bytes() == MIGRATION.read_bytes()
-    assert run("report", recording, "--output", tmp_path).returncode == 2  # a directory
+    assert run("report", recording, "--output", tmp_path).returncode == 1  # a directory
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "recording.jsonl"}
 
 

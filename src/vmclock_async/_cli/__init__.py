@@ -1,8 +1,7 @@
 """The command line: ``vmclock-async``.
 
-Results go to stdout, as JSON with ``--json``; messages about them go to stderr. Exit status: 0 done,
-1 failed, 2 wrong usage, 130 interrupted. A failure is one line that names what was seen and the remedy, and a
-traceback only with ``--debug``; with ``--json`` it is an object on stdout as well.
+Results go to stdout, as JSON with ``--json``; messages about them go to stderr. A failure is one line that names what
+was seen and the remedy, and a traceback only with ``--debug``; with ``--json`` it is an object on stdout as well.
 """
 
 import json
@@ -11,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
+
+from vmclock_async._cli.exit_status import ExitStatus
 
 __all__ = ("main", "script")
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(arguments)
     except KeyboardInterrupt:
-        return 130
+        return ExitStatus.INTERRUPTED
     except ModuleNotFoundError as exc:
         if exc.name not in ("rich", "typer"):
             raise
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--json" in arguments:
             failure = {"bounded": False, "error": type(exc).__name__, "reason": reason, "remedy": remedy}
             print(json.dumps(failure))  # noqa: T201
-        return 1
+        return ExitStatus.FAILED
 
 
 def _occupy_standard_descriptors() -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail, wants_debug, wants_json
 from vmclock_async._cli.output import EndedError, complain, show_traceback
 from vmclock_async._cli.reading import plain_reading
@@ -35,8 +36,12 @@ def run(argv: Sequence[str]) -> int:
         return command()
     except EndedError as exc:
         return exc.status
-    except SystemExit as exc:  # raised by typer when the reader of the help has closed the pipe
-        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except SystemExit as exc:
+        if isinstance(
+            exc.__context__, BrokenPipeError
+        ):  # raised by typer: the reader of the help has closed the pipe
+            return ExitStatus.DONE
+        return exc.code if isinstance(exc.code, int) else ExitStatus.FAILED
     except (VMClockError, OSError) as exc:
         if debug:
             show_traceback(exc)

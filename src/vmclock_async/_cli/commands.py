@@ -6,6 +6,7 @@ from typing import Annotated, Final, cast
 
 import typer
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail_usage
 
 __all__ = ("COMMANDS", "invoke")
@@ -65,11 +66,10 @@ def invoke(argv: Sequence[str], *, as_json: bool) -> int:
     """Run the command that *argv* names; report wrong usage; return the exit status."""
     try:
         # Not standalone, so that wrong usage is reported like every other failure. The result is an Exit's status.
-        return _app(argv)(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or 0
+        return _app(argv)(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or ExitStatus.DONE
     except _UsageError as exc:
         if argv:
             remedy = f"see: {exc.ctx.command_path if exc.ctx else 'vmclock-async'} --help"
-            fail_usage(exc.format_message(), remedy, as_json=as_json)
-        else:
-            exc.show()  # the help
-        return exc.exit_code
+            return fail_usage(exc.format_message(), remedy, as_json=as_json)
+        exc.show()  # the help
+        return ExitStatus.WRONG_USAGE

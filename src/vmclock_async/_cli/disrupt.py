@@ -6,8 +6,9 @@ from typing import Annotated, Final
 import anyio
 import typer
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.options import duration
-from vmclock_async._cli.output import ENDED_BY_SIGTERM, EndedError, complain, print_json, run_async
+from vmclock_async._cli.output import EndedError, complain, print_json, run_async
 from vmclock_async._notation import duration_text
 from vmclock_async._paths import default_path
 from vmclock_async.disruption import report_disruption, socket_path
@@ -52,7 +53,7 @@ def disrupt(
 
     run_async(report)
     if not is_committed:
-        raise EndedError(ENDED_BY_SIGTERM)
+        raise EndedError(ExitStatus.TERMINATED)
     complain("committed")
     if as_json:
         print_json({"committed": True, "restored": restored, "reason": reason})

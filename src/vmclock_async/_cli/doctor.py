@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from vmclock_async._cli.bundle import write_bundle
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.findings import Level, Machine, Report, look
 from vmclock_async._cli.output import complain, is_terminal, print_json, print_line, printable
-from vmclock_async.errors import ClockUnboundedError
+from vmclock_async.errors import ClockUnboundedError, VMClockError
 
 __all__ = ("doctor",)
 
@@ -32,7 +33,7 @@ def doctor(
     Changes nothing, and needs no privilege. Exits with 1 if nothing here could give a bounded time.
     """
     if bundle is not None and bundle.exists():
-        raise typer.BadParameter(f"{bundle} exists, and is not overwritten", param_hint="--bundle")
+        raise VMClockError(f"{bundle}: exists, and is not overwritten; choose another path, or remove it")
     machine = Machine(segment=path)
     with redirect_stdout(sys.stderr):  # what a plugin prints, also in its probe, is no part of the result
         report = look(machine)
@@ -47,7 +48,7 @@ def doctor(
     else:
         _print(report)
     if not report.possible:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 def report_fields(report: Report) -> dict[str, object]:

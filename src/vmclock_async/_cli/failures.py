@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.output import EndedError, complain, print_json
 from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
 
@@ -46,21 +47,23 @@ def _fields(name: str, reason: str, remedy: str) -> dict[str, object]:
     return {"bounded": False, "error_ns": _UNBOUNDED_NS, "error": name, "reason": reason, "remedy": remedy}
 
 
-def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None) -> int:
+def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None) -> ExitStatus:
     """Report *error*, with *facts* in JSON; return the exit status."""
     complain(str(error))
     for note in getattr(error, "__notes__", ()):
         complain(note)
     if as_json:
         _print({**failure_fields(error), **(facts or {})})
-    return 2 if isinstance(error, UnknownSourceError | SourceSettingsError) else 1
+    is_usage = isinstance(error, UnknownSourceError | SourceSettingsError)
+    return ExitStatus.WRONG_USAGE if is_usage else ExitStatus.FAILED
 
 
-def fail_usage(reason: str, remedy: str, *, as_json: bool) -> None:
-    """Report what is wrong with the command line."""
+def fail_usage(reason: str, remedy: str, *, as_json: bool) -> ExitStatus:
+    """Report what is wrong with the command line; return the exit status."""
     complain(f"{reason}; {remedy}")
     if as_json:
         _print(_fields("UsageError", reason, remedy))
+    return ExitStatus.WRONG_USAGE
 
 
 def _print(fields: Mapping[str, object]) -> None:

@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Final, final
 
-import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmclock_async._segment.boot import present_boot_id
 from vmclock_async.abi import shows_restore
+from vmclock_async.errors import VMClockError
 from vmclock_async.events import Disrupted, Event, Restored
 from vmclock_async.models import Snapshot, VMClockBody
 
@@ -101,7 +101,7 @@ class StateFile:
         """The state; None if there is no file yet, or the machine was booted since.
 
         Raises:
-            typer.BadParameter: the file holds something else.
+            VMClockError: the file holds something else.
             OSError: the file cannot be read.
         """
         if self._path is None:
@@ -112,8 +112,8 @@ class StateFile:
             return None
         except ValidationError as exc:
             reason = exc.errors()[0]["msg"]
-            raise typer.BadParameter(
-                f"{self._path} is no state of this command ({reason}): remove it, or name another file"
+            raise VMClockError(
+                f"{self._path}: no state of this command ({reason}); remove it, or name another file"
             ) from exc
         return handled if handled.boot_id == present_boot() else None
 

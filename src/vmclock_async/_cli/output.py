@@ -6,15 +6,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TextIO, final
+from typing import TextIO, final
 
 import anyio
 from anyio.abc import TaskStatus
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async.models import Snapshot
 
 __all__ = (
-    "ENDED_BY_SIGTERM",
     "EndedError",
     "complain",
     "is_terminal",
@@ -26,15 +26,12 @@ __all__ = (
     "snapshot_fields",
 )
 
-ENDED_BY_SIGTERM: Final = 143
-"""As a shell has it: of a command whose status 0 would say that something has come about."""
-
 
 @final
 class EndedError(Exception):
     """Ends the command with exit status *status*, once all has been said."""
 
-    def __init__(self, status: int = 0) -> None:
+    def __init__(self, status: ExitStatus = ExitStatus.DONE) -> None:
         super().__init__(status)
         self.status = status
 
@@ -116,7 +113,7 @@ def run_async(
     try:
         anyio.run(_until_told, main, end_on)
     except KeyboardInterrupt:
-        raise EndedError(130) from None
+        raise EndedError(ExitStatus.INTERRUPTED) from None
     except BaseExceptionGroup as group:
         error = _first(group)  # one line a failure: the others are its consequences
         raise error from error.__cause__
@@ -138,7 +135,7 @@ async def _until_told(main: Callable[[], Awaitable[None]], end_on: Sequence[sign
         await main()
         tasks.cancel_scope.cancel()
     if signal.SIGHUP in told:
-        raise EndedError(129)
+        raise EndedError(ExitStatus.HUNG_UP)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

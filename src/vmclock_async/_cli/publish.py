@@ -28,6 +28,7 @@ from rich.progress import (
 )
 
 from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.metrics import require_prometheus_client, serving
 from vmclock_async._cli.options import address
 from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
@@ -220,7 +221,7 @@ def _ending_held_loop() -> Iterator[None]:
         told += 1
         if told > _TIMES_TOLD:
             complain("ended by force, because a source neither ends nor lets others run")
-            os._exit(1)
+            os._exit(ExitStatus.FAILED)
         if name := SOURCE.get():
             complain(f"{name}: interrupted, because it held the event loop when it had to end")
             raise InterruptedSource

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail
 from vmclock_async._cli.output import print_json, print_line
 from vmclock_async._cli.paths import reader_path
@@ -67,7 +68,7 @@ def print_reading(
         except ClockError as exc:
             return fail_to_read(clock, exc, facts, as_json=as_json)
     print_bounded(interval, facts, age_ns, as_json=as_json)
-    return 0
+    return ExitStatus.DONE
 
 
 def fail_to_read(clock: Clock, error: ClockError, facts: dict[str, object], *, as_json: bool) -> int:

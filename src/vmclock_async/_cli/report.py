@@ -65,7 +65,7 @@ def _require_replaceable(output: Path, target: Path) -> None:
     """Refuse to write over a file that is neither empty nor a report: it could be the recording itself.
 
     Raises:
-        typer.BadParameter: there is another file.
+        VMClockError: there is another file.
         OSError: it cannot be read.
     """
     from vmclock_async._cli.reporting.page import MARKER
@@ -76,7 +76,7 @@ def _require_replaceable(output: Path, target: Path) -> None:
         with target.open("rb") as file:
             if file.read(len(MARKER)) in (b"", MARKER.encode()):
                 return
-    raise typer.BadParameter(f"{output} exists and is no report; choose another path", param_hint="--output")
+    raise VMClockError(f"{output}: exists and is no report; choose another path")
 
 
 def _replace(target: Path, text: str) -> None:

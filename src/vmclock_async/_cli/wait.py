@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail
 from vmclock_async._cli.options import duration
-from vmclock_async._cli.output import ENDED_BY_SIGTERM, complain, run_async
+from vmclock_async._cli.output import complain, run_async
 from vmclock_async._cli.readiness import Demand, Found, Readiness
 from vmclock_async._cli.reading import print_bounded
 from vmclock_async.abi import TELLS_TIME, ClockStatus
@@ -86,7 +87,7 @@ def wait(
 
     run_async(run)
     if not results:
-        raise typer.Exit(ENDED_BY_SIGTERM)
+        raise typer.Exit(ExitStatus.TERMINATED)
     (found,) = results
     if found.lack is not None:
         raise typer.Exit(fail(found.lack, as_json=as_json, facts=found.facts))
