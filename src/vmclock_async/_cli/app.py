@@ -37,9 +37,8 @@ def run(argv: Sequence[str]) -> int:
     except EndedError as exc:
         return exc.status
     except SystemExit as exc:
-        if isinstance(
-            exc.__context__, BrokenPipeError
-        ):  # raised by typer: the reader of the help has closed the pipe
+        # Raised by typer when the reader of the help has closed the pipe, and after completions.
+        if isinstance(exc.__context__, BrokenPipeError):
             return ExitStatus.DONE
         return exc.code if isinstance(exc.code, int) else ExitStatus.FAILED
     except (VMClockError, OSError) as exc:

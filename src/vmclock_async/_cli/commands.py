@@ -6,6 +6,7 @@ from typing import Annotated, Final, cast
 
 import typer
 
+from vmclock_async._cli.completion import words_to_complete
 from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail_usage
 
@@ -15,7 +16,7 @@ _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
 COMMANDS: Final = (
     *("publish", "show", "now", "explain", "wait", "watch", "on", "record", "disrupt", "set-clock"),
-    *("metrics", "report", "sources", "doctor", "install-units", "demo"),
+    *("metrics", "report", "sources", "doctor", "install-units", "completion", "demo"),
 )
 """Names of the commands. Each is a function in a module of the same name, with _ for -; that may have a `Parser`."""
 
@@ -66,7 +67,13 @@ def invoke(argv: Sequence[str], *, as_json: bool) -> int:
     """Run the command that *argv* names; report wrong usage; return the exit status."""
     try:
         # Not standalone, so that wrong usage is reported like every other failure. The result is an Exit's status.
-        return _app(argv)(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or ExitStatus.DONE
+        words = words_to_complete()
+        return (
+            _app(argv if words is None else words)(
+                args=list(argv), prog_name="vmclock-async", standalone_mode=False
+            )
+            or ExitStatus.DONE
+        )
     except _UsageError as exc:
         if argv:
             remedy = f"see: {exc.ctx.command_path if exc.ctx else 'vmclock-async'} --help"

@@ -41,12 +41,21 @@ class Parser(TyperCommand):
         return command
 
 
+def _lists_that_begin(typed: str) -> list[str]:
+    """Lists of events that begin with *typed*, each with one more event."""
+    before, comma, last = typed.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _NAMES if name.startswith(last)]
+
+
 def on(
     context: typer.Context,
     events: Annotated[
         str,
         typer.Argument(
-            metavar="EVENTS", show_default=False, help=f"One or several, with commas: {', '.join(_NAMES)}."
+            metavar="EVENTS",
+            autocompletion=_lists_that_begin,
+            show_default=False,
+            help=f"One or several, with commas: {', '.join(_NAMES)}.",
         ),
     ],
     path: Annotated[Path | None, typer.Argument(readable=False, help="A segment or /dev/vmclock0.")] = None,

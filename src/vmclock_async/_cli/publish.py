@@ -49,9 +49,17 @@ _TIME_TO_END_S: Final = 2.0
 _TIMES_TOLD: Final = 5
 
 
+def _names_that_begin(typed: str) -> list[str]:
+    """The names of sources that begin with *typed*."""
+    return [name for name in (AUTO, *sorted(installed_sources())) if name.startswith(typed)]
+
+
 def publish(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE", help="Names of sources; see the command sources.")
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE", autocompletion=_names_that_begin, help="Names of sources; see the command sources."
+        ),
     ] = None,
     segment: Annotated[Path | None, typer.Option(help="Where the segment is, or shall be.")] = None,
     options: Annotated[
