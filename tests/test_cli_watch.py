@@ -229,14 +229,15 @@ def test_watch_prints_json(world: World) -> None:
 
 
 def test_watch_on_a_terminal_fits_its_width(segment_path: Path) -> None:
-    """The live view shows a segment that never had a time, and ends with Ctrl-C."""
+    """The live view shows a segment that never had a time, with its history, and ends with Ctrl-C."""
     with SegmentWriter(segment_path) as writer:
         writer.write(VMClockBody(disruption_marker=5, clock_status=99))
-    status, drawn = run_on_terminal("watch", segment_path, until="marker", columns=60)
+    status, drawn = run_on_terminal("watch", segment_path, until="- no bounded time", columns=60)
     assert status == 130, drawn
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
     assert "Traceback" not in plain
     assert "clock_status is 99" in plain
+    assert "status │?" in plain
     assert max(len(line) for line in re.split(r"[\r\n]+", plain)) <= 60
 
 

@@ -4,23 +4,26 @@ The time shown is what a ``Clock`` reads, or the error with which it refuses, as
 without a new commit: the reference grows too old, the device's marker moves, the segment is removed.
 """
 
-import math
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final, Protocol, Self, final
 
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from vmclock_async._cli.failures import failure_fields
+from vmclock_async._cli.history import Column, History
 from vmclock_async._cli.output import print_json, print_line, printable, snapshot_fields
-from vmclock_async._notation import duration_text
-from vmclock_async.abi import ClockStatus, Flags, name_of
+from vmclock_async._cli.plot import STATUS_STYLE, plot, plot_width
+from vmclock_async._cli.reporting.series import unannounced
+from vmclock_async.abi import Flags, name_of
 from vmclock_async.errors import VMClockError
 from vmclock_async.events import (
     Bounded,
@@ -33,6 +36,7 @@ from vmclock_async.events import (
     StatusChanged,
     Unbounded,
     bound_event,
+    events_between,
 )
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot
@@ -43,15 +47,20 @@ Reading = TimeInterval | VMClockError
 """A clock's answer: a time, or the error that says why it refused."""
 
 _WIDTH: Final = 100
-_BESIDE_THE_BARS: Final = 42
 _EVENTS: Final = 8
+_ROWS: Final = 10
+"""Lines for the bars of the plot at most."""
+_FEW_ROWS: Final = 3
+"""Lines for the bars before there are more events."""
+_BESIDE_THE_BARS: Final = 4
+"""Lines for events and blank ones before there are more for the bars."""
 _LASTS: Final = 5
-"""Number of refreshes after which another kind of reading is news on a pipe. Before, it may be a commit in progress."""
-_BARS: Final = "▁▂▃▄▅▆▇█"
-_STATUS_STYLE: Final[dict[int, str]] = {
-    ClockStatus.SYNCHRONIZED: "bold green",
-    ClockStatus.FREERUNNING: "bold yellow",
-}
+"""Number of refreshes after which another kind of reading is news. Before, it may be a commit in progress."""
+_BORDER: Final = 4
+"""Characters of the panel beside what is in it."""
+_BORDER_LINES: Final = 2
+_STEP_NS: Final = 5 * 10**8
+"""Width of a column of the history at first: so wide that a view is refreshed in each."""
 
 
 class View(Protocol):
@@ -89,27 +98,42 @@ def event_text(event: Event) -> str:
             return "bounded time again"
 
 
+@final
+class _Shown:
+    """The kind of the reading that was shown last."""
+
+    def __init__(self) -> None:
+        self._kind: type[Reading] | None = None
+        self._others = 0
+        """Number of readings of another kind since then."""
+
+    def note(self, now: Reading, snapshot: Snapshot) -> tuple[Event, ...]:
+        """Note that *now* is shown; the event if the bound came or went since the last one."""
+        event = None if self._kind is None else bound_event(self._kind is TimeInterval, now, snapshot)
+        self._kind, self._others = type(now), 0
+        return () if event is None else (event,)
+
+    def is_news(self, now: Reading) -> bool:
+        """Whether readings have been of another kind for a second; asked at each refresh."""
+        self._others = self._others + 1 if type(now) is not self._kind else 0
+        return self._others >= _LASTS
+
+
 class _Plain(ABC):
     """A view without a screen: one line a commit, and one when the clock begins to refuse, or ceases to."""
 
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
-        self._kind: type[Reading] | None = None
-        """Kind of the reading shown last."""
-        self._others = 0
-        """Number of readings of another kind since then."""
+        self._shown: Final = _Shown()
 
     def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
         """Print a line."""
-        if self._kind is not None and (event := bound_event(self._kind is TimeInterval, now, snapshot)):
-            events = (*events, event)
-        self._snapshot, self._kind, self._others = snapshot, type(now), 0
-        self._print(snapshot, events, now)
+        self._snapshot = snapshot
+        self._print(snapshot, (*events, *self._shown.note(now, snapshot)), now)
 
     def refresh(self, now: Reading) -> None:
         """Print a line if the clock's answer has been of another kind for a second."""
-        self._others = self._others + 1 if type(now) is not self._kind else 0
-        if self._snapshot is not None and self._others >= _LASTS:
+        if self._snapshot is not None and self._shown.is_news(now):
             self.change(self._snapshot, (), now)
 
     @abstractmethod
@@ -165,14 +189,20 @@ class JsonView(_Plain):
 
 @final
 class TerminalView:
-    """A panel that is redrawn: the time, its bound over the last minute, the status and the latest events."""
+    """A panel that is redrawn: the time, the status, the history of the bound, and the latest events.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: path of the segment.
+        console: where to draw; None: on stdout.
+    """
+
+    def __init__(self, path: str, console: Console | None = None) -> None:
         self._path = path
-        self._live = Live(auto_refresh=False, transient=False)
-        self._errors: deque[int | None] = deque(maxlen=_WIDTH)
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._history = History(time.monotonic_ns(), _STEP_NS)
         self._events: deque[str] = deque(maxlen=_EVENTS)
         self._snapshot: Snapshot | None = None
+        self._shown: Final = _Shown()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -183,51 +213,64 @@ class TerminalView:
 
     def change(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
         """Note *snapshot* and *events*, and draw."""
+        if self._snapshot is None:
+            events = events_between(unannounced(snapshot), snapshot)
         self._snapshot = snapshot
-        self._events += [f"{datetime.now():%H:%M:%S}  {event_text(event)}" for event in events]
-        self._draw(snapshot, now)
+        self._note(snapshot, (*events, *self._shown.note(now, snapshot)), now)
 
     def refresh(self, now: Reading) -> None:
         """Draw with the present time."""
         if self._snapshot is not None:
-            self._errors.append(now.error_ns if isinstance(now, TimeInterval) else None)
-            self._draw(self._snapshot, now)
+            events = self._shown.note(now, self._snapshot) if self._shown.is_news(now) else ()
+            self._note(self._snapshot, events, now)
+
+    def _note(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
+        self._events += [f"{datetime.now():%H:%M:%S}  {event_text(event)}" for event in events]
+        bound_ns = now.error_ns if isinstance(now, TimeInterval) else None
+        marks = frozenset(event.name for event in events)
+        self._history.add(time.monotonic_ns(), Column(bound_ns, snapshot.body.clock_status, marks))
+        self._draw(snapshot, now)
 
     def _draw(self, snapshot: Snapshot, now: Reading) -> None:
-        body = snapshot.body
-        width = min(self._live.console.width, _WIDTH)
-        table = Table.grid(padding=(0, 2))
-        if isinstance(now, TimeInterval):
-            table.add_row("time", Text(str(now), "bold"))
-        else:
-            table.add_row("time", Text(printable(str(now)), "red"))
-        table.add_row("error bound", _sparkline(self._errors, width - _BESIDE_THE_BARS))
-        status = name_of(body.clock_status)
-        table.add_row("status", Text(status, _STATUS_STYLE.get(body.clock_status, "bold red")))
-        notice = body.flags & (Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT)
-        table.add_row("notice", Text(notice.name or "", "yellow") if notice else "none")
-        table.add_row("marker", str(body.disruption_marker))
-        if body.vm_generation_counter is not None:
-            table.add_row("generation", str(body.vm_generation_counter))
-        table.add_row("seq_count", str(snapshot.seq_count))
-        events = Text("\n".join(self._events) or "no events yet", "cyan" if self._events else "dim")
+        console = self._live.console
+        width = min(console.width, _WIDTH)
+        table = _table(snapshot, now)
+        lines = console.render_lines(table, console.options.update(width=width - _BORDER))
+        room = console.height - 1 - _BORDER_LINES - len(lines)
+        drawing = self._plot(width - _BORDER, room, ascii_only=console.options.ascii_only)
+        latest = [*self._events][-max(room - len(drawing), 1) :] or ["no events yet"]
+        style = "cyan" if self._events else "dim"
+        events = [Text(line, style, no_wrap=True, overflow="crop") for line in latest]
         self._live.update(
-            Panel(Group(table, Text(), events), title=printable(self._path), width=width), refresh=True
+            Panel(Group(table, *drawing, *events), title=printable(self._path), width=width), refresh=True
         )
 
+    def _plot(self, width: int, room: int, *, ascii_only: bool) -> list[RenderableType]:
+        """The history in *room* lines, of which some are left to the events; nothing where it does not fit."""
+        if plot_width(width) < 1:
+            return []
+        columns, column_ns = self._history.columns(plot_width(width))
+        draw = partial(plot, columns, column_ns, width=width, ascii_only=ascii_only)
+        spare = room - len(draw(rows=0)) - 1  # a line for an event
+        rows = min(max(spare - _BESIDE_THE_BARS, min(spare, _FEW_ROWS)), _ROWS)
+        if rows < 1:
+            return []
+        blank = [Text()] if spare - rows >= _BESIDE_THE_BARS else []
+        return [*blank, *draw(rows=rows), *blank]
 
-def _sparkline(errors: Sequence[int | None], columns: int) -> Text:
-    """The last of *errors* (in ns, None without a bound) as bars on a logarithmic scale, and their range."""
-    errors = list(errors)[-max(columns, 1) :]
-    known = [error for error in errors if error is not None]
-    if not known:
-        return Text("none yet", "dim")
-    low, high = min(known), max(known)
-    scale = (len(_BARS) - 1) / math.log(high / low) if high > low > 0 else 0.0
-    text = Text()
-    for error in errors:
-        if error is None:
-            text.append("x", "red")
-        else:
-            text.append(_BARS[round(scale * math.log(max(error, 1) / max(low, 1)))])
-    return text.append(f"  {duration_text(low)} to {duration_text(high)}")
+
+def _table(snapshot: Snapshot, now: Reading) -> Table:
+    """What is so at present."""
+    body = snapshot.body
+    table = Table.grid(padding=(0, 2))
+    if isinstance(now, TimeInterval):
+        table.add_row("time", Text(str(now), "bold", overflow="fold"))
+    else:
+        table.add_row("time", Text(printable(str(now)), "red", overflow="fold"))
+    table.add_row("status", Text(name_of(body.clock_status), f"bold {STATUS_STYLE.get(body.clock_status, 'red')}"))
+    notice = body.flags & (Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT)
+    if notice:
+        table.add_row("notice", Text(notice.name or "", "yellow"))
+    generation = "" if body.vm_generation_counter is None else f"  generation {body.vm_generation_counter}"
+    table.add_row("marker", f"{body.disruption_marker}{generation}  seq_count {snapshot.seq_count}")
+    return table

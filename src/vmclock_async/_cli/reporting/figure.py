@@ -9,6 +9,7 @@ from math import log10
 from typing import Any, Final
 
 from vmclock_async._cli.reporting.columns import LARGEST, Point
+from vmclock_async._cli.reporting.scale import Scale
 from vmclock_async._cli.reporting.series import Band, Mark, Report
 from vmclock_async._notation import duration_text
 
@@ -32,8 +33,6 @@ _SYMBOLS: Final = {
     "gap": ("line-ns-open", "--quiet"),
 }
 """Symbol and color of each kind of mark; the gravest are on top."""
-_ROUND: Final = [digit * 10**power for power in range(20) for digit in (1, 2, 5)]
-"""Nanoseconds at which an axis may begin and end."""
 _MANY_TICKS: Final = 7
 _MANY_MARKS: Final = 500
 """From here on, marks of one kind in one column are one."""
@@ -200,17 +199,13 @@ def _layout(unit: str, report: Report, duration: float, marks: list[Mark]) -> di
 
 
 def _scale(points: list[Point]) -> dict[str, Any]:
-    """A logarithmic axis around *points*: from the round value below to the one above, and a tick at such values."""
-    values = [max(point.value, 1) for point in points if point.value is not None] or [1]
-    low = max(value for value in _ROUND if value <= min(values))
-    high = min((value for value in _ROUND if value > max(values)), default=_ROUND[-1])
-    inside = [value for value in _ROUND if low <= value <= high]
-    ticks = inside if len(inside) <= _MANY_TICKS else [value for value in inside if str(value).startswith("1")]
+    """A logarithmic axis around *points*."""
+    scale = Scale.around((point.value for point in points if point.value is not None), most_ticks=_MANY_TICKS)
     return {
         "type": "log",
-        "range": [log10(low), log10(high)],
-        "tickvals": ticks,
-        "ticktext": [duration_text(value) for value in ticks],
+        "range": [log10(scale.low), log10(scale.high)],
+        "tickvals": scale.ticks,
+        "ticktext": [duration_text(value) for value in scale.ticks],
     }
 
 

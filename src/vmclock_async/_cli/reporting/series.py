@@ -21,7 +21,7 @@ from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import bounds_at, find_bounds
 from vmclock_async.recording import RecordingHeader, RecordingReader
 
-__all__ = ("Band", "Mark", "Report", "collect")
+__all__ = ("Band", "Mark", "Report", "collect", "unannounced")
 
 _COUNTERS: Final = {int(each): each for each in CounterId}
 _SEQ_COUNTS: Final = 2**32
@@ -106,7 +106,7 @@ class _Collection:
         page: RecordedPage | None = None
         for later in recorded_pages(self._reader):
             if page is None:
-                self._note_events(_unannounced(later.snapshot), later)
+                self._note_events(unannounced(later.snapshot), later)
             else:
                 self._note_page(page, later.t_ns)
                 self._note_events(self._with_generation(page.snapshot), later)
@@ -239,7 +239,7 @@ class _Collection:
             self._marks.append(Mark(t_ns, "gap", f"gap: {missed} commits not seen, seq_count {before} to {after}"))
 
 
-def _unannounced(snapshot: Snapshot) -> Snapshot:
+def unannounced(snapshot: Snapshot) -> Snapshot:
     """*snapshot* before anything was announced, so that what it announces itself is a mark at the first record."""
     body = snapshot.body.model_copy(update={"flags": Flags(0), "leap_indicator": LeapIndicator.NONE})
     return snapshot.model_copy(update={"body": body})
