@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vmclock_async import _core
-from vmclock_async._continuity import Continuity, RecentClocksource, tsc_unfit_because
+from vmclock_async._timebase.continuity import Continuity, RecentClocksource, tsc_unfit_because
 from vmclock_async.timebase import COUNTER_ID, counter_unfit_because
 
 FIT_FLAGS = frozenset({"constant_tsc", "nonstop_tsc", "tsc"})

@@ -10,8 +10,8 @@ import pytest
 
 from kit.waits import eventually, is_committed
 from vmclock_async import SegmentReader
-from vmclock_async._continuity import Clocks, Continuity
 from vmclock_async._publishing.standstill import LONGEST_NS, Standstill
+from vmclock_async._timebase.continuity import Clocks, Continuity
 from vmclock_async.abi import OWN_DISRUPTION
 
 SECOND = 10**9

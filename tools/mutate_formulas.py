@@ -325,7 +325,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
         ("test_timebase.py", "test_timebase_measured.py", "test_adjtimex.py"),
         TIMEBASE + MEASUREMENT,
     ),
-    "src/vmclock_async/_continuity.py": (("test_continuity.py", "test_standstill.py"), CONTINUITY),
+    "src/vmclock_async/_timebase/continuity.py": (("test_continuity.py", "test_standstill.py"), CONTINUITY),
     "src/vmclock_async/_publishing/standstill.py": (("test_standstill.py",), STANDSTILL),
     "src/vmclock_async/_publishing/generation.py": (("test_report.py",), GENERATION),
     "src/vmclock_async/abi.py": (("test_report.py",), RESTORE),

@@ -40,7 +40,7 @@ def checked_counter() -> int:
     """
 
 def clocks() -> tuple[int, int, int, int, int]:
-    """Clocks of the kernel and the counter at one moment, for ``_continuity.Clocks``, which names the five numbers.
+    """Clocks of the kernel and the counter at one moment; ``_timebase.continuity.Clocks`` names the five numbers.
 
     CLOCK_BOOTTIME minus CLOCK_MONOTONIC at least, and at most, in nanoseconds; the counter; CLOCK_MONOTONIC_RAW in
     nanoseconds; the counter again.

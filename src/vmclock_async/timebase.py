@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any, Final, NamedTuple, final
 
 from vmclock_async import _core
-from vmclock_async._adjtimex import LARGEST_CORRECTION_PPB, ClockState, ClockStatusBits, Timex, adjtimex
-from vmclock_async._continuity import Continuity, counter_unfit_because
+from vmclock_async._timebase.adjtimex import LARGEST_CORRECTION_PPB, ClockState, ClockStatusBits, Timex, adjtimex
+from vmclock_async._timebase.continuity import Continuity, counter_unfit_because
 from vmclock_async.abi import CounterId, LeapIndicator, TimeType
 
 __all__ = (

@@ -14,7 +14,6 @@ from typing import Final, final
 
 from pydantic import ValidationError
 
-from vmclock_async._continuity import Continuity, RecentClocksource
 from vmclock_async._publishing.accounting import Accounting
 from vmclock_async._publishing.complaints import ComplaintKind
 from vmclock_async._publishing.draft import as_freerunning
@@ -23,6 +22,7 @@ from vmclock_async._publishing.plausibility import Plausibility, without_time
 from vmclock_async._publishing.report import Report
 from vmclock_async._publishing.standstill import Standstill
 from vmclock_async._segment.time_source import TimeSource
+from vmclock_async._timebase.continuity import Continuity, RecentClocksource
 from vmclock_async._wording import failure, validation_reason
 from vmclock_async.abi import Flags, name_of
 from vmclock_async.errors import ClockError, InvalidUpdateError, SegmentError, SourceError, VMClockError

@@ -9,10 +9,10 @@ from typing import Final, Literal, final
 import anyio
 
 from vmclock_async import _core
-from vmclock_async._continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async._reading.feed import Attachment, Witness
 from vmclock_async._segment.account import Account, recorded_account
 from vmclock_async._segment.time_source import TimeSource, recorded_time_source
+from vmclock_async._timebase.continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
 from vmclock_async.segment import SegmentReader, SegmentReaderStatistics

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vmclock_async._adjtimex import adjtimex
+from vmclock_async._timebase.adjtimex import adjtimex
 
 __all__ = ("disciplined_by",)
 

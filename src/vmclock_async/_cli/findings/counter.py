@@ -6,7 +6,7 @@ from typing import Final
 from vmclock_async import _core
 from vmclock_async._cli.findings.finding import Finding, missing, ok, unreadable
 from vmclock_async._cli.findings.machine import Machine
-from vmclock_async._continuity import counter_distrusted_because
+from vmclock_async._timebase.continuity import counter_distrusted_because
 from vmclock_async.abi import name_of
 from vmclock_async.timebase import COUNTER_ID
 
