@@ -62,12 +62,13 @@ _upcoming: Final[ContextVar[uuid.UUID | None]] = ContextVar("upcoming", default=
 """In a callback and the tasks it starts: the incarnation that others see once the callbacks have finished."""
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Re-entrant, because a signal handler or a finalizer may write a log line that has the incarnation in it."""
 
 
 def _after_fork() -> None:
     global _lock
-    _lock = threading.Lock()  # the parent's lock may be held by a thread that this process lacks
+    _lock = threading.RLock()  # the parent's lock may be held by a thread that this process lacks
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -226,7 +227,10 @@ class Incarnation:
             if is_new:
                 self._life = life
             if is_new or self._drawn is None or self._drawn_by is not process:
-                self._drawn, self._drawn_by = self._draw(snapshot, generation), process
+                before, drawn = self._drawn, self._draw(snapshot, generation)
+                if self._drawn is before:  # else a signal handler has asked meanwhile, and has told the one it got
+                    self._drawn, self._drawn_by = drawn, process
+            assert self._drawn is not None
             return self._drawn
 
     def _tell_blindness(self, readings: Readings, snapshot: Snapshot) -> None:
