@@ -168,14 +168,14 @@ class Broken(Collector):
 
 @pytest.mark.anyio
 async def test_broken_collector_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """A registry may hold a stranger's: the scrape fails, and nothing else does."""
+    """A registry may hold a stranger's: the scrape fails, and nothing else does. The next ones are counted."""
     with anyio.fail_after(BOUND_S):
         async with serve_metrics(Broken(), ANY_PORT) as address:
             for _ in range(2):
                 answer = await exchanged(address, b"GET /metrics HTTP/1.1\r\n\r\n")
                 assert answer.startswith(b"HTTP/1.1 500 ")
                 assert b"broken" not in answer
-    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == 2 * [
+    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == [
         "vmclock_async.metrics"
     ]
 

@@ -180,7 +180,7 @@ def test_real_clock_of_a_segment_and_its_forked_child(segment: PlayedSegment) ->
     """The child's records have the time, and an incarnation of its own."""
     with Clock(segment.path, fence=None) as clock:
         fields = TimeFields(clock)
-        parents = fields.now()
+        in_parent = fields.now()
         read_fd, write_fd = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -191,11 +191,11 @@ def test_real_clock_of_a_segment_and_its_forked_child(segment: PlayedSegment) ->
         os.close(write_fd)
         os.waitpid(pid, 0)
         with open(read_fd) as pipe:
-            childs: TimeValues = json.loads(pipe.read())
-        assert childs["clock_status"] == parents["clock_status"] == "SYNCHRONIZED"
-        assert int(childs["latest_ns"] or 0) > int(parents["earliest_ns"] or 0) > 0
-        assert UUID(childs["incarnation"]) != UUID(parents["incarnation"])
-        assert fields.now()["incarnation"] == parents["incarnation"]
+            in_child: TimeValues = json.loads(pipe.read())
+        assert in_child["clock_status"] == in_parent["clock_status"] == "SYNCHRONIZED"
+        assert int(in_child["latest_ns"] or 0) > int(in_parent["earliest_ns"] or 0) > 0
+        assert UUID(in_child["incarnation"]) != UUID(in_parent["incarnation"])
+        assert fields.now()["incarnation"] == in_parent["incarnation"]
 
 
 def test_warning_of_the_clock_itself_is_stamped(kept: Kept) -> None:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, final, get_args
+from typing import Final, final
 
 import anyio
 import anyio.lowlevel
@@ -142,13 +142,14 @@ class Publisher:
         supervisor.begin()
         try:
             self._handover = handover = Handover[Message](len(supervisor.supervised))
-            async with anyio.create_task_group() as watching:
-                await watching.start(supervisor.loop_watch.run)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._write, tasks, handover)
-                    for supervised in supervisor.supervised:
-                        tasks.start_soon(supervisor.supervise, supervised, handover)
-                watching.cancel_scope.cancel()
+            with supervisor.limited_log():
+                async with anyio.create_task_group() as watching:
+                    await watching.start(supervisor.loop_watch.run)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._write, tasks, handover)
+                        for supervised in supervisor.supervised:
+                            tasks.start_soon(supervisor.supervise, supervised, handover)
+                    watching.cancel_scope.cancel()
         finally:
             self._running = False
             self._handover = None
@@ -187,9 +188,7 @@ class Publisher:
             seq_count=committer.seq_count if committer else None,
             groups=committer.groups if committer else dict.fromkeys(("disruption", "time", "calendar")),
             turns=self._turns,
-            sources={
-                supervised.name: _statistics(supervised, committer) for supervised in self._supervisor.supervised
-            },
+            sources={supervised.name: _statistics(supervised) for supervised in self._supervisor.supervised},
         )
 
     async def _write(self, tasks: TaskGroup, handover: Handover[Message]) -> None:
@@ -204,6 +203,7 @@ class Publisher:
                     opener.opened,
                     sources,
                     standstill=self._supervisor.loop_watch.standstill,
+                    complaints=self._supervisor.complaints,
                     previous=self._committer,
                 )
                 try:
@@ -249,10 +249,7 @@ class Publisher:
             sender.dropped += 1
 
 
-def _statistics(supervised: Supervised, committer: Committer | None) -> SourceStatistics:
-    complaints = (
-        committer.complaints_about(supervised.name) if committer else dict.fromkeys(get_args(ComplaintKind), 0)
-    )
+def _statistics(supervised: Supervised) -> SourceStatistics:
     return SourceStatistics(
         supervised.state,
         supervised.updates,
@@ -261,7 +258,7 @@ def _statistics(supervised: Supervised, committer: Committer | None) -> SourceSt
         _age_s(supervised.updated_at),
         supervised.last_error,
         _age_s(supervised.failed_at),
-        complaints,
+        supervised.complaints.counts(supervised.name),
     )
 
 

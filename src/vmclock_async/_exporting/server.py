@@ -25,7 +25,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from vmclock_async._exporting.address import Address, parse_address
+from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._reading.background import beside
+from vmclock_async._wording import failure
 from vmclock_async.errors import MetricsAddressError
 
 __all__ = ("serve_metrics",)
@@ -89,12 +91,14 @@ def _refusal(address: Address, error: OSError) -> str:
 async def _serve(listener: SocketListener, metrics: Collector | CollectorRegistry) -> None:
     places = anyio.Semaphore(_MOST_AT_ONCE)
     threads = anyio.CapacityLimiter(1)  # its own, because sources may take all of the default one's
+    complaints = Complaints(_log)
 
     async def answer(stream: SocketStream) -> None:
         try:
             with anyio.move_on_after(_LONGEST_S):
                 async with stream:
-                    await stream.send(await _answer(BufferedByteReceiveStream(stream), metrics, threads))
+                    request = BufferedByteReceiveStream(stream)
+                    await stream.send(await _answer(request, metrics, threads, complaints))
         except _GONE:
             pass
         finally:
@@ -115,8 +119,12 @@ async def _accepted(listener: SocketListener) -> SocketStream:
 
 
 async def _answer(
-    request: BufferedByteReceiveStream, metrics: Collector | CollectorRegistry, threads: anyio.CapacityLimiter
+    request: BufferedByteReceiveStream,
+    metrics: Collector | CollectorRegistry,
+    threads: anyio.CapacityLimiter,
+    complaints: Complaints,
 ) -> bytes:
+    complaints.say_what_is_due()
     head = await request.receive_until(b"\r\n\r\n", _LONGEST_REQUEST)
     method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
     path = rest.partition(b" ")[0].partition(b"?")[0]
@@ -126,8 +134,10 @@ async def _answer(
         return _response("404 Not Found", "the metrics are at /metrics\n")
     try:
         text = await anyio.to_thread.run_sync(generate_latest, metrics, limiter=threads)
-    except Exception:  # a registry may hold collectors of strangers
-        _log.exception("the metrics could not be collected")
+    except Exception as exc:  # a registry may hold collectors of strangers
+        said = f"the metrics could not be collected: {failure(exc)}"
+        if not complaints.holds_back("the metrics", "failed scrape", lambda: said, level=logging.ERROR):
+            _log.exception("the metrics could not be collected")
         return _response("500 Internal Server Error", "the log says why the metrics could not be collected\n")
     response = _response("200 OK", text.decode(), content_type=_CONTENT_TYPE)
     return response if method == b"GET" else response[: -len(text)]

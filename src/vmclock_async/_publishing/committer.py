@@ -15,7 +15,7 @@ from typing import Final, final
 from pydantic import ValidationError
 
 from vmclock_async._publishing.accounting import Accounting
-from vmclock_async._publishing.complaints import ComplaintKind
+from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.plausibility import Plausibility, without_time
@@ -43,7 +43,8 @@ _log: Final = logging.getLogger("vmclock_async.publisher")
 class Committer:
     """Commits to the segment of *writer* what *sources* say.
 
-    Its counts go on from *previous*, the run before. *standstill* shows that the machine or the process stood still.
+    Its counts go on from *previous*, the run before. *standstill* shows that the machine or the process stood still;
+    *complaints* limit its log lines.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Committer:
         sources: Mapping[str, Source],
         *,
         standstill: Standstill,
+        complaints: Complaints | None = None,
         previous: "Committer | None" = None,
     ) -> None:
         self._writer: Final = writer
+        self._complaints: Final = complaints or Complaints(_log)
         self._standstill: Final = standstill
         # The sources that can be asked for their marker, else None: the check takes longer than the question.
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
@@ -91,7 +94,7 @@ class Committer:
             cold=writer.cold,
             epoch=previous.epoch if previous else 0,
             device_marker=previous._merger.device_marker if previous else None,
-            complaints=previous._merger.complaints if previous else None,
+            complaints=self._complaints,
         )
         if writer.interrupted:
             self._write(contents)
@@ -105,10 +108,6 @@ class Committer:
     def groups(self) -> dict[str, str | None]:
         """Which source each group of fields comes from."""
         return self._merger.groups
-
-    def complaints_about(self, name: str) -> dict[ComplaintKind, int]:
-        """Number of faults of each kind that the source *name* had so far, those of earlier runs included."""
-        return self._merger.complaints.counts(name)
 
     def publish(self, name: str, update: BodyUpdate, epoch: int | None) -> bool:
         """Commit *update* from the source *name*, measured in *epoch*; False: dropped, because that epoch has ended.
@@ -169,10 +168,10 @@ class Committer:
         Raises:
             SegmentError: the segment cannot be written.
         """
+        self._complaints.say_what_is_due()
         if not self._is_relaying:
             self._notice()
             self._publish_composed(always=False)
-            self._merger.complaints.say_what_is_due()
             self._log_time(self._merger.contents)
 
     def close(self) -> None:
@@ -269,11 +268,9 @@ class Committer:
         if objection.is_fault and not update.verbatim:
             raise InvalidUpdateError(name, objection.reason)
         if objection.is_harmless:
-            self._merger.complaints.add(name, "time of no use", objection.describe)
+            self._complaints.add(name, "time of no use", objection.describe)
             return update
-        self._merger.complaints.add(
-            name, "time that cannot be true", lambda: f"{objection.reason} It is not published"
-        )
+        self._complaints.add(name, "time that cannot be true", lambda: f"{objection.reason} It is not published")
         return without_time(update)
 
     def _log_time(self, contents: Contents) -> None:
@@ -289,7 +286,7 @@ class Committer:
             text = f"{origin}: +/- {bounds.error_ns / 10**6:.3f} ms, {said}"
         if self._said_of_time != (source, said):
             self._said_of_time = source, said
-            _log.info("%s", text)
+            self._complaints.say("the time", "change", text)
 
 
 def _repaired(body: VMClockBody) -> VMClockBody:

@@ -1,7 +1,8 @@
-"""Complaints: a fault that repeats is logged at once, then in one line a minute with a count, and when it ends.
+"""Log lines that repeat: the first at once, then one a minute with a count, and one when it is over.
 
-A source that contradicts the published time may do so with each update, once a second or faster. A line for each would
-bury the rest of the log.
+A source that contradicts the published time may do so with each update, once a second or faster; a daemon may come and
+go as often; and anybody may send a source what is no report. A line for each would bury the rest of the log. This is
+the only place where a publisher's lines are limited; sources write theirs as usual, see ``source_lines``.
 """
 
 import logging
@@ -15,27 +16,35 @@ __all__ = ("ComplaintKind", "Complaints")
 ComplaintKind = Literal["contradiction", "time in other constants", "time of no use", "time that cannot be true"]
 
 EVERY_S: Final = 60.0
+CHANGES_AT_ONCE: Final = 10
+"""Number of changes of one thing, such as the source of the time, that have a line at once within a minute."""
 
 
 @final
 @dataclass(slots=True)
-class _Complaint:
-    """One fault that repeats."""
+class _Repeated:
+    """One line that repeats."""
 
-    text: Callable[[], str] = str
+    text: Callable[[], str]
     """Gives the words for its last occurrence."""
-    said_at: float = 0.0
+    said_at: float
+    left: int
+    """Number of times that it may be written at once before the minute is over."""
+    level: int
+    fields: dict[str, str]
+    """Further fields of the record."""
+    is_fault: bool
     unsaid: int = 0
     """Number of occurrences since the last line."""
-    seen: int = 0
-    """Number of occurrences since it began; 0: it has ended."""
-    seen_before: int = 0
-    """Number of occurrences of earlier times, which have ended."""
+    seen: int = 1
+    was_held_back: bool = False
 
 
 @final
 class Complaints:
-    """Warnings in *log*, each at most once a minute.
+    """Lines in *log*, each at most once a minute once it repeats.
+
+    Any thread may add one. They are said by the thread that calls ``say_what_is_due``.
 
     Args:
         log: the logger to which they are written.
@@ -45,48 +54,100 @@ class Complaints:
     def __init__(self, log: logging.Logger, *, now: Callable[[], float] = time.monotonic) -> None:
         self._log: Final = log
         self._now: Final = now
-        self._complaints: Final[dict[tuple[str, ComplaintKind], _Complaint]] = {}
+        self._open: Final[dict[tuple[str, str], _Repeated]] = {}
+        self._counts: Final[dict[tuple[str, ComplaintKind], int]] = {}
 
     def counts(self, source: str) -> dict[ComplaintKind, int]:
         """Number of faults of each kind that *source* had so far."""
-        return {kind: self._count(source, kind) for kind in get_args(ComplaintKind)}
-
-    def _count(self, source: str, kind: ComplaintKind) -> int:
-        complaint = self._complaints.get((source, kind))
-        return complaint.seen_before + complaint.seen if complaint else 0
+        return {kind: self._counts.get((source, kind), 0) for kind in get_args(ComplaintKind)}
 
     def add(self, source: str, kind: ComplaintKind, text: Callable[[], str]) -> None:
         """Note that *source* had a fault of this *kind* once more; *text* describes it, if a line is written."""
-        complaint = self._complaints.get((source, kind))
-        if complaint is None:
-            complaint = self._complaints[source, kind] = _Complaint()
-        complaint.text = text
-        complaint.seen += 1
-        if complaint.seen > 1:
-            complaint.unsaid += 1
-        else:
-            complaint.said_at = self._now()
-            self._log.warning("%s %s", source, text())
+        self._counts[source, kind] = self._counts.get((source, kind), 0) + 1
+        if not self.holds_back(source, kind, lambda: f"{source} {text()}", source=source, is_fault=True):
+            self._log.warning("%s %s", source, text(), extra={"source": source})
+
+    def say(
+        self,
+        about: str,
+        kind: str,
+        text: str,
+        *,
+        source: str | None = None,
+        level: int = logging.INFO,
+        at_once: int = CHANGES_AT_ONCE,
+    ) -> bool:
+        """Write *text*, unless lines of its *kind* have been written; see ``holds_back``. Returns whether it did."""
+        if self.holds_back(about, kind, lambda: text, source=source, level=level, at_once=at_once):
+            return False
+        self._log.log(level, "%s", text, extra={} if source is None else {"source": source})
+        return True
+
+    def holds_back(
+        self,
+        about: str,
+        kind: str,
+        text: Callable[[], str],
+        *,
+        source: str | None = None,
+        level: int = logging.WARNING,
+        at_once: int = 1,
+        is_fault: bool = False,
+    ) -> bool:
+        """Whether a line must not be written now, because lines of its *kind* *about* something have been.
+
+        If so, it is counted, and the line that becomes due has the *text* of the last one.
+
+        Args:
+            about: what has or does it; the last line, which says that it is over, begins with this.
+            kind: what repeats, for "no ... for 60 s".
+            text: gives the words of the whole line.
+            source: the source, if it is one's line.
+            level: the level of the line.
+            at_once: the number of lines that may be written at once in a minute.
+            is_fault: whether the log says that it is over, even if each occurrence had a line.
+        """
+        repeated = self._open.get((about, kind))
+        if repeated is None:
+            fields = {} if source is None else {"source": source}
+            self._open[about, kind] = _Repeated(text, self._now(), at_once - 1, level, fields, is_fault)
+            return False
+        repeated.text = text
+        repeated.seen += 1
+        if repeated.left:
+            repeated.left -= 1
+            return False
+        repeated.unsaid += 1
+        repeated.was_held_back = True
+        return True
 
     def say_what_is_due(self) -> None:
         """Write the lines that have become due; to be called once a second or more often."""
+        if not self._open:
+            return
         now = self._now()
-        for (source, kind), complaint in self._complaints.items():
-            passed_s = now - complaint.said_at
-            if not complaint.seen or passed_s < EVERY_S:
+        for (about, kind), repeated in list(self._open.items()):
+            passed_s = now - repeated.said_at
+            if passed_s < EVERY_S:
                 continue
-            if complaint.unsaid:
-                self._log.warning(
-                    "%s %s (%d times in %.0f s; this is the last)",
-                    source,
-                    complaint.text(),
-                    complaint.unsaid,
+            if repeated.unsaid:
+                self._log.log(
+                    repeated.level,
+                    "%s (%d times in %.0f s; this is the last)",
+                    repeated.text(),
+                    repeated.unsaid,
                     passed_s,
+                    extra=repeated.fields,
                 )
-                complaint.said_at, complaint.unsaid = now, 0
+                repeated.said_at, repeated.unsaid, repeated.left = now, 0, 0
             else:
-                self._log.info(
-                    "%s: no %s for %.0f s; there were %d in all", source, kind, passed_s, complaint.seen
-                )
-                complaint.seen_before += complaint.seen
-                complaint.seen = 0
+                if repeated.is_fault or repeated.was_held_back:
+                    self._log.info(
+                        "%s: no %s for %.0f s; there were %d in all",
+                        about,
+                        kind,
+                        passed_s,
+                        repeated.seen,
+                        extra=repeated.fields,
+                    )
+                self._open.pop((about, kind), None)

@@ -83,7 +83,7 @@ class Merger:
         cold: whether nobody can have read them.
         epoch: number of the first epoch.
         device_marker: the device's marker as last seen; None: it is not known.
-        complaints: those of the run before, whose counts go on; None: this is the first run.
+        complaints: limit the log lines; None: complaints of its own.
     """
 
     def __init__(
@@ -98,8 +98,7 @@ class Merger:
     ) -> None:
         self.contents = contents._replace(counter_id=COUNTER_ID) if cold else contents
         """The contents that were composed last."""
-        self.complaints: Final = complaints or Complaints(_log)
-        """The complaints about sources that go to the log."""
+        self._complaints: Final = complaints or Complaints(_log)
         self._promise: Contents | None = None
         """The last contents that gave readers a bounded time, unless a disruption has ended it."""
         self._observed: Observed | None = None
@@ -266,7 +265,7 @@ class Merger:
             draft.void()
             told.state = _FRESH
             refused = told.contents
-            self.complaints.add(told.name, "time in other constants", lambda: self._constants.refusal(refused))
+            self._complaints.add(told.name, "time in other constants", lambda: self._constants.refusal(refused))
         else:
             if told.state is _FRESH or told is not before:
                 self._take_time(draft, told, time, counter)
@@ -307,7 +306,7 @@ class Merger:
             # Nothing shows which side was wrong: perhaps the counter jumped, and the others measured before that.
             self._disruptions.note_broken_promise()
             self._choice.void_all_but(told)
-            self.complaints.add(
+            self._complaints.add(
                 told.name,
                 "contradiction",
                 lambda: (
@@ -387,7 +386,8 @@ class Merger:
         self._end_epoch(reason)
 
     def _end_epoch(self, reason: str) -> None:
-        _log.info("%s: the time is void until it is measured again", reason)
+        # Anybody who may report a disruption may report many.
+        self._complaints.say("the machine", "disruption", f"{reason}: the time is void until it is measured again")
         self._choice.void_all_but(None)
         self.contents = voided(self.contents)
         self._promise = self._time = None

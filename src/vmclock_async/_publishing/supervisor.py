@@ -6,9 +6,10 @@ raises becomes an error that names the source.
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final, Literal, final
@@ -16,9 +17,11 @@ from typing import Final, Literal, final
 import anyio
 import anyio.lowlevel
 
+from vmclock_async._publishing.complaints import EVERY_S, Complaints
 from vmclock_async._publishing.handover import Handover
 from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
 from vmclock_async._publishing.report import Report
+from vmclock_async._publishing.source_lines import RUN, limited
 from vmclock_async._wording import source_error
 from vmclock_async.abi import CounterId
 from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
@@ -46,6 +49,8 @@ class Supervised:
 
     name: str
     source: Source
+    complaints: Complaints
+    """Limits what the log says of its outages."""
     state: SourceState = "new"
     updates: int = 0
     dropped: int = 0
@@ -57,6 +62,8 @@ class Supervised:
     outage: str | None = None
     """The reason why it is unavailable, as the log says; None once an update has come again."""
     outage_since: float = 0.0
+    is_outage_said: bool = False
+    """Whether the log said at once that the outage began."""
 
     def note_update(self, update: BodyUpdate) -> None:
         """Note that the writer task has taken *update*; if that ends an outage, the log says so."""
@@ -71,18 +78,26 @@ class Supervised:
         self.last_error, self.failed_at = error.reason, time.monotonic()
 
     def note_there(self) -> None:
-        """Note that the source works; if that ends an outage, the log says so."""
+        """Note that the source works; if that ends an outage of which the log has a line, the log says so."""
         if self.outage is not None:
-            _log.info("%s: is there again, after %.1f s", self.name, time.monotonic() - self.outage_since)
+            lasted_s = time.monotonic() - self.outage_since
+            if self.is_outage_said or lasted_s > EVERY_S:  # by then a line that was held back was due
+                _log.info("%s: is there again, after %.1f s", self.name, lasted_s, extra={"source": self.name})
             self.outage = None
 
     def note_outage(self, error: SourceError) -> None:
-        """Note that the source is unavailable; the log says so once for each reason."""
+        """Note that the source is unavailable; the log says so once for each reason, and at most once a minute."""
         if error.reason != self.outage:
             if self.outage is None:
                 self.outage_since = time.monotonic()
+                self.is_outage_said = False
             self.outage = error.reason
-            _log.warning("%s; it is tried again", error)
+            # The reason without its numbers: another process or another duration is no other reason.
+            kind = f"new outage ({re.sub('[0-9]+', 'N', error.reason)})"
+            text = f"{error}; it is tried again"
+            self.is_outage_said |= self.complaints.say(
+                self.name, kind, text, source=self.name, level=logging.WARNING, at_once=1
+            )
 
 
 @final
@@ -186,7 +201,9 @@ class Supervisor:
     def __init__(self, segment: str, sources: Mapping[str, Source], epoch: Callable[[], int]) -> None:
         self.segment: Final = segment
         self.sources: Final = dict(sources)
-        self.supervised: Final = [Supervised(name, source) for name, source in sources.items()]
+        self.complaints: Final = Complaints(_log)
+        """Limits the log lines of the publisher and its sources, in all runs."""
+        self.supervised: Final = [Supervised(name, source, self.complaints) for name, source in sources.items()]
         self.epoch: Final = epoch
         self.begin()
 
@@ -199,6 +216,10 @@ class Supervisor:
         self.loop_watch = LoopWatch(_LOOP_HELD_AFTER_S, self._tell_holder)
         self._held_by: set[str] = set()
         """The sources that the log has named because they hold the event loop."""
+
+    def limited_log(self) -> AbstractContextManager[None]:
+        """For the length of the block, limit the lines that the sources write themselves."""
+        return limited(self.sources.values(), self.complaints)
 
     def fail(self, error: VMClockError) -> None:
         """End the run with *error*, from the writer task; if it names a source, that source's statistics have it."""
@@ -225,6 +246,7 @@ class Supervisor:
     async def supervise(self, supervised: Supervised, handover: Handover[Message]) -> None:
         """Run the source until it returns or fails for good, and then note in *handover* that it is done."""
         backoff = _Backoff()
+        RUN.set(self.complaints)
         try:
             while True:
                 supervised.state = "running"
