@@ -1,21 +1,16 @@
 """The start of a command, and the handling of its errors."""
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 
 from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail, wants_debug, wants_json
-from vmclock_async._cli.output import EndedError, complain, show_traceback
+from vmclock_async._cli.logs import logging_to_stderr, report_bug
+from vmclock_async._cli.output import EndedError, show_traceback
 from vmclock_async._cli.reading import plain_reading
 from vmclock_async.errors import VMClockError
 
 __all__ = ("run",)
-
-
-class _Notes(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        complain(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -27,28 +22,23 @@ def run(argv: Sequence[str]) -> int:
         from vmclock_async._cli.commands import invoke  # with typer
 
         command = partial(invoke, argv, as_json=as_json)
-    logger = logging.getLogger("vmclock_async")
-    handler = _Notes(logging.INFO)
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        return command()
-    except EndedError as exc:
-        return exc.status
-    except SystemExit as exc:
-        # Raised by typer when the reader of the help has closed the pipe, and after completions.
-        if isinstance(exc.__context__, BrokenPipeError):
-            return ExitStatus.DONE
-        return exc.code if isinstance(exc.code, int) else ExitStatus.FAILED
-    except (VMClockError, OSError) as exc:
-        if debug:
-            show_traceback(exc)
-        return fail(exc, as_json=as_json)
-    except Exception as exc:  # a bug: it shows its traceback; but a program that reads JSON gets its object
-        if as_json:
-            fail(exc, as_json=as_json)
-        raise
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+    with logging_to_stderr():
+        try:
+            return command()
+        except EndedError as exc:
+            return exc.status
+        except SystemExit as exc:
+            # Raised by typer when the reader of the help has closed the pipe, and after completions.
+            if isinstance(exc.__context__, BrokenPipeError):
+                return ExitStatus.DONE
+            return exc.code if isinstance(exc.code, int) else ExitStatus.FAILED
+        except (VMClockError, OSError) as exc:
+            if debug:
+                show_traceback(exc)
+            return fail(exc, as_json=as_json)
+        except Exception as exc:  # a bug: it shows its traceback; but a program that reads JSON gets its object
+            if as_json:
+                fail(exc, as_json=as_json)
+            if report_bug(exc):
+                return ExitStatus.FAILED
+            raise

@@ -61,7 +61,7 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
         except SourceSettingsError:
             raise
         except SourceError as exc:  # not installed, or broken: waiting does not help
-            complain(f"{AUTO}: not {name}: {exc.reason}")
+            complain(f"{AUTO}: not {name}: {exc.reason}", level=logging.INFO)
             continue
         probe = Probe(source)
         found, absent_because = probe.look()
@@ -69,7 +69,8 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
         complain(
             f"{AUTO}: {name}: {found}"
             if absent_because is None
-            else f"{AUTO}: not {name}: {absent_because}; it is looked for from now on"
+            else f"{AUTO}: not {name}: {absent_because}; it is looked for from now on",
+            level=logging.INFO,
         )
         kind = _SoughtMarking if isinstance(source, MarksDisruption) else _Sought
         picked[name] = cast("Source", kind(name, source, probe, absent_because))

@@ -49,11 +49,12 @@ def _fields(name: str, reason: str, remedy: str) -> dict[str, object]:
 
 def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None) -> ExitStatus:
     """Report *error*, with *facts* in JSON; return the exit status."""
-    complain(str(error))
+    fields = failure_fields(error)
+    complain(str(error), fields={name: fields[name] for name in ("error", "path", "source") if name in fields})
     for note in getattr(error, "__notes__", ()):
         complain(note)
     if as_json:
-        _print({**failure_fields(error), **(facts or {})})
+        _print({**fields, **(facts or {})})
     is_usage = isinstance(error, UnknownSourceError | SourceSettingsError)
     return ExitStatus.WRONG_USAGE if is_usage else ExitStatus.FAILED
 

@@ -1,5 +1,6 @@
 """``metrics``: the metrics of a segment, from a reader's side; and the server that ``publish`` has too."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -76,7 +77,7 @@ async def serving(collector: "Collector", listen: str) -> AsyncIterator[None]:
     from vmclock_async.metrics import serve_metrics
 
     async with serve_metrics(collector, listen) as bound:
-        complain(f"info: metrics are at http://{bound}/metrics")
+        complain(f"info: metrics are at http://{bound}/metrics", level=logging.INFO)
         yield
 
 

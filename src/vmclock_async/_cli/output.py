@@ -1,12 +1,14 @@
 """Output shared by all commands: printing, showing values, and running an async command."""
 
 import json
+import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TextIO, final
+from types import MappingProxyType
+from typing import Final, TextIO, final
 
 import anyio
 from anyio.abc import TaskStatus
@@ -16,15 +18,26 @@ from vmclock_async.models import Snapshot
 
 __all__ = (
     "EndedError",
+    "EventLine",
     "complain",
     "is_terminal",
     "print_json",
     "print_line",
     "printable",
     "run_async",
+    "say",
+    "shape_complaints",
     "show_traceback",
     "snapshot_fields",
 )
+
+EventLine = Callable[[str, int, Mapping[str, object]], str]
+"""Makes a line of a complaint, its level, and further fields."""
+
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_least_level: int = logging.NOTSET
+_event_line: EventLine | None = None
+"""None: complaints are text."""
 
 
 @final
@@ -46,22 +59,34 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def complain(text: str) -> None:
-    """Say *text* on stderr, in one line."""
-    _say(f"vmclock-async: {printable(text)}")
+def complain(text: str, *, level: int = logging.ERROR, fields: Mapping[str, object] = _NOTHING) -> None:
+    """Say *text* on stderr, in one line, unless its *level* is too low; *fields* are for programs that read the log."""
+    if level < _least_level:
+        return
+    say(f"vmclock-async: {printable(text)}" if _event_line is None else _event_line(text, level, fields))
 
 
 def show_traceback(error: BaseException) -> None:
     """Show on stderr where *error* was raised, and before it where its causes were."""
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        _say(printable(line))
+    shown = "".join(traceback.format_exception(error))
+    if _event_line is not None:
+        say(_event_line(f"the traceback of {type(error).__name__}", logging.ERROR, {"exception": shown}))
+        return
+    for line in shown.splitlines():
+        say(printable(line))
 
 
-def _say(line: str) -> None:
+def shape_complaints(least_level: int = logging.NOTSET, event_line: EventLine | None = None) -> None:
+    """Say complaints from *least_level* on, as lines that *event_line* makes; without arguments: all, as text."""
+    global _least_level, _event_line
+    _least_level, _event_line = least_level, event_line
+
+
+def say(line: str) -> None:
     """Print *line* on stderr. Nobody may be listening, so a failure here never ends the work."""
     if sys.stderr is not None:
         try:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{line}\n", end="", file=sys.stderr, flush=True)  # noqa: T201  one write, as threads print too
         except OSError:
             _silence(sys.stderr)
 

@@ -1,5 +1,6 @@
 """``publish``: the main command."""
 
+import logging
 import os
 import signal
 import stat
@@ -29,6 +30,7 @@ from rich.progress import (
 
 from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
 from vmclock_async._cli.exit_status import ExitStatus
+from vmclock_async._cli.logs import LogFormat, LogLevel, configure
 from vmclock_async._cli.metrics import require_prometheus_client, serving
 from vmclock_async._cli.options import address
 from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
@@ -79,9 +81,17 @@ def publish(
         Readiness,
         typer.Option("--ready", help="What has to be there before a service manager is told READY=1."),
     ] = Readiness.SEGMENT,
+    log_format: Annotated[
+        LogFormat, typer.Option("--log-format", help="The form of what is written to stderr, one event a line.")
+    ] = LogFormat.TEXT,
+    log_level: Annotated[LogLevel, typer.Option("--log-level", help="The least level of that.")] = LogLevel.INFO,
     as_json: Annotated[bool, typer.Option("--json", help="Print statistics as JSON at the end.")] = False,
 ) -> None:
-    """Publish what sources say into a segment, until they end or Ctrl-C."""
+    """Publish what sources say into a segment, until they end or Ctrl-C.
+
+    vmclock-async publish chrony kernel --log-format json
+    """
+    configure(log_level, log_format)
     manager = ServiceManager.take()
     if metrics is not None:
         require_prometheus_client()
@@ -89,7 +99,9 @@ def publish(
     path = publisher_path(segment)
     _refuse_to_overwrite(path)
     if on_tmpfs(path) is False:
-        complain(f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot")
+        complain(
+            f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot", level=logging.WARNING
+        )
     publisher = Publisher(path, chosen)
     try:
         run_async(partial(_run, publisher, chosen, metrics, manager, ready))
@@ -112,7 +124,7 @@ def _tell_the_end(publisher: Publisher, *, as_json: bool) -> None:
     done = publisher.statistics()
     number = "" if done.seq_count is None else f", seq_count {done.seq_count}"
     commits = "1 commit" if done.commits == 1 else f"{done.commits} commits"
-    complain(f"{commits} to {publisher.path}{number}")
+    complain(f"{commits} to {publisher.path}{number}", level=logging.INFO)
     if as_json:
         print_json(asdict(done))
 
@@ -231,7 +243,9 @@ def _ending_held_loop() -> Iterator[None]:
             complain("ended by force, because a source neither ends nor lets others run")
             os._exit(ExitStatus.FAILED)
         if name := SOURCE.get():
-            complain(f"{name}: interrupted, because it held the event loop when it had to end")
+            complain(
+                f"{name}: interrupted, because it held the event loop when it had to end", fields={"source": name}
+            )
             raise InterruptedSource
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)}
