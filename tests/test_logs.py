@@ -68,7 +68,7 @@ def events(form: str, capsys: pytest.CaptureFixture[str]) -> Events:
     return events
 
 
-@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_each_event_is_one_line_that_parses_back(events: Events, text: str) -> None:
     """Whatever its message is: of a record, of a complaint, and of a further field."""
     began = datetime.now(UTC)
