@@ -17,7 +17,7 @@ from kit.programs import path_of
 from kit.terminals import read, run_on_terminal
 from kit.waits import eventually, is_committed
 from vmclock_async import VMClockBody
-from vmclock_async._cli.publish import totals
+from vmclock_async._cli.progress import totals
 from vmclock_async.recording import Record, RecordingHeader, RecordingWriter
 from vmclock_async.sources import Progress
 

@@ -7,7 +7,7 @@ import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,6 @@ from typing import Annotated, Final
 import anyio
 import anyio.lowlevel
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
 from vmclock_async._cli.exit_status import ExitStatus
@@ -35,17 +25,17 @@ from vmclock_async._cli.metrics import require_prometheus_client, serving
 from vmclock_async._cli.options import address
 from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
 from vmclock_async._cli.paths import on_tmpfs, publisher_path
+from vmclock_async._cli.progress import show_progress
 from vmclock_async._cli.service_manager import Readiness, ServiceManager, notifying
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
 from vmclock_async._wording import failure
 from vmclock_async.abi import MAGIC
 from vmclock_async.errors import SegmentMalformedError, SourceError, SourceSettingsError
 from vmclock_async.publisher import Publisher
-from vmclock_async.sources import ReportsProgress, Source, build_source, find_source, installed_sources
+from vmclock_async.sources import Source, build_source, find_source, installed_sources
 
 __all__ = ("publish",)
 
-_REFRESH_S: Final = 0.1
 _TIME_TO_END_S: Final = 2.0
 """Time, in seconds, from a signal to the interruption of a source, and between later attempts."""
 _TIMES_TOLD: Final = 5
@@ -216,7 +206,7 @@ async def _run(
             await stack.enter_async_context(serving(PublisherCollector(publisher), metrics))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         if is_terminal(sys.stderr):
-            tasks.start_soon(_show_progress, publisher, sources)
+            tasks.start_soon(show_progress, publisher, sources)
         await anyio.lowlevel.checkpoint()  # so that the loop's own signal handlers are installed
         with _ending_held_loop():
             await publisher.run()
@@ -258,60 +248,3 @@ def _ending_held_loop() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as progress:
-        yield progress
-
-
-async def _show_progress(publisher: Publisher, sources: Mapping[str, Source]) -> None:
-    """Draw the progress of the sources that have an end, while this program has the terminal to itself."""
-    with ExitStack() as stack:
-        progress: Progress | None = None
-        rows: dict[str, TaskID] = {}
-        while True:
-            for name, total in totals(sources).items():
-                if not _is_in_foreground():
-                    break  # a background job draws nothing over the foreground
-                progress = progress or stack.enter_context(_progress())
-                if name not in rows:
-                    rows[name] = progress.add_task(name, total=None, rate="")
-                statistics = publisher.statistics().sources[name]
-                speed = progress.tasks[rows[name]].speed
-                rate = f"{speed:,.0f}/s" if speed else ""
-                shown = rate if statistics.state == "running" else f"{statistics.state} {rate}"
-                progress.update(rows[name], completed=statistics.updates, total=total, rate=shown)
-                progress.refresh()
-            await anyio.sleep(_REFRESH_S)
-
-
-def totals(sources: Mapping[str, Source]) -> dict[str, int]:
-    """Total number of updates of each source that has an end."""
-    totals = {}
-    for name, source in sources.items():
-        try:
-            total = source.progress().total if isinstance(source, ReportsProgress) else None
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # a stranger's code: what cannot be shown is left out
-            continue
-        if isinstance(total, int):
-            totals[name] = total
-    return totals
-
-
-def _is_in_foreground() -> bool:
-    try:
-        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
-    except OSError:  # ENOTTY: not the controlling terminal of this process, so there are no jobs on it
-        return True
