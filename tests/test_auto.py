@@ -120,7 +120,10 @@ def test_bad_option_of_a_picked_source_is_wrong_usage(
     [
         (["kernel", "kernel"], "named twice"),
         (["--set", "replay.path=x"], "not among the sources"),
-        (["kernel", "--config", "TYPO"], "a table kernl for what is not among the sources"),
+        (
+            ["kernel", "--config", "TYPO"],
+            "sources.kernl: not among the sources: kernel; did you mean sources.kernel?",
+        ),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(
@@ -130,7 +133,7 @@ def test_options_that_would_have_no_effect_are_refused(
     run_cli: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     """A name that is mistyped, or given twice, is wrong usage."""
-    (tmp_path / "TYPO").write_text("[kernl]\nassumed_error = 1\n")
+    (tmp_path / "TYPO").write_text("[sources.kernl]\nassumed_error = 1\n")
     done = run_cli("publish", *(str(tmp_path / "TYPO") if word == "TYPO" else word for word in arguments))
     assert done.returncode == 2
     assert complaint in " ".join(done.stderr.replace("│", " ").split())

@@ -232,8 +232,12 @@ def test_wrong_usage_ends_with_2(run: Run, publish: Run, recording: Path) -> Non
     unknown = run("publish", "relpay")
     assert (unknown.returncode, "did you mean replay?" in unknown.stderr) == (2, True)
     option = publish(recording, "--set", "replay.sped=1")
-    assert (option.returncode, "sped: no such field" in option.stderr) == (2, True)
-    assert "its options: path, mode, speed, loop" in option.stderr
+    assert (option.returncode, "replay.sped: no such key; did you mean replay.speed?" in option.stderr) == (
+        2,
+        True,
+    )
+    odd = publish(recording, "--set", "replay.colour=1")
+    assert (odd.returncode, "there are replay.path, replay.mode, replay.speed" in odd.stderr) == (2, True)
     assert publish(recording, "--set", "replay.speed=-1").returncode == 2
     assert publish(recording, "--set", "replay.mode=live").returncode == 2  # speed=0 is set too
     assert publish(recording, "--set", "nonsense").returncode == 2
@@ -241,14 +245,20 @@ def test_wrong_usage_ends_with_2(run: Run, publish: Run, recording: Path) -> Non
     assert run("publsh").returncode == 2
 
 
-def test_configuration_file_gives_options(run: Run, recording: Path, tmp_path: Path, segment_path: Path) -> None:
-    """One table a source; --set goes before it; a bad file is wrong usage."""
+def test_configuration_file_is_enough(run: Run, recording: Path, tmp_path: Path, segment_path: Path) -> None:
+    """It names the sources, their options, the segment and the level of the log; a bad file is wrong usage."""
     config = tmp_path / "publish.toml"
-    config.write_text(f'[replay]\npath = "{recording}"\nspeed = 1\n')
-    args = ("publish", "replay", "--segment", segment_path, "--config", config)
-    assert run(*args, "--set", "replay.speed=0").returncode == 0
-    config.write_text("[replay")
-    assert run(*args).returncode == 2
+    config.write_text(
+        f'[publisher]\nsources = ["replay"]\nsegment = "{segment_path}"\n[logs]\nlevel = "error"\n'
+        f'[sources.replay]\npath = "{recording}"\nspeed = 1\n'
+    )
+    ended = run("publish", "--config", config, "--set", "replay.speed=0")
+    assert (ended.returncode, ended.stderr.splitlines()) == (
+        0,
+        [f"vmclock-async: 100 commits to {segment_path}, seq_count 200"],
+    )
+    config.write_text("[sources.replay")
+    assert run("publish", "--config", config).returncode == 2
     assert run("publish", "replay", "--config", tmp_path / "nothing").returncode == 2
 
 

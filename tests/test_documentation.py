@@ -34,7 +34,10 @@ import vmclock_async
 from kit.command_lines import check_command
 from kit.console import Console, commands_in
 from kit.programs import started
-from vmclock_async.sources import build_source, installed_sources
+from vmclock_async._cli.configuration.choice import ChosenSources
+from vmclock_async._cli.configuration.layers import Layer
+from vmclock_async._cli.configuration.settings import Settings
+from vmclock_async._cli.configuration.tables import KEYS
 from vmclock_async.testing import PlayedSegment
 
 ROOT: Final = Path(__file__).parent.parent
@@ -145,7 +148,8 @@ def check_shell(example: Example) -> None:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
     for line in source.splitlines():
         if "vmclock-async " in line:
-            check_command(shlex.split(line.partition("vmclock-async ")[2], comments=True))
+            words = line.partition("vmclock-async ")[2].partition(" > ")[0]
+            check_command(shlex.split(words, comments=True))
 
 
 def check_json(example: Example) -> None:
@@ -154,10 +158,10 @@ def check_json(example: Example) -> None:
 
 
 def check_toml(example: Example) -> None:
-    """TOML; tables of sources hold options that these take."""
-    for name, table in tomllib.loads(example.parsed[0]).items():
-        if name in installed_sources():
-            build_source(name, table)
+    """TOML; what is a configuration of the publisher is one that ``publish --check`` takes."""
+    text = example.parsed[0]
+    if tomllib.loads(text).keys() & {*KEYS, "sources"}:
+        ChosenSources(Settings([Layer(tomllib.loads(text), str)])).build()
 
 
 def check_ini(example: Example) -> None:

@@ -141,6 +141,7 @@ def test_source_without_an_end_has_no_bar(drawn: Callable[..., str], recording: 
     [
         "replay = " + "[" * 5000 + "]" * 5000,
         "a." * 5000 + "a = 1",
+        "sources.replay.path." + "a." * 5000 + "a = 1",
         "[replay]\nspeed = " + "1" * 5000,
         "[replay]\npath = 0000-99-99",
         "[replay",
@@ -148,13 +149,13 @@ def test_source_without_an_end_has_no_bar(drawn: Callable[..., str], recording: 
     ],
 )
 def test_configuration_that_cannot_be_read_is_wrong_usage(tmp_path: Path, text: str) -> None:
-    """Nested too deeply, a number too long, no date, no TOML: named as the configuration, status 2, no traceback."""
+    """Nested too deeply, a number too long, no date, no TOML: the file is named, status 2, no traceback."""
     config = tmp_path / "publish.toml"
     config.write_text(text)
     ended = run_command(tmp_path, "publish", "replay", "--config", config)
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr
-    assert "--config" in ended.stderr
+    assert f"{config}: " in ended.stderr
 
 
 def test_publish_needs_no_proc(recording: Path, segment_path: Path) -> None:

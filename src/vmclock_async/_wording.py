@@ -1,11 +1,18 @@
 """One-line wording of errors that other people's code (pydantic, a plugin, a source, a callback) raises."""
 
+from reprlib import Repr
+from typing import Final
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
 
-__all__ = ("failure", "source_error", "validation_reason")
+__all__ = ("detail_reason", "failure", "source_error", "validation_reason")
+
+_shallow: Final = Repr()
+"""What ``repr`` gives, though of a value of a thousand levels too; the texts are shortened once more."""
+_shallow.maxstring = _shallow.maxother = _shallow.maxlong = 120
 
 
 def validation_reason(error: ValidationError) -> str:
@@ -19,18 +26,23 @@ def validation_reason(error: ValidationError) -> str:
 
 def _describe(detail: ErrorDetails) -> str:
     where = _shortened(".".join(str(part) for part in detail["loc"]))
+    return f"{where + ': ' if where else ''}{detail_reason(detail)}"
+
+
+def detail_reason(detail: ErrorDetails) -> str:
+    """What is allowed and what was given, on one line; not where."""
     message = detail["msg"]
     match detail["type"]:
         case "extra_forbidden":
-            return f"{where}: no such field"
+            return "no such field"
         case "missing":
-            return f"{where}: is missing"
+            return "is missing"
         case "json_invalid":
             return f"not JSON ({message.removeprefix('Invalid JSON: ')})"
         case "value_error":  # from a settings model's own validator, about several fields at once
-            return f"{where + ': ' if where else ''}{message.removeprefix('Value error, ')}"
+            return message.removeprefix("Value error, ")
         case _:
-            return f"{where + ': ' if where else ''}{message}, not {_shortened(repr(detail['input']))}"
+            return f"{message}, not {_shortened(_shallow.repr(detail['input']))}"
 
 
 def _shortened(text: str) -> str:

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from kit.commands import run_command
+from vmclock_async._cli.configuration.tables import KEYS
 from vmclock_async.sources import build_source
 
 __all__ = ("check_command",)
@@ -29,8 +30,12 @@ def check_command(words: list[str]) -> None:
             assert argument in help_text
             value = next(arguments) if re.search(rf"{argument} [A-Z<]\S", help_text) else ""
             if argument == "--set":
-                source, _, setting = value.partition(".")
-                name, _, options[source][name] = setting.partition("=")
+                key, _, text = value.partition("=")
+                *tables, name = key.removeprefix("sources.").split(".")
+                if tables[0] in KEYS:
+                    assert name in KEYS[tables[0]]
+                else:
+                    options[tables[0]][name] = text
         elif command == "publish":
             options[argument] = {}
     for source, settings in options.items():

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except ModuleNotFoundError as exc:
-        if exc.name not in ("rich", "typer"):
+        if exc.name not in ("pydantic_settings", "rich", "tomlkit", "typer"):
             raise
         reason = f"the command line needs {exc.name}"
         remedy = "install it with: pip install 'vmclock-async[cli]'"

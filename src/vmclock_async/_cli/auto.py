@@ -27,7 +27,7 @@ from vmclock_async.errors import (
 )
 from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
 
-__all__ = ("AUTO", "CHOICES", "DEFAULTS", "Probe", "pick")
+__all__ = ("AUTO", "CHOICES", "DEFAULTS", "Probe", "is_there", "pick")
 
 AUTO: Final = "auto"
 CHOICES: Final = ("device", "vmgenid", "told", "chrony", "kernel")
@@ -77,6 +77,11 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
     if not (any_found or besides):
         raise SourceError(AUTO, f"no source to pick from: none of {', '.join(choices)} is usable here; name one")
     return picked
+
+
+def is_there(source: Source) -> bool:
+    """Whether *source*, if ``pick`` gave it, was there at the last look."""
+    return not isinstance(source, _Sought) or source.absent_because is None
 
 
 @final
@@ -130,18 +135,18 @@ class _Sought:
         self._name: Final = name
         self._source: Final = source
         self._probe: Final = probe
-        self._absent_because = absent_because
+        self.absent_because = absent_because
         """The last reason that was reported, so that it is not repeated."""
 
     async def run(self, emit: Emit) -> None:
-        while self._absent_because is not None:
+        while self.absent_because is not None:
             await anyio.sleep(_LOOK_EVERY_S)
             found, absent_because = await anyio.to_thread.run_sync(self._probe.look, abandon_on_cancel=True)
             if absent_because is None:
                 _log.info("%s: %s is there now: %s", AUTO, self._name, found)
-            elif absent_because != self._absent_because:
+            elif absent_because != self.absent_because:
                 _log.info("%s: not %s: %s", AUTO, self._name, absent_because)
-            self._absent_because = absent_because
+            self.absent_because = absent_because
         try:
             await self._source.run(emit)
         except InvalidUpdateError:

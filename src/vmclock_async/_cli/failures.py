@@ -2,16 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, final
 
 from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.output import EndedError, complain, print_json
 from vmclock_async.errors import SourceSettingsError, UnknownSourceError, VMClockError
 
-__all__ = ("fail", "fail_usage", "failure_fields", "wants_debug", "wants_json")
+__all__ = ("ConfigurationError", "fail", "fail_usage", "failure_fields", "wants_debug", "wants_json")
 
 _UNBOUNDED_NS: Final = 2**64 - 1
 """error_ns if nothing bounds the error, because jq takes a missing one as less than any limit, and so as good."""
+
+
+@final
+class ConfigurationError(VMClockError):
+    """The configuration has a key or a value at `place` that it cannot have, for `reason`."""
+
+    _remedy = "change it there"
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place = place
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
 
 
 def wants_json(argv: Sequence[str]) -> bool:
@@ -34,7 +49,9 @@ def failure_fields(error: BaseException) -> dict[str, object]:
     """*error* for JSON: that there is no bound, the class, what was seen and the remedy, and where it was seen."""
     match error:
         case VMClockError():
-            where = {name: getattr(error, name) for name in ("path", "line", "source") if hasattr(error, name)}
+            where = {
+                name: getattr(error, name) for name in ("path", "line", "source", "place") if hasattr(error, name)
+            }
             return _fields(type(error).__name__, error.seen, error.remedy) | where
         case OSError():
             remedy = "check the path, who may use it, and the space that is left"
@@ -55,7 +72,7 @@ def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | N
         complain(note)
     if as_json:
         _print({**fields, **(facts or {})})
-    is_usage = isinstance(error, UnknownSourceError | SourceSettingsError)
+    is_usage = isinstance(error, ConfigurationError | UnknownSourceError | SourceSettingsError)
     return ExitStatus.WRONG_USAGE if is_usage else ExitStatus.FAILED
 
 

@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
 from vmclock_async._paths import SEGMENT_VARIABLE, SYSTEM_PATH, default_path, user_path
 
-__all__ = ("SEGMENT_VARIABLE", "on_tmpfs", "publisher_path", "reader_path")
+__all__ = ("SEGMENT_VARIABLE", "default_from", "on_tmpfs", "publisher_path", "reader_path")
+
+_RUNTIME_VARIABLE: Final = "RUNTIME_DIRECTORY"
 
 
 def reader_path(path: Path | None) -> Path:
@@ -19,9 +22,14 @@ def publisher_path(path: Path | None) -> Path:
         return path
     if variable := os.environ.get(SEGMENT_VARIABLE):
         return Path(variable)
-    if directories := os.environ.get("RUNTIME_DIRECTORY"):
+    if directories := os.environ.get(_RUNTIME_VARIABLE):
         return Path(directories.split(":")[0]) / "shm0"  # systemd.exec(5): a list, colon-separated
     return SYSTEM_PATH if os.geteuid() == 0 else user_path()
+
+
+def default_from() -> str | None:
+    """The variable that gives the publisher's default path; None: no variable does."""
+    return next((name for name in (SEGMENT_VARIABLE, _RUNTIME_VARIABLE) if os.environ.get(name)), None)
 
 
 def on_tmpfs(path: Path, proc: Path = Path("/proc")) -> bool | None:

@@ -1,38 +1,42 @@
 """``publish``: the main command."""
 
+import json
 import logging
 import os
 import signal
 import stat
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
 import anyio.lowlevel
 import typer
 
-from vmclock_async._cli.auto import AUTO, CHOICES, DEFAULTS, pick
+from vmclock_async._cli.auto import AUTO
 from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.logs import LogFormat, LogLevel, configure
 from vmclock_async._cli.metrics import require_prometheus_client, serving
 from vmclock_async._cli.options import address
-from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, run_async
-from vmclock_async._cli.paths import on_tmpfs, publisher_path
+from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, print_line, run_async
+from vmclock_async._cli.paths import SEGMENT_VARIABLE, on_tmpfs, publisher_path
 from vmclock_async._cli.progress import show_progress
 from vmclock_async._cli.service_manager import Readiness, ServiceManager, notifying
 from vmclock_async._publishing.loop_watch import SOURCE, InterruptedSource
 from vmclock_async._wording import failure
 from vmclock_async.abi import MAGIC
-from vmclock_async.errors import SegmentMalformedError, SourceError, SourceSettingsError
+from vmclock_async.errors import SegmentMalformedError, SourceError
 from vmclock_async.publisher import Publisher
-from vmclock_async.sources import Source, build_source, find_source, installed_sources
+from vmclock_async.sources import Source
+
+if TYPE_CHECKING:
+    from vmclock_async._cli.configuration.choice import ChosenSources
+    from vmclock_async._cli.configuration.settings import Settings
 
 __all__ = ("publish",)
 
@@ -53,11 +57,12 @@ def publish(
             metavar="SOURCE", autocompletion=_names_that_begin, help="Names of sources; see the command sources."
         ),
     ] = None,
-    segment: Annotated[Path | None, typer.Option(help="Where the segment is, or shall be.")] = None,
-    options: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SOURCE.OPTION=VALUE", help="An option of a source.")
+    config: Annotated[Path | None, typer.Option(help="A TOML file with the configuration.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of the configuration, or SOURCE.OPTION."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with one table of options a source.")] = None,
+    segment: Annotated[Path | None, typer.Option(help="Where the segment is, or shall be.")] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -68,39 +73,92 @@ def publish(
         ),
     ] = None,
     ready: Annotated[
-        Readiness,
-        typer.Option("--ready", help="What has to be there before a service manager is told READY=1."),
-    ] = Readiness.SEGMENT,
+        Readiness | None,
+        typer.Option(
+            "--ready",
+            help="What has to be there before a service manager is told READY=1; by default the segment.",
+        ),
+    ] = None,
     log_format: Annotated[
-        LogFormat, typer.Option("--log-format", help="The form of what is written to stderr, one event a line.")
-    ] = LogFormat.TEXT,
-    log_level: Annotated[LogLevel, typer.Option("--log-level", help="The least level of that.")] = LogLevel.INFO,
-    as_json: Annotated[bool, typer.Option("--json", help="Print statistics as JSON at the end.")] = False,
+        LogFormat | None,
+        typer.Option(
+            "--log-format", help="The form of what is written to stderr, one event a line; by default text."
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option("--log-level", help="The least level of that; by default info.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the configuration, print what is in effect, and end.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print a JSON schema of the configuration for editors, and end.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print statistics as JSON at the end; with --check, the settings.")
+    ] = False,
 ) -> None:
     """Publish what sources say into a segment, until they end or Ctrl-C.
 
-    vmclock-async publish chrony kernel --log-format json
+    Settings come from --config, from variables as VMCLOCK_ASYNC_METRICS__ADDRESS, from --set, and from the other
+    options and arguments; what is named later here is stronger.
+
+    vmclock-async publish --config /etc/vmclock-async.toml --check
     """
-    configure(log_level, log_format)
+    # With pydantic-settings, which other commands, and --help, do without.
+    from vmclock_async._cli.configuration.choice import ChosenSources
+    from vmclock_async._cli.configuration.layers import command_layer
+    from vmclock_async._cli.configuration.schema import configuration_schema
+    from vmclock_async._cli.configuration.settings import read_settings
+
+    if schema:
+        with redirect_stdout(sys.stderr):  # what a plugin prints at import is no part of the result
+            text = json.dumps(configuration_schema(), indent=2)
+        print_line(text)
+        return
     manager = ServiceManager.take()
-    if metrics is not None:
+    words = command_layer(
+        publisher={"sources": sources or None, "segment": segment, "ready": ready},
+        metrics={"address": metrics},
+        logs={"format": log_format, "level": log_level},
+    )
+    settings = read_settings(config, sets or [], words)
+    configured = settings.configuration
+    configure(configured.logs.level, configured.logs.format)
+    if configured.metrics.address is not None:
         require_prometheus_client()
-    chosen = _build(sources or [AUTO], _read_config(config), options or [])
-    path = publisher_path(segment)
+    with redirect_stdout(sys.stderr) if check else nullcontext():
+        chosen = ChosenSources(settings)
+        built = chosen.build()
+    path = publisher_path(configured.publisher.segment)
     _refuse_to_overwrite(path)
-    if on_tmpfs(path) is False:
-        complain(
-            f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot", level=logging.WARNING
-        )
-    publisher = Publisher(path, chosen)
+    _warn_of_path(path, is_from_file=settings.origin(("publisher", "segment")) == str(config))
+    if check:
+        _show(settings, chosen, built, path, as_json=as_json)
+        return
+    publisher = Publisher(path, built)
     try:
-        run_async(partial(_run, publisher, chosen, metrics, manager, ready))
+        run_async(partial(_run, publisher, built, configured.metrics.address, manager, configured.publisher.ready))
     except EndedError:  # interrupted; a failure has its own line, and needs no other
         _tell_the_end(publisher, as_json=as_json)
         raise
     except SystemExit as exc:  # from a task that a source has started: asyncio lets it through
         raise _source_exited(publisher, exc) from exc
     _tell_the_end(publisher, as_json=as_json)
+
+
+def _warn_of_path(path: Path, *, is_from_file: bool) -> None:
+    if on_tmpfs(path) is False:
+        complain(
+            f"warning: {path} is not on tmpfs: it is written to disk, and outlives a reboot", level=logging.WARNING
+        )
+    variable = os.environ.get(SEGMENT_VARIABLE)
+    if is_from_file and variable and Path(variable) != path:
+        complain(
+            f"warning: the configuration's segment is {path}, and programs that have this environment look for "
+            f"{variable}, because of ${SEGMENT_VARIABLE}",
+            level=logging.WARNING,
+        )
 
 
 def _source_exited(publisher: Publisher, error: SystemExit) -> SourceError:
@@ -134,60 +192,16 @@ def _refuse_to_overwrite(path: Path) -> None:
         )
 
 
-def _read_config(config: Path | None) -> dict[str, object]:
-    if config is None:
-        return {}
-    try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise typer.BadParameter(f"{config}: cannot be read ({exc.strerror})", param_hint="--config") from exc
-    except (ValueError, RecursionError) as exc:
-        # Not TOML, not UTF-8, or a number of more digits or deeper tables than Python takes.
-        raise typer.BadParameter(f"{config}: not TOML that can be read ({exc})", param_hint="--config") from exc
+def _show(
+    settings: "Settings", chosen: "ChosenSources", built: Mapping[str, Source], path: Path, *, as_json: bool
+) -> None:
+    from vmclock_async._cli.configuration.effective import Effective  # with tomlkit
 
-
-def _build(names: list[str], tables: Mapping[str, object], settings: list[str]) -> dict[str, Source]:
-    """The sources *names*, with the options of the configuration file and of --set, which overrides the file."""
-    if len(set(names)) < len(names):
-        raise typer.BadParameter(f"a source is named twice: {', '.join(names)}", param_hint="SOURCE")
-    known = {name for name in names if name != AUTO}
-    if AUTO in names:
-        known |= set(CHOICES) & installed_sources().keys()
-    if unknown := tables.keys() - known:
-        raise typer.BadParameter(
-            f"a table {', '.join(sorted(unknown))} for what is not among the sources: {', '.join(sorted(known))}",
-            param_hint="--config",
-        )
-    options: dict[str, dict[str, object]] = {}
-    for name in sorted(known):
-        find_source(name)  # an unknown name is reported before an option of it
-        table = tables.get(name, {})
-        if not isinstance(table, Mapping):
-            raise SourceSettingsError(name, f"its options must be a table in the configuration, not {table!r}")
-        options[name] = dict(table)
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        name, dot, option = key.partition(".")
-        if not (equals and dot and name and option):
-            raise typer.BadParameter(f"{setting!r} is not SOURCE.OPTION=VALUE", param_hint="--set")
-        if name not in options:
-            raise typer.BadParameter(
-                f"{setting!r} sets an option of {name}, which is not among the sources: {', '.join(sorted(known))}",
-                param_hint="--set",
-            )
-        options[name][option] = value
-
-    def build(name: str) -> Source:
-        return build_source(name, options.get(name, {}))
-
-    def build_default(name: str) -> Source:
-        return build_source(name, {**DEFAULTS.get(name, {}), **options.get(name, {})})
-
-    built: dict[str, Source] = {}
-    named = frozenset(names) - {AUTO}
-    for name in names:
-        built |= pick(build_default, besides=named) if name == AUTO else {name: build(name)}
-    return built
+    effective = Effective(settings, chosen, built, path)
+    if as_json:
+        print_json(effective.fields())
+    else:
+        print_line(effective.toml().removesuffix("\n"))
 
 
 async def _run(
