@@ -21,7 +21,7 @@ from kit.replays import ROOT
 from kit.systemd import analyze, confined_command, needs_systemd
 from vmclock_async._cli import main
 from vmclock_async._cli.install_units import NEXT
-from vmclock_async._cli.units import command, hidden_parts, sources, units
+from vmclock_async._cli.units import arguments, command, hidden_parts, sources, units
 
 SERVICE: Final = "/etc/systemd/system/vmclock-async.service"
 BOUNDED: Final = "/etc/systemd/system/vmclock-bounded.service"
@@ -101,6 +101,14 @@ def test_units_run_this_installation() -> None:
     assert Path(program).is_absolute()
     assert (verb, rest[0]) == ("publish", "device")
     assert rest[-1] == "chrony.address=127.0.0.1:323"
+
+
+def test_unit_reads_the_configuration_that_is_there(tmp_path: Path) -> None:
+    """An operator who has a configuration file needs no drop-in; without one the unit names the sources."""
+    assert arguments(tmp_path / "publish.toml") == sources()
+    (tmp_path / "publish.toml").touch()
+    read = units("/opt/vmclock-async", arguments(tmp_path / "publish.toml"))
+    assert f"ExecStart=/opt/vmclock-async publish --config {tmp_path}/publish.toml\n" in read[SERVICE]
 
 
 @pytest.mark.parametrize(

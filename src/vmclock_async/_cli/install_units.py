@@ -9,7 +9,7 @@ from typing import Annotated, Final, final
 import typer
 
 from vmclock_async._cli.output import complain, print_json, print_line
-from vmclock_async._cli.units import command, hidden_parts, sources, units
+from vmclock_async._cli.units import arguments, command, hidden_parts, sources, units
 from vmclock_async.errors import VMClockError
 
 __all__ = ("NEXT", "install_units")
@@ -48,14 +48,16 @@ def install_units(
 
     The units run this installation's command: a hardened vmclock-async.service, and vmclock-bounded.service, which has
     started once there is a bounded time. If a file is there already and differs, nothing is written. To change a unit,
-    use a drop-in: systemctl edit vmclock-async.
+    use a drop-in: systemctl edit vmclock-async. The publisher reads /etc/vmclock-async.toml, if that is there.
 
     vmclock-async install-units --print
     """
     if print_only and root is not None:
         raise typer.BadParameter("it takes no --print, which writes nothing", param_hint="--root")
-    named = sources()
-    if "chrony" not in named.split():
+    named = (
+        sources() if root is not None else arguments()
+    )  # a package does not depend on the machine that makes it
+    if named == sources() and "chrony" not in named.split():
         complain("warning: the units do not name chrony; pip install 'vmclock-async[chrony]', and run this again")
     files = units(command(), named)
     hidden = hidden_parts()

@@ -14,8 +14,10 @@ from typing import Final
 
 import vmclock_async
 
-__all__ = ("command", "hidden_parts", "sources", "units")
+__all__ = ("CONFIGURATION", "arguments", "command", "hidden_parts", "sources", "units")
 
+CONFIGURATION: Final = Path("/etc/vmclock-async.toml")
+"""The file that the publisher's unit reads, if it is there when the unit is written."""
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """Directories that ProtectHome=yes and PrivateTmp=yes hide from the services."""
 
@@ -48,7 +50,7 @@ After=chronyd.service
 
 [Service]
 Type=notify
-ExecStart={command} publish {sources}
+ExecStart={command} publish {arguments}
 User=vmclock-async
 RuntimeDirectory=vmclock-async
 RuntimeDirectoryMode=0755
@@ -113,10 +115,10 @@ KERNEL=="vmclock[0-9]*", MODE="0444"
 """
 
 
-def units(command: str, sources: str) -> Mapping[str, str]:
-    """The files by path, for an installation whose command is *command*, which publishes *sources*."""
+def units(command: str, arguments: str) -> Mapping[str, str]:
+    """The files by path, for an installation whose command is *command*; ``publish`` gets *arguments*."""
     texts = (
-        _SERVICE.format(command=command, sources=sources, confined=_CONFINED),
+        _SERVICE.format(command=command, arguments=arguments, confined=_CONFINED),
         _BOUNDED.format(command=command, confined=_CONFINED),
         _USER,
         _RULE,
@@ -132,8 +134,13 @@ def command() -> str:
     return f"{_quoted(sys.executable)} -m vmclock_async"
 
 
+def arguments(configuration: Path = CONFIGURATION) -> str:
+    """The arguments of ``publish``: the *configuration* if that file is there, else the sources."""
+    return f"--config {configuration}" if configuration.exists() else sources()
+
+
 def sources() -> str:
-    """The arguments of ``publish``: chrony only where pychrony is installed, because without it the publisher fails."""
+    """The sources for ``publish``: chrony only where pychrony is installed, because without it the publisher fails."""
     if find_spec("pychrony") is None:
         return "device vmgenid kernel"
     return "device vmgenid chrony kernel --set chrony.address=127.0.0.1:323"
