@@ -30,7 +30,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
         Path("publish.toml").write_text(text)
         for name, value in variables.items():
             monkeypatch.setenv(f"VMCLOCK_ASYNC_{name}", value)
-        return read_settings(Path("publish.toml"), sets, command_layer(words or {}, {}))
+        return read_settings(Path("publish.toml"), sets, command_layer(publisher=words or {}))
 
     return read
 

@@ -32,7 +32,7 @@ from vmclock_async._wording import failure
 from vmclock_async.abi import MAGIC
 from vmclock_async.errors import SegmentMalformedError, SourceError
 from vmclock_async.publisher import Publisher
-from vmclock_async.sources import Source
+from vmclock_async.sources import Source, installed_sources
 
 if TYPE_CHECKING:
     from vmclock_async._cli.configuration.choice import ChosenSources
