@@ -20,7 +20,7 @@ COMPLETIONS = {
     "--debug wai": ("wait",),
     "publish ": ("auto", *sorted(installed_sources())),
     "publish kernel rep": ("replay",),
-    "publish kernel --se": ("--segment", "--set"),
+    "publish kernel --se": ("--set", "--segment"),
     "publish --ready b": ("bounded",),
     "on rest": ("restored",),
     "on restored,status,dis": ("restored,status,disrupted",),
