@@ -79,7 +79,10 @@ def test_client_without_sidecar_outlives_restarts_of_the_publisher(
     subprocess.run([*chown, segment_path.parent], check=True)
     publisher = start(WRITER, "command_as_user", PUBLISHER, *arguments)
     eventually(lambda: waits.poll() is not None or publisher.poll() is not None)
-    assert (waits.poll(), publisher.poll()) == (0, None), [ended.communicate() for ended in (waits, publisher)]
+    if (waits.poll(), publisher.poll()) != (0, None):
+        waits.kill()
+        publisher.kill()
+        raise AssertionError([ended.communicate() for ended in (waits, publisher)])
     client = start(READER, "events_as_user", CLIENT)
     assert client.stdout is not None
     assert client.stdout.readline() == "SYNCHRONIZED /run/vmclock-async/shm0\n"

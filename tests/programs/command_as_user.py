@@ -12,6 +12,7 @@ import pychrony  # noqa: F401
 from nobody import become_nobody
 from vmclock_async._cli import main
 from vmclock_async._cli.commands import COMMANDS
+from vmclock_async._cli.configuration import effective, schema, settings  # noqa: F401
 from vmclock_async.metrics import PublisherCollector  # noqa: F401
 from vmclock_async.sources import installed_sources
 
