@@ -34,7 +34,7 @@ def start_command(runtime: Path, *args: object, variables: Mapping[str, str] | N
     """
     env = environment(runtime, variables)
     if not needs_interpreter(variables or {}):
-        return Forked(_run_command, *map(str, args), env=env, **how)
+        return Forked(run_words, *map(str, args), env=env, **how)
     return subprocess.Popen(
         command(*args), stdin=subprocess.DEVNULL, text=True, env=env, preexec_fn=signals.at_default, **how
     )
@@ -68,7 +68,8 @@ def run_new_interpreter(
     )
 
 
-def _run_command(*words: str) -> int:
+def run_words(*words: str) -> int:
+    """Run the command line in this process; return the exit status."""
     from vmclock_async import _paths
     from vmclock_async._cli import main
 

@@ -15,11 +15,22 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from kit import signals
+from kit.commands import run_words
+from kit.forks import Forked, Started
 
 __all__ = ("Console", "commands_in")
+
+_SHELL: Final = frozenset("|&;<>()$`\\*?[]{}~#=")
+"""What a shell may take for more than a part of a word."""
+
+
+def _run_in(directory: str, *words: str) -> int:
+    """What the command line does in *directory*."""
+    os.chdir(directory)
+    return run_words(*words)
 
 
 def _likeness(line: str) -> str:
@@ -55,8 +66,8 @@ class Console:
             "COLUMNS": "80",
             **environment,
         }
-        self._started: list[subprocess.Popen[str]] = []
-        self._jobs: list[subprocess.Popen[str]] = []
+        self._started: list[Started] = []
+        self._jobs: list[Started] = []
         """Those in the background."""
 
     def __enter__(self) -> Self:
@@ -88,9 +99,29 @@ class Console:
             case _:
                 self._require(command, shown, self._start(command).communicate()[0])
 
-    def _start(self, command: str) -> "subprocess.Popen[str]":
+    def _start(self, command: str) -> Started:
         placed = self._placed(command)
-        process = subprocess.Popen(
+        process = self._start_in_shell(placed) if _SHELL & set(placed) else self._start_plain(placed)
+        self._started.append(process)
+        return process
+
+    def _start_plain(self, command: str) -> Started:
+        """Start *command*, which a shell would not change; if it is the project's, without a new interpreter."""
+        program, *words = shlex.split(command)
+        if program != "vmclock-async":
+            return self._start_in_shell(command)
+        return Forked(
+            _run_in,
+            str(self._directory),
+            *words,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _start_in_shell(self, placed: str) -> Started:
+        return subprocess.Popen(
             ["bash", "-c", placed if placed.startswith("while ") else f"exec {placed}"],
             cwd=self._directory,
             env=self._environment,
@@ -101,11 +132,9 @@ class Console:
             preexec_fn=signals.at_default,
             start_new_session=True,  # a group of its own, as a job of an interactive shell has
         )
-        self._started.append(process)
-        return process
 
     @staticmethod
-    def _end(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    def _end(process: Started, number: signal.Signals) -> None:
         if process.poll() is None:
             os.killpg(process.pid, number)
 

@@ -49,7 +49,7 @@ class Forked:
     """A process that calls *run* with *args*, what that returns is its exit status; as ``subprocess.Popen`` has it.
 
     Stdin, stdout and stderr are a file or its descriptor, ``subprocess.PIPE``, ``subprocess.DEVNULL``, or None: this
-    process's own. A context manager, at whose end it has ended.
+    process's own; stderr may be ``subprocess.STDOUT``. A context manager, at whose end it has ended.
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class Forked:
                 mine, its = ends[::-1] if name == "stdin" else ends
                 setattr(self, name, os.fdopen(mine, "w" if name == "stdin" else "r", encoding="utf-8"))
                 to_close.append(its)
+            elif given == subprocess.STDOUT:
+                its = theirs[1]
             elif given == subprocess.DEVNULL:
                 its = os.open(os.devnull, os.O_RDWR)
                 to_close.append(its)
