@@ -17,10 +17,10 @@ test: .venv/compiled-tests ## run all tests, for three to four minutes on two pr
 	@echo "Three to four minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-# Without the tests that start processes or chronyds or take seconds, and on one kind of event loop: "make test" has the
-# others. The rest are 2,450 in two workers, because a worker takes 3 s to collect them.
+# Without the tests that start processes or chronyds or take half a second, and on one kind of event loop: "make test"
+# has the others. The rest are 3,000 in three workers, because a worker takes 3 s to collect them.
 quick: .venv/compiled-tests ## run the tests that take milliseconds, on asyncio, in half a minute
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not rig and not process and not long" -k "not uvloop and not trio"
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not rig and not process and not long" -k "not uvloop and not trio"
 
 ROUNDS ?= 5
 test-adverse: .venv/installed-test ## run all tests on busy processors, in random order, as root and as a user; ROUNDS=5

@@ -136,6 +136,7 @@ def test_recording_loses_its_bound_at_its_end(tmp_path: Path) -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+@pytest.mark.long
 async def test_real_publisher_that_died_is_noticed(world: World) -> None:
     """The same on a real segment, by the loop's own time; the next commit gives the time back."""
     async with open_clock(world.path, fence=None, max_age=0.5) as clock, clock.events() as events:

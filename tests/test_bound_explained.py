@@ -24,6 +24,7 @@ def said_in(seconds: float, world: World, caplog: pytest.LogCaptureFixture) -> l
     return [record.getMessage() for record in caplog.records if record.name == "vmclock_async.clock"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("happen", "reason"),
     [

@@ -105,6 +105,7 @@ def test_new_run_remembers_that_chronyd_was_synchronised(played: PlayedChronyd) 
     assert again.updates == [BodyUpdate(clock_status=ClockStatus.FREERUNNING)]
 
 
+@pytest.mark.long
 def test_slow_answers_are_dropped(played: PlayedChronyd) -> None:
     """A reply after more than 100 ms is no measurement; five in a row are an overloaded machine."""
     notes = Notes()
@@ -168,6 +169,7 @@ def test_smeared_time_is_neither_utc_nor_tai(played: PlayedChronyd) -> None:
 # After a disruption
 
 
+@pytest.mark.long
 def test_time_returns_when_all_measurements_are_new(played: PlayedChronyd) -> None:
     """Where chronyd cannot be reset: not while one that counts has older ones, nor by what came of them."""
     notes, old_ns = Notes(), time.time_ns()

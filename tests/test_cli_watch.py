@@ -91,6 +91,7 @@ async def next_line(capsys: pytest.CaptureFixture[str]) -> str:
     return printed
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_watch_tells_of_what_no_commit_tells(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """The device says that the machine was disrupted, and its publisher does not: a line says that there is no time."""

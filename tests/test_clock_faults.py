@@ -52,6 +52,7 @@ async def test_file_that_the_clock_has_left_gives_no_more_time(segment: PlayedSe
         clock.now()
 
 
+@pytest.mark.long
 async def test_now_alone_finds_the_new_file_within_a_second(segment: PlayedSegment, clock: Clock) -> None:
     """However old the time was when it was looked at last."""
     segment.change(

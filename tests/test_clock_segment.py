@@ -40,6 +40,7 @@ def test_segment_in_anothers_place_with_its_inode_number() -> None:
     assert events == ["SegmentReplaced", "Disrupted"]
 
 
+@pytest.mark.long
 def test_segment_that_was_replaced_is_found(world: World, clock: Clock) -> None:
     """Within a second of the last commit to the old file the clock reads the new one, and before any error is given."""
     readings(clock)

@@ -117,6 +117,7 @@ async def test_update_of_an_ended_epoch_is_dropped(segment_path: Path) -> None:
     assert publisher.statistics().sources["meter"].dropped == 1
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_quiet_source_is_told_without_an_update(void_segment: Path) -> None:
     """A measurement turns five seconds old while nobody says anything: FREERUNNING, and the same reference."""

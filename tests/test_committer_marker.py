@@ -66,6 +66,7 @@ async def test_marker_that_moves_before_a_commit_is_in_it(void_segment: Path) ->
     assert [bool(body.flags & BOUND_FLAGS) for body in seen] == [True, False, True]
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_marker_is_looked_at_while_nothing_is_said(void_segment: Path) -> None:
     """A source of time that has gone quiet does not keep a disruption from being published within a second."""

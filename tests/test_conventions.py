@@ -18,6 +18,7 @@ def modules() -> Modules:
     return {path: list(ast.walk(ast.parse(path.read_text()))) for path in paths}
 
 
+@pytest.mark.long
 def test_each_module_constant_is_used(modules: Modules) -> None:
     """Its own module reads each constant, or another imports it or has it as an attribute."""
     taken = {alias.name for nodes in modules.values() for node in nodes if isinstance(node, ast.ImportFrom)
@@ -39,6 +40,7 @@ def _constants(module: ast.AST) -> set[str]:
     }
 
 
+@pytest.mark.long
 def test_names_of_tests_take_no_article(modules: Modules) -> None:
     """Names are test_clock_does_x, not test_a_clock_does_x."""
     names = [getattr(node, "name", None) or "" for nodes in modules.values() for node in nodes]

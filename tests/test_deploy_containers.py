@@ -41,6 +41,7 @@ def ours(words: list[str]) -> list[str]:
     return words[1:]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [pytest.param(words, id=where) for where, words in commands()])
 def test_commands_are_those_of_the_command_line(words: list[str]) -> None:
     """Commands, options, sources and their settings are there; metrics are served at an address."""

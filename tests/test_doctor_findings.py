@@ -230,6 +230,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.finding}-{case.level}-{case.found}")
 def test_finding_says_what_was_seen_and_how_to_mend_it(case: Case, machine: Machine) -> None:
     """One line says what was seen; where it is not ok, there is a remedy."""

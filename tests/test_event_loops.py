@@ -131,6 +131,7 @@ def test_closing_in_one_thread_while_another_loop_waits_is_refused(writer: Segme
         reader.snapshot()
 
 
+@pytest.mark.long
 def test_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
     """A program may run one loop after another on one reader, more of them than a user has inotify instances."""
 

@@ -38,6 +38,7 @@ def test_fence_that_is_replaced_by_no_page_gives_no_reading(world: World, fenced
         fenced.now()
 
 
+@pytest.mark.long
 def test_deletion_of_the_fence_is_seen_within_a_second(world: World, fenced: Clock) -> None:
     """The compiled core, which reads the mapped pages by itself, looks at the path after a second at the latest."""
     readings(fenced)

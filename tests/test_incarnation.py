@@ -145,6 +145,7 @@ def die_after(path: Path, stores: int, body: VMClockBody) -> None:
         os.pwrite(file.fileno(), packed[: 8 * stores], 16)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "after", "restores"),
     [

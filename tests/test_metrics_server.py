@@ -79,6 +79,7 @@ async def test_other_requests_are_refused() -> None:
             await scraped(address)
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_slow_clients_hold_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """More clients than places, which send a byte or nothing, lose their connections; then comes the scrape's turn."""

@@ -45,6 +45,7 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", CONFIGURATIONS)
 def test_what_is_printed_is_a_configuration_of_the_same_settings(publish: Publish, kind: str) -> None:
     """Read again it gives all values once more; nothing else is on stdout, and there is no segment."""

@@ -71,6 +71,7 @@ def at_time(path: Path, text: str) -> Record:
     return part(path, text)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz"])
 def test_part_by_time_of_the_bodies(tmp_path: Path, name: str) -> None:
     """A time is compared with what the page said when the record was seen; what had no time lies between its like.

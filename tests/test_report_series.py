@@ -49,6 +49,7 @@ def timed(t_ns: int, record: Record, seq_count: int, **fields: object) -> Record
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_each_point_of_the_line_is_what_a_clock_over_the_recording_reads(name: str) -> None:
     """The bound, to the nanosecond; and a gap in the line exactly where the clock refuses."""
@@ -114,6 +115,7 @@ def test_marks_of_a_restore_and_of_a_leap_second() -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_times_in_each_status_are_those_between_the_records(name: str) -> None:
     """They add up to the length of the recording, as do the bands; without a bound is the time of other statuses."""

@@ -80,6 +80,7 @@ async def test_tick_never_comes_early(clock: ManualClock) -> None:
     assert tick.due_ns == start_ns <= tick.interval.earliest_ns < clock.utc_ns
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("start", "first_ns"),

@@ -72,6 +72,7 @@ def test_without_a_bound_only_the_segment_is_ready(
     assert manager.count("WATCHDOG=1") == 0  # no WATCHDOG_USEC
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_status_comes_when_it_changes_and_not_with_each_commit(
     manager: PlayedManager, segment_path: Path
@@ -123,6 +124,7 @@ async def test_watchdog_is_silent_while_the_writer_takes_no_turn(manager: Played
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_writer_takes_turns_while_its_sources_are_quiet(segment_path: Path) -> None:
     """A publisher with nothing to publish does not hang, and its watchdog must not say so."""
@@ -140,6 +142,7 @@ async def test_writer_takes_turns_while_its_sources_are_quiet(segment_path: Path
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_watchdog_is_silent_while_a_source_holds_the_writer(
     manager: PlayedManager, segment_path: Path

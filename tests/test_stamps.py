@@ -77,6 +77,7 @@ def in_python(page: Page, stamp: int, counter: int, max_age_s: int) -> tuple[int
     return bounds.earliest_ns, bounds.latest_ns
 
 
+@pytest.mark.long
 @given(
     reference_ago=st.integers(-(10**13), 10**13),
     stamp_ago=st.integers(0, 10**13) | st.integers(0, 2 * 10**12),
@@ -196,6 +197,7 @@ def test_limits_that_are_no_integers_are_refused_by_name(segment: PlayedSegment)
                 call(-1)
 
 
+@pytest.mark.long
 def test_fence_that_is_replaced_is_followed(segment: PlayedSegment) -> None:
     """A fence in another file counts from the first slow reading on, which comes within a second."""
     with Clock(segment.path, fence=segment.device) as clock:

@@ -44,6 +44,7 @@ async def test_unavailable_source_is_run_again(segment_path: Path) -> None:
     assert statistics.update_age_s is not None
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_pauses_grow_though_it_said_something(segment_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A source that says that it has no time, and then that it is unavailable, floods neither segment nor log."""

@@ -79,6 +79,7 @@ async def restored(reader: SegmentReader, number: int) -> None:
     await until(lambda: restores(reader) == number)
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_each_line_of_the_log_is_a_restore(segment_path: Path, kernel: Kernel) -> None:
     """A new marker and a new generation for each; other lines are none."""

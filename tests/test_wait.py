@@ -272,6 +272,7 @@ BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", BREAKS)
 async def test_break_begins_the_while_again(world: World, kind: str) -> None:
@@ -362,6 +363,7 @@ async def test_time_out_says_how_long_the_time_was_good_and_what_was_before(worl
     assert lack.remedy == "wait longer, or ask for less"
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_cancelled_readiness_leaves_nothing(world: World) -> None:
     """While it waits for a bound, and while the segment is gone."""

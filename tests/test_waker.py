@@ -90,6 +90,7 @@ def test_writer_may_give_up_its_privileges_after_opening(
         assert reader.snapshot().body.counter_value == 5
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_no_commit_is_left_asleep_when_a_row_of_commits_ends(segment_path: Path) -> None:
     """The thread stays awake for a while after commits in a row, and goes to sleep: whenever one comes, it is heard."""
