@@ -34,10 +34,20 @@ class _Repeated:
     fields: dict[str, str]
     """Further fields of the record."""
     is_fault: bool
+    """Whether the log says that it is over, even if each occurrence had a line."""
+    prefix: str = ""
+    """Comes before the words."""
     unsaid: int = 0
     """Number of occurrences since the last line."""
     seen: int = 1
     was_held_back: bool = False
+
+    def hold_back(self, text: Callable[[], str]) -> None:
+        """Count an occurrence, which *text* describes and which has no line of its own."""
+        self.text = text
+        self.seen += 1
+        self.unsaid += 1
+        self.was_held_back = True
 
 
 @final
@@ -63,9 +73,17 @@ class Complaints:
 
     def add(self, source: str, kind: ComplaintKind, text: Callable[[], str]) -> None:
         """Note that *source* had a fault of this *kind* once more; *text* describes it, if a line is written."""
-        self._counts[source, kind] = self._counts.get((source, kind), 0) + 1
-        if not self.holds_back(source, kind, lambda: f"{source} {text()}", source=source, is_fault=True):
-            self._log.warning("%s %s", source, text(), extra={"source": source})
+        key = source, kind
+        self._counts[key] = self._counts.get(key, 0) + 1
+        repeated = self._open.get(key)
+        if repeated is not None:  # holds_back() would do the same, and a source may be at fault in each update
+            repeated.hold_back(text)
+            return
+        fields = {"source": source}
+        self._open[key] = _Repeated(
+            text, self._now(), 0, logging.WARNING, fields, is_fault=True, prefix=f"{source} "
+        )
+        self._log.warning("%s %s", source, text(), extra=fields)
 
     def say(
         self,
@@ -92,7 +110,6 @@ class Complaints:
         source: str | None = None,
         level: int = logging.WARNING,
         at_once: int = 1,
-        is_fault: bool = False,
     ) -> bool:
         """Whether a line must not be written now, because lines of its *kind* *about* something have been.
 
@@ -105,20 +122,18 @@ class Complaints:
             source: the source, if it is one's line.
             level: the level of the line.
             at_once: the number of lines that may be written at once in a minute.
-            is_fault: whether the log says that it is over, even if each occurrence had a line.
         """
         repeated = self._open.get((about, kind))
         if repeated is None:
             fields = {} if source is None else {"source": source}
-            self._open[about, kind] = _Repeated(text, self._now(), at_once - 1, level, fields, is_fault)
+            self._open[about, kind] = _Repeated(text, self._now(), at_once - 1, level, fields, is_fault=False)
             return False
-        repeated.text = text
-        repeated.seen += 1
         if repeated.left:
+            repeated.text = text
+            repeated.seen += 1
             repeated.left -= 1
             return False
-        repeated.unsaid += 1
-        repeated.was_held_back = True
+        repeated.hold_back(text)
         return True
 
     def say_what_is_due(self) -> None:
@@ -133,7 +148,8 @@ class Complaints:
             if repeated.unsaid:
                 self._log.log(
                     repeated.level,
-                    "%s (%d times in %.0f s; this is the last)",
+                    "%s%s (%d times in %.0f s; this is the last)",
+                    repeated.prefix,
                     repeated.text(),
                     repeated.unsaid,
                     passed_s,
