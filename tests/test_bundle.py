@@ -129,14 +129,16 @@ def test_bundle_overwrites_nothing(world: World, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
     done = run_command(tmp_path, "doctor", "--json", "--bundle", link, world.path)
-    assert failure(done)["error"] == "FileExistsError"
+    assert failure(done)["reason"] == "cannot be written (File exists)"
     assert not (tmp_path / "target").exists()
 
 
 def test_bundle_that_cannot_be_written_is_the_only_object(world: World, tmp_path: Path) -> None:
     """With --json one object says so."""
     done = run_command(tmp_path, "doctor", "--json", "--bundle", tmp_path / "none/bundle", world.path)
-    assert failure(done)["error"] == "FileNotFoundError"
+    said = failure(done)
+    assert said["path"] == str(tmp_path / "none/bundle")
+    assert said["reason"] == "cannot be written (No such file or directory)"
 
 
 REDACTED = {

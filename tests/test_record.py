@@ -331,7 +331,7 @@ def test_file_that_came_meanwhile_is_not_overwritten(segment_path: Path, tmp_pat
             writer.write(marked(1))
             _, err = process.communicate(timeout=BOUND_S)
     assert process.returncode == 1
-    assert err.splitlines()[-1].endswith(f"{output}: cannot be written (File exists)")
+    assert err.splitlines()[-1].endswith(f"{output}: cannot be written (File exists); choose another path")
     assert output.read_text() == "another's"
 
 

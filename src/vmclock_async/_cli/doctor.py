@@ -14,6 +14,7 @@ from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.findings import Level, Machine, Report, look
 from vmclock_async._cli.output import complain, is_terminal, print_json, print_line, printable
+from vmclock_async._cli.outputs import writing
 from vmclock_async.errors import ClockUnboundedError, VMClockError
 
 __all__ = ("doctor",)
@@ -39,7 +40,8 @@ def doctor(
         report = look(machine)
     facts = report_fields(report)
     if bundle is not None:  # before anything is printed, so that a failure is the only object of JSON
-        write_bundle(bundle, facts, machine)
+        with writing(bundle):
+            write_bundle(bundle, facts, machine)
         complain(f"info: wrote {bundle}")
     if as_json:
         print_json(facts)

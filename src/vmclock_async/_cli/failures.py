@@ -47,17 +47,28 @@ def _end_of_options(argv: Sequence[str]) -> int:
 
 def failure_fields(error: BaseException) -> dict[str, object]:
     """*error* for JSON: that there is no bound, the class, what was seen and the remedy, and where it was seen."""
+    where: dict[str, object] = {}
+    if isinstance(error, VMClockError):
+        where = {
+            name: getattr(error, name) for name in ("path", "line", "source", "place") if hasattr(error, name)
+        }
+    return _fields(type(error).__name__, *_seen_and_remedy(error)) | where
+
+
+def _seen_and_remedy(error: BaseException) -> tuple[str, str]:
     match error:
         case VMClockError():
-            where = {
-                name: getattr(error, name) for name in ("path", "line", "source", "place") if hasattr(error, name)
-            }
-            return _fields(type(error).__name__, error.seen, error.remedy) | where
+            return error.seen, error.remedy
         case OSError():
-            remedy = "check the path, who may use it, and the space that is left"
+            return str(error), "check the path, who may use it, and the space that is left"
         case _:
-            remedy = "report it as a bug, with the traceback"
-    return _fields(type(error).__name__, str(error), remedy)
+            return str(error), "report it as a bug, with the traceback"
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The message of *error*, and the remedy for its class if the message has none."""
+    _, remedy = _seen_and_remedy(error)
+    return str(error) if remedy in str(error) else f"{error}; {remedy}"
 
 
 def _fields(name: str, reason: str, remedy: str) -> dict[str, object]:
@@ -67,7 +78,9 @@ def _fields(name: str, reason: str, remedy: str) -> dict[str, object]:
 def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | None = None) -> ExitStatus:
     """Report *error*, with *facts* in JSON; return the exit status."""
     fields = failure_fields(error)
-    complain(str(error), fields={name: fields[name] for name in ("error", "path", "source") if name in fields})
+    complain(
+        _in_one_line(error), fields={name: fields[name] for name in ("error", "path", "source") if name in fields}
+    )
     for note in getattr(error, "__notes__", ()):
         complain(note)
     if as_json:

@@ -12,6 +12,7 @@ import typer
 
 from vmclock_async._cli.options import address
 from vmclock_async._cli.output import complain, print_line, run_async
+from vmclock_async._cli.outputs import writing
 from vmclock_async.errors import VMClockError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def metrics(
     if listen is not None:
         run_async(partial(_serve, collector, listen))
     elif textfile is not None:
-        write_to_textfile(str(textfile), collector)  # writes a file beside it, and renames that
+        with writing(textfile):
+            write_to_textfile(str(textfile), collector)  # writes a file beside it, and renames that
     else:
         print_line(generate_latest(collector).decode().removesuffix("\n"))
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from vmclock_async._cli.output import is_terminal, print_json, print_line
+from vmclock_async._cli.outputs import writing
 from vmclock_async._cli.reporting.series import Report, collect
 from vmclock_async._notation import duration_text
 from vmclock_async.errors import VMClockError
@@ -41,7 +42,9 @@ def report(
     _require_replaceable(output, target)
     with RecordingReader(file) as reader, _progress(reader) as progress:
         found = collect(reader, progress)
-    _replace(target, make_page(found))
+    page = make_page(found)
+    with writing(output):
+        _replace(target, page)
     if as_json:
         print_json(_summary(found, output))
         return

@@ -38,7 +38,7 @@ class RecordingWriter:
         try:
             self._raw: Final = open(self.path, "wb" if overwrite else "xb")
         except OSError as exc:
-            raise RecordingError(self.path, 0, f"cannot be written ({exc.strerror})") from exc
+            raise RecordingError(self.path, 0, f"cannot be written ({exc.strerror}); choose another path") from exc
         self._file: IO[bytes] = self._raw
         if self.path.endswith(".gz"):
             # It holds no time and no name, so that the same records make the same file.
@@ -48,6 +48,9 @@ class RecordingWriter:
         except BaseException:
             with suppress(RecordingError):
                 self.close()
+            if not overwrite:  # it was made a moment ago, and would refuse the next recorder
+                with suppress(OSError):
+                    os.unlink(self.path)
             raise
 
     @property
@@ -84,7 +87,8 @@ class RecordingWriter:
             raise RecordingError(self.path, self._line, self._reason(exc)) from exc
 
     def _reason(self, exc: OSError) -> str:
-        return f"cannot be written ({exc.strerror}); make room, and read what was written before"
+        remedy = "or choose another path" if self._line == 1 else "and read what was written before"
+        return f"cannot be written ({exc.strerror}); make room, {remedy}"
 
     def __enter__(self) -> Self:
         return self
