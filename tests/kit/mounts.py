@@ -39,10 +39,17 @@ def in_container(directory: Path, *, writable: bool) -> list[str]:
     return ["env", *variables, "unshare", "--mount", "sh", "-ec", f'{_CONTAINER}exec "$@"', "sh", *python]
 
 
-def in_own_mounts(*commands: str) -> list[str]:
-    """A command line for *commands* of a shell and a program, in their own mount namespace; or the test is skipped."""
+def in_own_mounts(*commands: str, own_processes: bool = False) -> list[str]:
+    """A command line for *commands* of a shell and a program, in their own mount namespace; or the test is skipped.
+
+    With *own_processes* no others are in the /proc that they may mount.
+    """
     unshared = ["unshare", "--map-root-user", "--mount"]
-    probe = [*unshared, "sh", "-ec", "mount -t tmpfs none /mnt"]
+    probed = "mount -t tmpfs none /mnt"
+    if own_processes:
+        unshared += ["--pid", "--fork", "--kill-child"]
+        probed += "; mount -t proc none /proc"
+    probe = [*unshared, "sh", "-ec", probed]
     if not shutil.which("unshare") or subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("no mount namespaces for this user (unprivileged_userns_clone, or a seccomp filter)")
     return [*unshared, "sh", "-ec", "\n".join([*commands, 'exec "$@"']), "sh", sys.executable, "-W", "error"]

@@ -40,7 +40,7 @@ class PlayedSource(NamedTuple):
 class PlayedChronyd(UdpServer):
     """Says that it is synchronized, a moment ago, to within a millisecond, or what else it is told to say."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.sources: list[PlayedSource] = []
         self.asked = 0
         """Requests for ``tracking`` so far."""
@@ -49,7 +49,7 @@ class PlayedChronyd(UdpServer):
         self.before_count: Callable[[], None] = lambda: None
         """Called when it was asked how many sources it has, for either report of them, before it answers."""
         self._said: dict[str, Any] = {}
-        super().__init__()
+        super().__init__(port)
 
     @property
     def address(self) -> str:

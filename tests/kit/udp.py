@@ -8,11 +8,14 @@ from typing import Self
 
 
 class UdpServer(ABC):
-    """Answers on a port of 127.0.0.1, from a thread of its own, from the end of its constructor until it is closed."""
+    """Answers on a port of 127.0.0.1, from a thread of its own, from the end of its constructor until it is closed.
 
-    def __init__(self) -> None:
+    Port 0 is one that nobody has at the moment.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind(("127.0.0.1", port))
         self._socket.setblocking(False)
         self._stop, self._stopped = socket.socketpair()
         self._thread = threading.Thread(target=self._serve)
