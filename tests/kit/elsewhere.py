@@ -61,11 +61,13 @@ def _try_mount() -> None:
 def _run(mounts: str, afterwards: str, user: str, *words: str) -> int:
     from vmclock_async._cli import main
 
-    for name in _LATER:
-        importlib.import_module(name)
+    becomes_another = bool(user) and os.geteuid() == 0
+    if becomes_another:
+        for name in _LATER:
+            importlib.import_module(name)
     if mounts:
         _mount(mounts)
-    if user and os.geteuid() == 0:
+    if becomes_another:
         os.setgroups([])
         os.setgid(int(user))
         os.setuid(int(user))

@@ -42,4 +42,4 @@ class Readings:
 
     def until(self, holds: Callable[[], object]) -> None:
         """Read again and again until there is a time and it *holds*."""
-        eventually(lambda: self.read() and holds(), pause_s=0)
+        eventually(lambda: self.read() and holds(), pause_s=0.002)
