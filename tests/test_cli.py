@@ -1,8 +1,11 @@
 """The command line, as real processes: what show, now, sources and demo print, and one line for bad input."""
 
+import importlib
+import inspect
 import json
 import logging
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from kit.segment_files import BAD_SEGMENT
 from kit.terminals import run_on_terminal
 from vmclock_async import ClockStatus, Flags, SegmentWriter, VMClockBody, timebase
 from vmclock_async._cli import main
+from vmclock_async._cli.commands import COMMANDS
 from vmclock_async.testing import PlayedSegment
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -298,3 +302,16 @@ def test_program_that_runs_a_command_keeps_its_log_as_it_was(tmp_path: Path) -> 
     before = log.level, list(log.handlers)
     assert main(["show", str(tmp_path / "nothing")]) == 1
     assert (log.level, list(log.handlers)) == before
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_an_example_and_there_is_json(tmp_path: Path, name: str) -> None:
+    """The example is of this command, with options that it has."""
+    function = name.replace("-", "_")
+    module = importlib.import_module(f"vmclock_async._cli.{function}")
+    *_, last = inspect.cleandoc(getattr(module, function).__doc__).split("\n\n")
+    program, command, *words = shlex.split(last.rpartition("<(")[2].rstrip(")").split(" | ")[0])
+    assert (program, command) == ("vmclock-async", name)
+    shown = run_command(tmp_path, name, "--help").stdout
+    for option in ("--json", *(word.partition("=")[0] for word in words if word.startswith("-"))):
+        assert re.search(rf"^  {option}\b", shown, re.MULTILINE), option

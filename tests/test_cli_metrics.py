@@ -1,5 +1,6 @@
 """``vmclock-async metrics`` and ``publish --metrics``, as processes."""
 
+import json
 import os
 import signal
 import socket
@@ -35,6 +36,16 @@ def test_metrics_are_printed_once(segment_path: Path) -> None:
     assert (there.returncode, there.stderr) == (0, "")
     assert samples_in(there.stdout)["vmclock_bounded"] == 1
     assert "# TYPE vmclock_commits_total counter\n" in there.stdout
+
+
+def test_metrics_as_json_are_those_of_the_text(segment_path: Path) -> None:
+    """One object, with each sample's name, labels and value; not for what is printed nowhere."""
+    (line,) = run_command(segment_path.parent, "metrics", "--json", segment_path).stdout.splitlines()
+    samples = {sample["name"]: sample for sample in json.loads(line)["samples"]}
+    assert samples["vmclock_up"] == {"name": "vmclock_up", "labels": {}, "value": 0}
+    assert samples["vmclock_unbounded_info"]["labels"] == {"error": "SegmentNotInitializedError"}
+    refused = run_command(segment_path.parent, "metrics", "--json", "--listen", ":0", segment_path)
+    assert failure(refused, status=2)["reason"].startswith("Invalid value for --json: ")
 
 
 def test_textfile_is_replaced_as_a_whole(segment_path: Path, tmp_path: Path) -> None:

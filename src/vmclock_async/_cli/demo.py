@@ -21,7 +21,10 @@ __all__ = ("demo",)
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a change.")] = False,
 ) -> None:
-    """Publish a shipped recording for about 15 seconds, and watch it: a migration, then a restore."""
+    """Publish a shipped recording for about 15 seconds, and watch it: a migration, then a restore.
+
+    vmclock-async demo --json
+    """
     shared_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
         as_file(files(__package__) / "demo.jsonl") as recording,

@@ -42,7 +42,9 @@ def disrupt(
     """Tell the publisher that the machine was disrupted: restored, migrated, or stopped for a while.
 
     Returns 0 once the new disruption marker is committed: every time measured before is void then.
-    For example in a hook that runs after a snapshot was resumed: vmclock-async disrupt --restored
+    For example in a hook that runs after a snapshot was resumed.
+
+    vmclock-async disrupt --restored
     """
     is_committed = False
 

@@ -32,6 +32,8 @@ def doctor(
     """Say what this machine offers for a bounded time, and how to mend what is missing.
 
     Changes nothing, and needs no privilege. Exits with 1 if nothing here could give a bounded time.
+
+    vmclock-async doctor --bundle report.tar.gz
     """
     if bundle is not None and bundle.exists():
         raise VMClockError(f"{bundle}: exists, and is not overwritten; choose another path, or remove it")

@@ -11,7 +11,7 @@ import anyio
 import typer
 
 from vmclock_async._cli.options import address
-from vmclock_async._cli.output import complain, print_line, run_async
+from vmclock_async._cli.output import complain, print_json, print_line, run_async
 from vmclock_async._cli.outputs import writing
 from vmclock_async.errors import VMClockError
 
@@ -33,12 +33,17 @@ def metrics(
         Path | None,
         typer.Option("--textfile", metavar="FILE", help="Replace FILE, a *.prom that node_exporter reads."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the samples as JSON.")] = False,
 ) -> None:
     """Print the metrics of a segment for Prometheus once, or serve them.
 
     A segment that is not there is no failure: vmclock_up is 0 then. An ADDRESS without a host is on loopback. With
     --listen the command ends with Ctrl-C or SIGTERM.
+
+    vmclock-async metrics --listen :9123
     """
+    if as_json and (listen is not None or textfile is not None):
+        raise typer.BadParameter("it is for the metrics that are printed", param_hint="--json")
     if textfile is not None and (listen is not None or textfile.suffix != ".prom"):
         reason = (
             "take this or --listen" if listen is not None else "node_exporter reads names that end in .prom alone"
@@ -55,6 +60,11 @@ def metrics(
     elif textfile is not None:
         with writing(textfile):
             write_to_textfile(str(textfile), collector)  # writes a file beside it, and renames that
+    elif as_json:
+        samples = [sample for family in collector.collect() for sample in family.samples]
+        print_json(
+            {"samples": [{"name": name, "labels": labels, "value": value} for name, labels, value, *_ in samples]}
+        )
     else:
         print_line(generate_latest(collector).decode().removesuffix("\n"))
 

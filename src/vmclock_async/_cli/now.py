@@ -30,5 +30,7 @@ def now(
     """Print the interval that contains true time, or why there is none.
 
     A publisher that ended looks healthy until its reference is 1000 s old: --max-age finds it sooner.
+
+    vmclock-async now --max-error 1ms --max-age 10s
     """
     raise typer.Exit(print_reading(path, as_json=as_json, max_error_ns=max_error_ns, max_age_ns=max_age_ns))

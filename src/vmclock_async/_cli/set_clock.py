@@ -41,6 +41,8 @@ def set_clock(
 
     Refused without a bounded time, without CAP_SYS_TIME, where the time comes from this very clock, and beside
     chronyd or another daemon that disciplines it.
+
+    vmclock-async set-clock --dry-run
     """
     threshold_ns = threshold_ns or _THRESHOLD_NS
     with Clock(reader_path(path)) as clock:

@@ -24,7 +24,10 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the ABI's names and numbers.")] = False,
 ) -> None:
-    """Decode a segment, a captured page or the device; say who owns it, and whether others may write it."""
+    """Decode a segment, a captured page or the device; say who owns it, and whether others may write it.
+
+    vmclock-async show /dev/vmclock0
+    """
     chosen = str(reader_path(path))
     with SegmentReader(chosen) as reader:
         snapshot = reader.snapshot()

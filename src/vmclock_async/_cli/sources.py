@@ -17,7 +17,10 @@ __all__ = ("sources",)
 
 
 def sources(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the installed source plugins and their options."""
+    """List the installed source plugins and their options.
+
+    vmclock-async sources --json | jq keys
+    """
     with redirect_stdout(sys.stderr):  # what a plugin prints at import is no part of the result
         described = {name: _describe(source) for name, source in installed_sources().items()}
     if as_json:

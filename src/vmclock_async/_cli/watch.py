@@ -31,6 +31,8 @@ def watch(
     """Watch a segment: interval, error bound over time, status and events. Ends with Ctrl-C.
 
     On a pipe it prints one line for each commit, and one when the bounded time is lost or back.
+
+    vmclock-async watch --json | jq 'select(.event == "restored")'
     """
     run_async(partial(follow, path, as_json=as_json, announce=True))
 
