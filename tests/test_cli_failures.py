@@ -208,7 +208,6 @@ def test_duration_that_is_none_is_wrong_usage(tmp_path: Path, text: str) -> None
 ODD: dict[str, tuple[str, dict[str, str]]] = {
     "stdout closed": (">&-", {}),
     "stderr closed": ("2>&-", {}),
-    "both closed": (">&- 2>&-", {}),
     "all closed": ("<&- >&- 2>&-", {}),
     "stdout full": (">/dev/full", {}),
     "stderr full": ("2>/dev/full", {}),
