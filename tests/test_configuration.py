@@ -277,6 +277,13 @@ def test_options_of_a_source_are_its_own_matter(read: Read, install: Install) ->
     assert built["open"].settings.model_dump() == {"any": 1, "other": "2"}
 
 
+def test_name_of_a_field_that_has_an_alias_is_refused(read: Read, install: Install) -> None:
+    """pydantic passes it over, so that the default would hold."""
+    install("aliased", "host: str = Field('x', alias='Host')")
+    with pytest.raises(ConfigurationError, match=r"aliased\.host: no such key; did you mean aliased\.Host\?"):
+        ChosenSources(read("", "aliased.host=a", words={"sources": ["aliased"]}))
+
+
 def test_option_that_a_source_would_pass_over_is_refused(read: Read, install: Install) -> None:
     """Also where the model of a stranger's source ignores what it does not know, as models do by default."""
     install("lax", "host: str = 'x'")

@@ -122,6 +122,38 @@ def test_further_fields_of_a_record_are_simple_values(events: Events, form: str)
     assert event["bad"] == "<Unshowable that cannot be shown>"
 
 
+class Mute:
+    """An object that neither shows nor describes itself."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+def test_fields_that_cannot_be_shown_end_nothing(events: Events) -> None:
+    """The line comes without them; an exception keeps its name."""
+    LOG.info("fields", extra={"n": 10**5000})
+    (event,) = events()
+    assert (event["msg"], event["fields"]) == ("fields", "cannot be shown (ValueError)")
+    try:
+        raise ValueError("first")
+    except ValueError:
+        LOG.exception("failed", extra={"exception": "mine"})
+    (event,) = events()
+    assert event["exception"].endswith("ValueError: first")
+    assert event["exception_"] == "mine"
+
+
+def test_object_in_place_of_a_message_ends_nothing(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that shows nothing of itself."""
+    root = logging.getLogger()
+    ours = [handler for handler in root.handlers if type(handler).__module__.startswith("vmclock_async")]
+    monkeypatch.setattr(root, "handlers", ours)
+    LOG.info(Mute())
+    assert [event["msg"] for event in events()] == ["a log line of vmclock_async.test_logs that cannot be shown"]
+
+
 def test_line_whose_arguments_do_not_fit_comes_all_the_same(
     events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:

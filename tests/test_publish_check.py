@@ -165,3 +165,45 @@ def test_example_names_its_schema_and_the_manual_names_it() -> None:
     """Editors look for that comment on the first line; operators look in the manual."""
     assert EXAMPLE.read_text().startswith("#:schema ./")
     assert str(EXAMPLE.relative_to(ROOT)) in (ROOT / "docs/how-to/configuration.md").read_text(encoding="utf-8")
+
+
+def test_list_of_tables_is_printed(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stranger's source, with an option in them that is not set."""
+    (tmp_path / "listing.py").write_text(
+        "from pydantic import BaseModel\n"
+        "class Server(BaseModel):\n    host: str\n    key: str | None = None\n"
+        "class Settings(BaseModel):\n    servers: list[Server] = []\n"
+        "class Source:\n    settings_type = Settings\n"
+        "    def __init__(self, settings): pass\n    async def run(self, emit): pass\n"
+    )
+    metadata = tmp_path / "listing-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: listing\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[vmclock_async.sources]\nlisting = listing:Source\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("publish.toml").write_text(
+        '[publisher]\nsources = ["listing"]\n[[sources.listing.servers]]\nhost = "a"\n'
+    )
+    status, text, said = publish("--config", "publish.toml", "--check")
+    assert status == 0, said
+    assert tomllib.loads(text)["sources"]["listing"] == {"servers": [{"host": "a"}]}
+    assert "# from publish.toml" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("text", ["", "/", "a\0b"], ids=["empty", "no name", "a null character"])
+def test_segment_that_is_no_path_of_a_file_is_refused(publish: Publish, text: str) -> None:
+    """In one line, before anything is opened."""
+    Path("publish.toml").write_text(f"[publisher]\nsegment = {json.dumps(text)}\n")
+    status, _, said = publish("--config", "publish.toml", "--check")
+    assert status == 2
+    assert (
+        said == "vmclock-async: publish.toml: publisher.segment: this can be no path of a file; change it there\n"
+    )
+
+
+def test_what_is_wrong_with_a_configuration_has_the_form_of_the_log(publish: Publish) -> None:
+    """If the command says which; the place is a field of its own."""
+    Path("publish.toml").write_text("[metrics]\nadress = 1\n")
+    status, _, said = publish("--config", "publish.toml", "--check", "--log-format", "json")
+    assert status == 2
+    assert json.loads(said)["place"] == "publish.toml: metrics.adress"

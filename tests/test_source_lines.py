@@ -11,6 +11,9 @@ import pytest
 
 from kit.sources import Scripted
 from vmclock_async import Emit, Publisher
+from vmclock_async._publishing.complaints import Complaints
+from vmclock_async._publishing.loop_watch import SOURCE
+from vmclock_async._publishing.source_lines import RUN, _Limit
 
 PLUGIN = logging.getLogger("vmclock_async.test_source_lines")
 STRANGER = logging.getLogger("kit.test_source_lines")
@@ -53,6 +56,40 @@ async def test_warning_that_a_stranger_can_repeat_is_one_line(
         ("process 0 sent what is no report", "other"),
         ("process 0 sent what is no report", "told"),
     ]
+
+
+@pytest.mark.anyio
+async def test_numbers_that_an_author_filled_in_make_no_other_line(
+    segment_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do fields of the author's own. What was held back is said when the run ends."""
+
+    def flood() -> None:
+        for number in range(50):
+            PLUGIN.warning(f"process {number} sent what is no report", extra={"source": "its own"})
+
+    assert await said(segment_path, caplog, {"told": flood}) == [
+        ("process 0 sent what is no report", "its own"),
+    ]
+    assert "process 49 sent what is no report (99 times in 0 s; this is the last)" in caplog.text
+
+
+def test_line_whose_arguments_do_not_fit_ends_nothing_a_minute_later(caplog: pytest.LogCaptureFixture) -> None:
+    """It is shown as it can be."""
+    now = 0.0
+    complaints = Complaints(PLUGIN, now=lambda: now)
+    record = logging.LogRecord("stranger", logging.WARNING, "", 0, "%d fields", ("many",), None)
+    told, run = SOURCE.set("told"), RUN.set(complaints)
+    try:
+        limit = _Limit(complaints)
+        assert [limit.filter(record) for _ in range(2)] == [True, False]
+    finally:
+        SOURCE.reset(told)
+        RUN.reset(run)
+    now = 61.0
+    complaints.say_what_is_due()
+    (line,) = caplog.messages
+    assert line == "'%d fields', a log line whose arguments do not fit (1 times in 61 s; this is the last)"
 
 
 @pytest.mark.anyio

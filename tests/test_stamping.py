@@ -231,6 +231,31 @@ def test_signal_handler_may_log_while_an_incarnation_is_drawn() -> None:
         assert incarnation.of(snapshot, 1) == told[0] == incarnation.of(snapshot, 1)
 
 
+def test_signal_handler_gets_no_incarnation_of_the_life_before() -> None:
+    """After a restore neither the handler nor a second attempt, where the first could not draw, gets the old one."""
+    told: list[UUID] = []
+
+    with ManualClock(follow_loop=False) as clock:
+        snapshot = clock.snapshot()
+
+        def gather(generation: int | None, marker: int) -> Ingredients:
+            if generation == 2 and not told:
+                told.append(UUID(int=0))
+                told[0] = incarnation.of(snapshot, 2)
+            if generation == 3 and len(told) == 1:
+                told.append(UUID(int=0))
+                raise OSError("no more descriptors")
+            return Ingredients.gather(generation, marker)
+
+        incarnation = Incarnation(gather=gather)
+        before = incarnation.of(snapshot, 1)
+        second = incarnation.of(snapshot, 2)
+        assert told[0] == second != before
+        with pytest.raises(OSError, match="no more descriptors"):
+            incarnation.of(snapshot, 3)
+        assert incarnation.of(snapshot, 3) != second
+
+
 def test_processor_of_structlog_adds_the_fields(clock: ManualClock) -> None:
     """Beside other processors, with structlog's renderer of JSON."""
     out = io.StringIO()

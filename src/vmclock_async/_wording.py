@@ -1,5 +1,6 @@
 """One-line wording of errors that other people's code (pydantic, a plugin, a source, a callback) raises."""
 
+from logging import LogRecord
 from reprlib import Repr
 from typing import Final
 
@@ -8,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from vmclock_async.errors import InvalidUpdateError, SourceError, SourceUnavailableError, VMClockError
 
-__all__ = ("detail_reason", "failure", "source_error", "validation_reason")
+__all__ = ("detail_reason", "failure", "logged_message", "source_error", "validation_reason")
 
 _shallow: Final = Repr()
 """What ``repr`` gives, though of a value of a thousand levels too; the texts are shortened once more."""
@@ -42,7 +43,14 @@ def detail_reason(detail: ErrorDetails) -> str:
         case "value_error":  # from a settings model's own validator, about several fields at once
             return message.removeprefix("Value error, ")
         case _:
-            return f"{message}, not {_shortened(_shallow.repr(detail['input']))}"
+            return f"{message}, not {_shown(detail['input'])}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _shortened(_shallow.repr(value))
+    except ValueError:  # an integer of more digits than Python shows
+        return f"this {type(value).__name__}"
 
 
 def _shortened(text: str) -> str:
@@ -56,6 +64,18 @@ def _text_of(error: BaseException) -> str:
         return str(error)
     except Exception:  # also a stranger's code
         return "(an error that cannot be shown)"
+
+
+def logged_message(record: LogRecord) -> str:
+    """The message of *record*, whose format may not fit its arguments, and whose arguments may fail to show."""
+    try:
+        return record.getMessage()
+    except Exception:  # a stranger's format, or the text of a stranger's object
+        pass
+    try:
+        return f"{record.msg!r}, a log line whose arguments do not fit"
+    except Exception:  # a stranger's object in place of a format
+        return f"a log line of {record.name} that cannot be shown"
 
 
 def failure(error: BaseException) -> str:

@@ -225,7 +225,7 @@ class Incarnation:
                     "try again when they have"
                 )
             if is_new:
-                self._life = life
+                self._life, self._drawn = life, None  # none of the life before, also if drawing fails
             if is_new or self._drawn is None or self._drawn_by is not process:
                 before, drawn = self._drawn, self._draw(snapshot, generation)
                 if self._drawn is before:  # else a signal handler has asked meanwhile, and has told the one it got

@@ -79,7 +79,8 @@ def fail(error: BaseException, *, as_json: bool, facts: Mapping[str, object] | N
     """Report *error*, with *facts* in JSON; return the exit status."""
     fields = failure_fields(error)
     complain(
-        _in_one_line(error), fields={name: fields[name] for name in ("error", "path", "source") if name in fields}
+        _in_one_line(error),
+        fields={name: fields[name] for name in ("error", "path", "place", "source") if name in fields},
     )
     for note in getattr(error, "__notes__", ()):
         complain(note)

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final, final
 
 from vmclock_async._cli.output import complain, say, shape_complaints
+from vmclock_async._wording import logged_message
 
 __all__ = ("LogFormat", "LogLevel", "configure", "logging_to_stderr", "report_bug")
 
@@ -59,14 +60,20 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._line is None:
-            complain(f"{record.levelname.lower()}: {_message(record)}", level=record.levelno)
-        else:
-            say(self._line(_event(record)))
+            complain(f"{record.levelname.lower()}: {logged_message(record)}", level=record.levelno)
+            return
+        try:
+            line = self._line(_event(record))
+        except Exception as exc:  # a stranger's fields: a line of the log ends nothing
+            unshown = logging.LogRecord(record.name, record.levelno, "", 0, "%s", (logged_message(record),), None)
+            line = self._line(_event(unshown, {"fields": f"cannot be shown ({type(exc).__name__})"}))
+        say(line)
 
     def configure(self, level: LogLevel, form: LogFormat) -> None:
         least = logging.getLevelNamesMapping()[level.upper()]
         own = logging.getLogger("vmclock_async")
         own.setLevel(least)
+        self.setLevel(least)  # also for what other libraries log
         self._line = line = _LINES[form]
         # A collector gets what other libraries log as events too; as text they would come without a level.
         root = logging.getLogger()
@@ -134,28 +141,21 @@ def _complaint(text: str, level: int) -> logging.LogRecord:
     return logging.LogRecord("vmclock_async", level, "", 0, said, None, None)
 
 
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except Exception:  # a stranger's format, or the text of a stranger's object
-        return f"{record.msg!r}, a log line whose arguments do not fit"
-
-
 def _event(record: logging.LogRecord, more: Mapping[str, object] | None = None) -> dict[str, object]:
     moment = datetime.fromtimestamp(record.created, UTC)
     event: dict[str, object] = {
         "time": f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z",
         "level": record.levelname.lower(),
         "logger": record.name,
-        "msg": _message(record),
+        "msg": logged_message(record),
     }
-    added = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-    for name, value in sorted({**added, **(more or {})}.items(), key=lambda item: item[0] != "source"):
-        event[f"{name}_" if name in event else name] = _plain(value)
     if record.exc_info:
         event["exception"] = logging.Formatter().formatException(record.exc_info)
     if record.stack_info:
         event["stack"] = record.stack_info
+    added = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    for name, value in sorted({**added, **(more or {})}.items(), key=lambda item: item[0] != "source"):
+        event[f"{name}_" if name in event else name] = _plain(value)
     return event
 
 

@@ -87,6 +87,8 @@ def say(line: str) -> None:
     if sys.stderr is not None:
         try:
             print(f"{line}\n", end="", file=sys.stderr, flush=True)  # noqa: T201  one write, as threads print too
+        except RuntimeError:  # this is a signal handler, and what it interrupted is writing
+            pass
         except OSError:
             _silence(sys.stderr)
 

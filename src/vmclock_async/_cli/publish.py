@@ -116,6 +116,8 @@ def publish(
             text = json.dumps(configuration_schema(), indent=2)
         print_line(text)
         return
+    if log_format is not None or log_level is not None:  # also for what is wrong with the configuration
+        configure(log_level or LogLevel.INFO, log_format or LogFormat.TEXT)
     manager = ServiceManager.take()
     words = command_layer(
         publisher={"sources": sources or None, "segment": segment, "ready": ready},
@@ -244,8 +246,10 @@ def _ending_held_loop() -> Iterator[None]:
         nonlocal told
         told += 1
         if told > _TIMES_TOLD:
-            complain("ended by force, because a source neither ends nor lets others run")
-            os._exit(ExitStatus.FAILED)
+            try:
+                complain("ended by force, because a source neither ends nor lets others run")
+            finally:
+                os._exit(ExitStatus.FAILED)
         if name := SOURCE.get():
             complain(
                 f"{name}: interrupted, because it held the event loop when it had to end", fields={"source": name}

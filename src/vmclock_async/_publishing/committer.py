@@ -168,11 +168,11 @@ class Committer:
         Raises:
             SegmentError: the segment cannot be written.
         """
-        self._complaints.say_what_is_due()
         if not self._is_relaying:
             self._notice()
             self._publish_composed(always=False)
             self._log_time(self._merger.contents)
+        self._complaints.say_what_is_due()
 
     def close(self) -> None:
         """Commit the contents to leave behind, if they differ from the present ones."""

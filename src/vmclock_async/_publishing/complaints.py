@@ -54,7 +54,8 @@ class _Repeated:
 class Complaints:
     """Lines in *log*, each at most once a minute once it repeats.
 
-    Any thread may add one. They are said by the thread that calls ``say_what_is_due``.
+    Any thread may add one, and then a count may be off by one. They are said by the thread that calls
+    ``say_what_is_due``.
 
     Args:
         log: the logger to which they are written.
@@ -136,14 +137,17 @@ class Complaints:
         repeated.hold_back(text)
         return True
 
-    def say_what_is_due(self) -> None:
-        """Write the lines that have become due; to be called once a second or more often."""
+    def say_what_is_due(self, *, at_the_end: bool = False) -> None:
+        """Write the lines that have become due; to be called once a second or more often.
+
+        With *at_the_end*, all that were held back are due.
+        """
         if not self._open:
             return
         now = self._now()
         for (about, kind), repeated in list(self._open.items()):
             passed_s = now - repeated.said_at
-            if passed_s < EVERY_S:
+            if passed_s < EVERY_S and not (at_the_end and repeated.unsaid):
                 continue
             if repeated.unsaid:
                 self._log.log(

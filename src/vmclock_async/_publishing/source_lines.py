@@ -2,17 +2,21 @@
 
 A source logs as any module does, and knows nothing of this. A filter on the loggers of its package holds back a line
 that repeats, by the rule of ``Complaints``: one line has one format, whatever is filled in, because a stranger may
-choose what is. A record that is not of a source of this run, or that a source writes to another logger, passes.
+choose what is. A record that is not of a source of this run, or that a source writes to another logger, passes; so does
+one of a logger that was made after the run began.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Final, final
 
 from vmclock_async._publishing.complaints import CHANGES_AT_ONCE, Complaints
 from vmclock_async._publishing.loop_watch import SOURCE, package_of
+from vmclock_async._wording import logged_message
 from vmclock_async.sources import Source
 
 __all__ = ("RUN", "limited")
@@ -20,6 +24,9 @@ __all__ = ("RUN", "limited")
 RUN: Final[ContextVar[Complaints | None]] = ContextVar("RUN", default=None)
 """Where the source that runs in this context has its lines limited."""
 _OWN: Final = "vmclock_async"
+_PUBLISHER: Final = "vmclock_async.publisher"
+"""Its lines are limited where they are written."""
+_NUMBER: Final = re.compile("[0-9]+")
 
 
 @final
@@ -32,17 +39,22 @@ class _Limit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         source = SOURCE.get()
-        if source is None or RUN.get() is not self._complaints or hasattr(record, "source"):
+        if source is None or RUN.get() is not self._complaints or record.name == _PUBLISHER:
             return True
-        record.source = source
+        record.__dict__.setdefault("source", source)
         return not self._complaints.holds_back(
             source,
-            f"line like {record.msg!r}",
-            record.getMessage,
+            f"line like {_form_of(record)!r}",
+            partial(logged_message, record),
             source=source,
             level=record.levelno,
             at_once=1 if record.levelno >= logging.WARNING else CHANGES_AT_ONCE,
         )
+
+
+def _form_of(record: logging.LogRecord) -> str:
+    """The format of *record*; without numbers, because an author may have filled them in."""
+    return _NUMBER.sub("N", record.msg if isinstance(record.msg, str) else logged_message(record))
 
 
 @contextmanager
@@ -58,3 +70,4 @@ def limited(sources: Iterable[Source], complaints: Complaints) -> Iterator[None]
     finally:
         for logger in loggers:
             logger.removeFilter(limit)
+        complaints.say_what_is_due(at_the_end=True)

@@ -16,6 +16,9 @@ from vmclock_async.sources import Source, build_source, find_source, installed_s
 
 __all__ = ("ChosenSources",)
 
+_BY_NAME: Final = ("populate_by_name", "validate_by_name")
+"""Settings of pydantic's with which a field that has an alias can be given by its name too."""
+
 
 @final
 class ChosenSources:
@@ -34,7 +37,7 @@ class ChosenSources:
         self._require_installed()
         picked = [name for name in CHOICES if name in self._installed] if AUTO in self._asked else []
         self.names: Final = list(dict.fromkeys([*self.named, *picked]))
-        """Those that options may be for."""
+        """The sources for which there may be options."""
         for layer in settings.layers:
             self._check_tables(layer)
 
@@ -128,5 +131,6 @@ def _names(settings_type: type[BaseModel]) -> dict[str, None]:
         for alias in choices:
             first = alias if isinstance(alias, str) else name if alias is None else alias.path[0]
             names[str(first)] = None
-        names[name] = None
+        if aliases is None or any(settings_type.model_config.get(by_name) for by_name in _BY_NAME):
+            names[name] = None  # else pydantic passes it over
     return names

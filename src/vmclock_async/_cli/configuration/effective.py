@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from pydantic_core import to_jsonable_python
-from tomlkit import comment, document, dumps, inline_table, item, nl, table
+from tomlkit import array, comment, document, dumps, inline_table, item, nl, table
 from tomlkit.items import Item, Table
 
 from vmclock_async._cli.auto import DEFAULTS, is_there
 from vmclock_async._cli.configuration.choice import ChosenSources
 from vmclock_async._cli.configuration.layers import Key
 from vmclock_async._cli.configuration.settings import Settings
+from vmclock_async._cli.configuration.tables import KEYS
 from vmclock_async._cli.output import printable
 from vmclock_async._cli.paths import default_from
 from vmclock_async.sources import Source
@@ -55,7 +56,7 @@ class Effective:
         """All of it as TOML, with comments."""
         text = document()
         text.add(comment("A value without a comment is the default."))
-        for name in ("publisher", "metrics", "logs"):
+        for name in KEYS:
             text.add(nl())
             text.add(name, self._table((name,), self._tables[name]))
         options = table(is_super_table=True)
@@ -85,8 +86,14 @@ class Effective:
 
 def _item(value: object) -> Item:
     """*value* for TOML, on one line, and without what TOML cannot say: None."""
+    if isinstance(value, list):
+        parts = array()
+        for part in value:
+            if part is not None:
+                parts.append(_item(part))
+        return parts
     if not isinstance(value, Mapping):
-        return item([part for part in value if part is not None] if isinstance(value, list) else value)
+        return item(value)
     inline = inline_table()
     for name, part in value.items():
         if part is not None:

@@ -32,6 +32,12 @@ def _each_once(names: list[str]) -> list[str]:
     return names
 
 
+def _of_a_file(path: Path) -> Path:
+    if not path.name or "\0" in str(path):
+        raise ValueError("this can be no path of a file")
+    return path
+
+
 def _normalized(text: str) -> str:
     return str(parse_address(text))
 
@@ -46,7 +52,7 @@ class PublisherTable(_Table):
     sources: Annotated[list[str], BeforeValidator(_divided), AfterValidator(_each_once)] = Field(
         [AUTO], description=f"names of sources, in order of rank; {AUTO} picks those that this machine has"
     )
-    segment: Path | None = Field(
+    segment: Annotated[Path, AfterValidator(_of_a_file)] | None = Field(
         None,
         description="path of the segment; by default $VMCLOCK_ASYNC_SEGMENT, $RUNTIME_DIRECTORY/shm0, "
         "or the place of this user",
