@@ -1,10 +1,14 @@
 """``watch`` shows no time that ``now`` refuses: both ask a ``Clock``. Where it looks while there is nothing yet."""
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +21,7 @@ import pytest
 from kit.commands import run_command, start_command
 from kit.terminals import run_on_terminal
 from kit.told_world import World
+from kit.waits import BOUND_S
 from vmclock_async import CounterId, SegmentWriter, VMClockBody
 from vmclock_async._cli.watch import follow
 
@@ -32,6 +37,45 @@ def watching(runtime: Path, *args: object) -> Iterator[tuple[IO[str], IO[str]]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_watch_whose_output_nobody_reads_ends(world: World) -> None:
+    """A full pipe or a stopped terminal does not keep SIGTERM from ending it, with the status that it has else."""
+    process = start_command(world.path.parent, "watch", "--json", world.path, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        line = process.stdout.readline()
+        while waiting_in(process.stdout) + len(line) <= 4096:
+            world.tell()
+        for _ in range(3):
+            world.tell()
+        process.terminate()
+        assert process.wait(BOUND_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def waiting_in(pipe: IO[str] | None) -> int:
+    """Number of bytes in *pipe* that nobody has read."""
+    assert pipe is not None
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_watch_whose_terminal_is_gone_says_so_by_its_status(world: World) -> None:
+    """129, as of SIGHUP, and not as of an error."""
+    parent, child = pty.openpty()
+    process = start_command(world.path.parent, "watch", world.path, stdout=child, stderr=child)
+    os.close(child)
+    try:
+        os.read(parent, 1)
+        os.close(parent)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(BOUND_S) == 129
+    finally:
+        process.kill()
+        process.wait()
 
 
 def of_an_earlier_boot(world: World) -> None:

@@ -48,9 +48,8 @@ def test_plot_to_the_letter() -> None:
         "        8 s ago      now",
         "F FREERUNNING, S SYNCHRONIZED,",
         "U UNKNOWN, R restored,",
-        "D disrupted,",
-        "- no bounded time,",
-        "L leap second",
+        "D disrupted, L leap second,",
+        "- no bounded time",
     ]
 
 
@@ -65,7 +64,7 @@ def test_plot_in_ascii() -> None:
         "events |    LDR -",
         "        8 s ago      now",
         "F FREERUNNING, S SYNCHRONIZED, U UNKNOWN, R restored,",
-        "D disrupted, - no bounded time, L leap second",
+        "D disrupted, L leap second, - no bounded time",
     ]
 
 
@@ -82,6 +81,17 @@ def test_plot_of_a_bound_of_nothing_and_of_the_largest() -> None:
     lines = drawn([Column(0, S), Column(2**64, S)], width=40, rows=2)
     assert lines[0].endswith(" █")
     assert lines[1].startswith("  1 ns │▁█")
+    assert {line.index("│") for line in lines[:4]} == {7}
+
+
+@pytest.mark.parametrize(
+    ("column_ns", "since"),
+    [(10**9, "16 s ago"), (60 * 10**9, "16 min ago"), (900 * 10**9, "4 h ago"), (21_600 * 10**9, "4 d ago")],
+)
+def test_span_of_a_plot_is_readable(column_ns: int, since: str) -> None:
+    """Days of watching are no number of seconds."""
+    span = plot(COLUMNS, column_ns, width=40, rows=1)[3]
+    assert " ".join(span.plain.split()) == f"{since} now"
 
 
 def test_status_is_told_by_color_too() -> None:

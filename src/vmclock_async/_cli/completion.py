@@ -1,7 +1,8 @@
 """``completion``: the script with which a shell completes the words of this command.
 
 The shell runs ``vmclock-async`` with the words typed so far in its environment, and typer answers. The modules of typer
-that know the shells have a leading underscore, because its own way to them are two options of every program.
+that know the shells are private, because typer offers completion only as two options of the program. They are imported
+when a shell asks, so that no other command depends on them.
 """
 
 import os
@@ -9,8 +10,6 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
-from typer._completion_classes import completion_init
-from typer._completion_shared import get_completion_script
 
 from vmclock_async._cli.output import print_json, print_line
 
@@ -40,6 +39,8 @@ def completion(
 
     source <(vmclock-async completion bash)
     """
+    from typer._completion_shared import get_completion_script
+
     script = get_completion_script(prog_name="vmclock-async", complete_var=_VARIABLE, shell=shell)
     if as_json:
         print_json({"shell": shell, "script": script})
@@ -51,6 +52,8 @@ def words_to_complete() -> list[str] | None:
     """The whole words that were typed after the program's name; None: no shell asks for completions."""
     if _VARIABLE not in os.environ:
         return None
+    from typer._completion_classes import completion_init
+
     completion_init()
     typed = next((os.environ[name] for name in _WORDS if name in os.environ), "")
     words = typed.split()[1:]

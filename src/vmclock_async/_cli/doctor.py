@@ -14,8 +14,8 @@ from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.findings import Level, Machine, Report, look
 from vmclock_async._cli.output import complain, is_terminal, print_json, print_line, printable
-from vmclock_async._cli.outputs import writing
-from vmclock_async.errors import ClockUnboundedError, VMClockError
+from vmclock_async._cli.outputs import OutputError, writing
+from vmclock_async.errors import ClockUnboundedError
 
 __all__ = ("doctor",)
 
@@ -36,7 +36,7 @@ def doctor(
     vmclock-async doctor --bundle report.tar.gz
     """
     if bundle is not None and bundle.exists():
-        raise VMClockError(f"{bundle}: exists, and is not overwritten; choose another path, or remove it")
+        raise OutputError(str(bundle), "exists, and is not overwritten; choose another path, or remove it")
     machine = Machine(segment=path)
     with redirect_stdout(sys.stderr):  # what a plugin prints, also in its probe, is no part of the result
         report = look(machine)

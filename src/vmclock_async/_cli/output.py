@@ -3,11 +3,14 @@
 import json
 import logging
 import os
+import select
 import signal
+import stat
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType, MappingProxyType
 from typing import Final, TextIO, final
 
 import anyio
@@ -21,6 +24,7 @@ __all__ = (
     "EventLine",
     "complain",
     "is_terminal",
+    "let_go_of_output",
     "print_json",
     "print_line",
     "printable",
@@ -35,6 +39,8 @@ EventLine = Callable[[str, int, Mapping[str, object]], str]
 """Makes a line of a complaint, its level, and further fields."""
 
 _NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+_TIME_TO_WRITE_S: Final = 1.0
+"""Time, in seconds, for which a command that has to end waits for a reader of its output."""
 _least_level: int = logging.NOTSET
 _event_line: EventLine | None = None
 """None: complaints are text."""
@@ -150,19 +156,53 @@ async def _until_told(main: Callable[[], Awaitable[None]], end_on: Sequence[sign
     """Run *main*. A service manager's stop is a clean end; the end of the terminal is not quite."""
     told: list[int] = []
 
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _silence_terminals()
+        signal.setitimer(signal.ITIMER_REAL, _TIME_TO_WRITE_S, _TIME_TO_WRITE_S)
+
     async def listen(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(*end_on) as signals:
+            for number in end_on:
+                # The receiver's own handler lets the kernel go on with a write that waits for a reader.
+                signal.signal(number, note)
             task_status.started()
             told.append(await anext(aiter(signals)))
             scope.cancel()
 
-    async with anyio.create_task_group() as tasks:
-        # A signal may be the answer to the first line that main prints.
-        await tasks.start(listen, tasks.cancel_scope)
-        await main()
-        tasks.cancel_scope.cancel()
+    with _letting_go_of_output():
+        async with anyio.create_task_group() as tasks:
+            # A signal may be the answer to the first line that main prints.
+            await tasks.start(listen, tasks.cancel_scope)
+            await main()
+            tasks.cancel_scope.cancel()
     if signal.SIGHUP in told:
         raise EndedError(ExitStatus.HUNG_UP)
+
+
+@contextmanager
+def _letting_go_of_output() -> Iterator[None]:
+    """Once the timer has run out, give up an output that nobody reads: a stopped terminal, or a full pipe."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: let_go_of_output())
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def let_go_of_output() -> None:
+    """Redirect each output to /dev/null that takes nothing now, so that a write which waits there ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not select.select([], [stream], [], 0)[1]:
+            _silence(stream)
+
+
+def _silence_terminals() -> None:
+    """Redirect outputs on a terminal to /dev/null, because it is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+            _silence(stream)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,7 +1,7 @@
 """A history as lines of text: the bound on a logarithmic scale, the status below it, and what happened.
 
-It can be read without color: the status is a letter too. A column in which there was no bounded time has no bar, and
-one in which there was none for a part has its bar and the mark of it.
+It can be read without color: the status is a letter too. A column without a bounded time has no bar. A column that had
+one only in part has its bar, and the mark "-" unless an event has a letter there.
 """
 
 import textwrap
@@ -32,9 +32,9 @@ _OTHER_LETTER: Final = "?"
 _MARKS: Final = {
     "restored": ("R", "restored"),
     "disrupted": ("D", "disrupted"),
-    REFUSED: ("-", "no bounded time"),
     "leap": ("L", "leap second"),
     "maintenance": ("M", "maintenance"),
+    REFUSED: ("-", "no bounded time"),
 }
 """Letter and words of each kind of mark; where a column has several, the first of these is shown."""
 _TIE: Final = "\N{WORD JOINER}"
@@ -67,7 +67,7 @@ def plot(
     for column in columns:
         status.append(*(" ", "") if column is None else (_letter(column.status), _style(column.status)))
         marks.append(" " if column is None else _mark(column), "bold")
-    since = f"{duration_text(len(columns) * column_ns, to_nearest=True)} ago"
+    since = f"{_ago(len(columns) * column_ns)} ago"
     span = f"{since}{'now':>{len(columns) - len(since)}}" if len(columns) > len(since) + 3 else since
     legend = [Text(line.replace(_TIE, " "), "dim") for line in textwrap.wrap(_legend(columns), width)]
     return [*lines, status, marks, Text(f"{'':{_LABEL}} {span}"[:width], "dim"), *legend]
@@ -78,7 +78,7 @@ def _bars(columns: Sequence[Column | None], bounds: Sequence[int], rows: int, ba
     scale = Scale.around(bounds, most_ticks=rows)
     ticks = {min(int(scale.part(tick) * rows), rows - 1): tick for tick in scale.ticks}
     ticks |= {0: scale.low, rows - 1: scale.high}  # the ends, between which the bars are
-    labels = {row: duration_text(tick) for row, tick in ticks.items()} if bounds else {}
+    labels = {row: _label(tick) for row, tick in ticks.items()} if bounds else {}
     lines = [Text(f"{labels.get(row, ''):>{_LABEL - 1}} {bar}") for row in range(rows)]
     levels = len(steps) - 1
     for column in columns:
@@ -89,6 +89,23 @@ def _bars(columns: Sequence[Column | None], bounds: Sequence[int], rows: int, ba
             step = steps[min(max(height - row * levels, 0), levels)]
             line.append(step, "" if column is None else _style(column.status))
     return lines[::-1]
+
+
+def _label(bound_ns: int) -> str:
+    """*bound_ns*, a round value, in no more characters than a label has."""
+    text = duration_text(bound_ns)
+    if len(text) < _LABEL:
+        return text
+    digits = str(bound_ns // 10**9)
+    return f"{digits[0]}e{len(digits) - 1} s"
+
+
+def _ago(ns: int) -> str:
+    """*ns*, a length of time that is no bound, to the unit that reads best; days as well."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if ns >= 2 * size * 10**9:
+            return f"{ns / size / 10**9:.3g} {unit}"
+    return duration_text(ns, to_nearest=True)
 
 
 def _letter(status: int) -> str:
@@ -108,5 +125,6 @@ def _legend(columns: Sequence[Column | None]) -> str:
     seen = [column for column in columns if column is not None]
     statuses = sorted({column.status for column in seen}, key=_letter)
     words = {_letter(status): name_of(status) for status in statuses}
-    words |= {letter: text for kind, (letter, text) in _MARKS.items() if any(kind in each.marks for each in seen)}
+    shown = {_mark(column) for column in seen}
+    words |= {letter: text for letter, text in _MARKS.values() if letter in shown}
     return ", ".join(f"{letter} {text}".replace(" ", _TIE) for letter, text in words.items())

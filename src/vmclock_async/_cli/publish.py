@@ -23,7 +23,15 @@ from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.logs import LogFormat, LogLevel, configure
 from vmclock_async._cli.metrics import require_prometheus_client, serving
 from vmclock_async._cli.options import address
-from vmclock_async._cli.output import EndedError, complain, is_terminal, print_json, print_line, run_async
+from vmclock_async._cli.output import (
+    EndedError,
+    complain,
+    is_terminal,
+    let_go_of_output,
+    print_json,
+    print_line,
+    run_async,
+)
 from vmclock_async._cli.paths import SEGMENT_VARIABLE, on_tmpfs, publisher_path
 from vmclock_async._cli.progress import show_progress
 from vmclock_async._cli.service_manager import Readiness, ServiceManager, notifying
@@ -245,6 +253,7 @@ def _ending_held_loop() -> Iterator[None]:
     def insist(number: int, frame: FrameType | None) -> None:
         nonlocal told
         told += 1
+        let_go_of_output()
         if told > _TIMES_TOLD:
             try:
                 complain("ended by force, because a source neither ends nor lets others run")

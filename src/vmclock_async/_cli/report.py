@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from vmclock_async._cli.output import is_terminal, print_json, print_line
-from vmclock_async._cli.outputs import writing
+from vmclock_async._cli.outputs import OutputError, writing
 from vmclock_async._cli.reporting.series import Report, collect
 from vmclock_async._notation import duration_text
 from vmclock_async.errors import VMClockError
@@ -68,7 +68,7 @@ def _require_replaceable(output: Path, target: Path) -> None:
     """Refuse to write over a file that is neither empty nor a report: it could be the recording itself.
 
     Raises:
-        VMClockError: there is another file.
+        OutputError: there is another file.
         OSError: it cannot be read.
     """
     from vmclock_async._cli.reporting.page import MARKER
@@ -79,7 +79,7 @@ def _require_replaceable(output: Path, target: Path) -> None:
         with target.open("rb") as file:
             if file.read(len(MARKER)) in (b"", MARKER.encode()):
                 return
-    raise VMClockError(f"{output}: exists and is no report; choose another path")
+    raise OutputError(str(output), "exists and is no report; choose another path")
 
 
 def _replace(target: Path, text: str) -> None:

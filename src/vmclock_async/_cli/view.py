@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol, Self, final
 
@@ -225,7 +225,7 @@ class TerminalView:
             self._note(self._snapshot, events, now)
 
     def _note(self, snapshot: Snapshot, events: Sequence[Event], now: Reading) -> None:
-        self._events += [f"{datetime.now():%H:%M:%S}  {event_text(event)}" for event in events]
+        self._events += [f"{datetime.now(UTC):%m-%d %H:%M:%SZ}  {event_text(event)}" for event in events]
         bound_ns = now.error_ns if isinstance(now, TimeInterval) else None
         marks = frozenset(event.name for event in events)
         self._history.add(time.monotonic_ns(), Column(bound_ns, snapshot.body.clock_status, marks))
@@ -260,7 +260,7 @@ class TerminalView:
 
 
 def _table(snapshot: Snapshot, now: Reading) -> Table:
-    """What is so at present."""
+    """Rows with the present time, status and marker."""
     body = snapshot.body
     table = Table.grid(padding=(0, 2))
     if isinstance(now, TimeInterval):
@@ -270,7 +270,8 @@ def _table(snapshot: Snapshot, now: Reading) -> Table:
     table.add_row("status", Text(name_of(body.clock_status), f"bold {STATUS_STYLE.get(body.clock_status, 'red')}"))
     notice = body.flags & (Flags.DISRUPTION_SOON | Flags.DISRUPTION_IMMINENT)
     if notice:
-        table.add_row("notice", Text(notice.name or "", "yellow"))
+        table.add_row("notice", Text(notice.name or "", "yellow", overflow="fold"))
     generation = "" if body.vm_generation_counter is None else f"  generation {body.vm_generation_counter}"
-    table.add_row("marker", f"{body.disruption_marker}{generation}  seq_count {snapshot.seq_count}")
+    marker = f"{body.disruption_marker}{generation}  seq_count {snapshot.seq_count}"
+    table.add_row("marker", Text(marker, overflow="fold"))
     return table

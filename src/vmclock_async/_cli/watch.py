@@ -32,7 +32,7 @@ def watch(
 
     On a pipe it prints one line for each commit, and one when the bounded time is lost or back.
 
-    vmclock-async watch --json | jq 'select(.event == "restored")'
+    vmclock-async watch --json | jq 'select(any(.events[]; .event == "restored"))'
     """
     run_async(partial(follow, path, as_json=as_json, announce=True))
 
