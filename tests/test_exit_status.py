@@ -153,7 +153,7 @@ def done(place: Place) -> Statuses:
     segment = place.directory / "shm0"
     replayed = f"replay.path={RECORDING}", "replay.speed=0"
     sets = [word for option in replayed for word in ("--set", option)]
-    helped = {name: place.run(name, "--help") for name in COMMANDS}
+    helped = {f"{name} --help": place.run(name, "--help") for name in COMMANDS}
     longer = {
         "publish": place.run("publish", "replay", *sets, "--segment", segment),
         "report": place.run("report", RECORDING, "--output", place.directory / "report.html"),
@@ -292,13 +292,13 @@ def buggy(place: Place) -> Statuses:
 
 @case(2, "The command line is wrong.")
 def misused(place: Place) -> Statuses:
-    return {name: place.run(name, "--nonsense") for name in COMMANDS} | {"show": place.run()}
+    return {f"{name} --nonsense": place.run(name, "--nonsense") for name in COMMANDS} | {"show": place.run()}
 
 
 @case(2, "A source is unknown")
 def misconfigured(place: Place) -> Statuses:
     wrong = (("nosuch",), ("replay", "--set", "replay.sped=1"), ("replay", "--config", place.directory / "absent"))
-    return {"publish": min(place.run("publish", *words) for words in wrong)}
+    return {f"publish {words}": place.run("publish", *words) for words in wrong}
 
 
 @case(129, "SIGHUP ended it")
