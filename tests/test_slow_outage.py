@@ -83,5 +83,6 @@ def test_source_that_worked_for_a_while_is_tried_again_soon(
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("slow: ")]
     assert said[0] == "slow: the daemon does not answer; it is tried again"
     assert re.fullmatch(r"slow: is there again, after \d+\.\d s", said[1])
-    assert len(said) == 2  # the run takes seconds by the clock that counts a minute
+    assert len(said) == 3  # the run takes seconds by the clock that counts a minute
+    assert said[2].endswith("s; this is the last)")  # what was held back, when the run ends
     assert source.tries >= WATCHED_S / (TRY_S + 0.1) - 1
