@@ -167,12 +167,14 @@ def test_example_names_its_schema_and_the_manual_names_it() -> None:
     assert str(EXAMPLE.relative_to(ROOT)) in (ROOT / "docs/how-to/configuration.md").read_text(encoding="utf-8")
 
 
-def test_list_of_tables_is_printed(publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_of_tables_is_printed_and_a_secret_is_not(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a stranger's source, with an option in them that is not set."""
     (tmp_path / "listing.py").write_text(
-        "from pydantic import BaseModel\n"
+        "from pydantic import BaseModel, SecretStr\n"
         "class Server(BaseModel):\n    host: str\n    key: str | None = None\n"
-        "class Settings(BaseModel):\n    servers: list[Server] = []\n"
+        "class Settings(BaseModel):\n    servers: list[Server] = []\n    password: SecretStr | None = None\n"
         "class Source:\n    settings_type = Settings\n"
         "    def __init__(self, settings): pass\n    async def run(self, emit): pass\n"
     )
@@ -184,10 +186,13 @@ def test_list_of_tables_is_printed(publish: Publish, tmp_path: Path, monkeypatch
     Path("publish.toml").write_text(
         '[publisher]\nsources = ["listing"]\n[[sources.listing.servers]]\nhost = "a"\n'
     )
-    status, text, said = publish("--config", "publish.toml", "--check")
+    secret = {"VMCLOCK_ASYNC_SOURCES__LISTING__PASSWORD": "swordfish"}
+    status, text, said = publish("--config", "publish.toml", "--check", **secret)
     assert status == 0, said
     assert tomllib.loads(text)["sources"]["listing"] == {"servers": [{"host": "a"}]}
-    assert "# from publish.toml" in text.splitlines()[-1]
+    assert "# from publish.toml" in text
+    assert "# password is set, and not shown" in text
+    assert "swordfish" not in text
 
 
 @pytest.mark.parametrize("text", ["", "/", "a\0b"], ids=["empty", "no name", "a null character"])

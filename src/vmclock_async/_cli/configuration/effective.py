@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
+from pydantic import SecretStr
 from pydantic_core import to_jsonable_python
 from tomlkit import array, comment, document, dumps, inline_table, item, nl, table
 from tomlkit.items import Item, Table
@@ -22,6 +23,8 @@ from vmclock_async.sources import Source
 
 __all__ = ("Effective",)
 
+_SECRET: Final = str(SecretStr("secret"))
+"""What pydantic shows of a secret."""
 _AUTO: Final = "what auto picks"
 """The origin of an option whose default is another because ``auto`` picks its source."""
 
@@ -72,6 +75,9 @@ class Effective:
         for name, value in values.items():
             if value is None:  # which TOML cannot say
                 made.add(comment(f"{name} is not set"))
+                continue
+            if value == _SECRET:  # read again, it would be another one
+                made.add(comment(f"{name} is set, and not shown"))
                 continue
             if (*key, name) == ("publisher", "sources") and self._there is not None:
                 made.add(comment(f"auto finds {', '.join(self._there) or 'nothing'} on this machine now"))
