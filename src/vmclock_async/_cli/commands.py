@@ -66,14 +66,10 @@ def _app(argv: Sequence[str]) -> typer.Typer:
 def invoke(argv: Sequence[str], *, as_json: bool) -> int:
     """Run the command that *argv* names; report wrong usage; return the exit status."""
     try:
+        typed = words_to_complete()
+        app = _app(argv if typed is None else typed)
         # Not standalone, so that wrong usage is reported like every other failure. The result is an Exit's status.
-        words = words_to_complete()
-        return (
-            _app(argv if words is None else words)(
-                args=list(argv), prog_name="vmclock-async", standalone_mode=False
-            )
-            or ExitStatus.DONE
-        )
+        return app(args=list(argv), prog_name="vmclock-async", standalone_mode=False) or ExitStatus.DONE
     except _UsageError as exc:
         if argv:
             remedy = f"see: {exc.ctx.command_path if exc.ctx else 'vmclock-async'} --help"

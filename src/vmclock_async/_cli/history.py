@@ -1,8 +1,7 @@
 """What a clock answered over time, thinned to what a terminal can show, with bounded memory.
 
 Time is cut into columns of one width. Each keeps the largest bound in it, so that no peak is lost, the gravest status,
-and all that happened. Columns begin narrow, and two neighbors become one whenever
-there would be too many.
+and the names of all events. Columns begin narrow, and two neighbors become one whenever there would be too many.
 """
 
 from typing import Final, NamedTuple, final
@@ -65,22 +64,22 @@ class History:
             column = column._replace(marks=column.marks | {REFUSED})
         while (at := (t_ns - self._begin_ns) // self._width_ns) >= _LARGEST:
             self._width_ns *= 2
-            self._columns = _by(2, self._columns)
+            self._columns = _joined_each(2, self._columns)
         self._columns += [None] * (at + 1 - len(self._columns))
         self._columns[at] = column.joined(self._columns[at])
 
     def columns(self, most: int) -> tuple[list[Column | None], int]:
         """At most so many columns, and the nanoseconds that each covers; None: nobody looked then."""
         together = max(-(-len(self._columns) // most), 1)
-        return _by(together, self._columns), together * self._width_ns
+        return _joined_each(together, self._columns), together * self._width_ns
 
 
-def _by(number: int, columns: list[Column | None]) -> list[Column | None]:
-    """*columns*, so many of them as one; the last may be fewer."""
+def _joined_each(count: int, columns: list[Column | None]) -> list[Column | None]:
+    """*columns*, each *count* of them as one; the last one may be of fewer."""
     joined: list[Column | None] = []
-    for begin in range(0, len(columns), number):
+    for begin in range(0, len(columns), count):
         whole: Column | None = None
-        for column in columns[begin : begin + number]:
+        for column in columns[begin : begin + count]:
             whole = whole if column is None else column.joined(whole)
         joined.append(whole)
     return joined

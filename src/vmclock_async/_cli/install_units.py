@@ -4,13 +4,13 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Final, final
+from typing import Annotated, Final
 
 import typer
 
 from vmclock_async._cli.output import complain, print_json, print_line
+from vmclock_async._cli.outputs import OutputError
 from vmclock_async._cli.units import arguments, command, hidden_parts, sources, units
-from vmclock_async.errors import VMClockError
 
 __all__ = ("NEXT", "install_units")
 
@@ -22,19 +22,6 @@ NEXT: Final = (
     "systemctl enable --now vmclock-async",
 )
 _LINES_SHOWN: Final = 3
-
-
-@final
-class UnitsError(VMClockError):
-    """The file at `path` cannot be written, for `reason`."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 def install_units(
@@ -54,9 +41,8 @@ def install_units(
     """
     if print_only and root is not None:
         raise typer.BadParameter("it takes no --print, which writes nothing", param_hint="--root")
-    named = (
-        sources() if root is not None else arguments()
-    )  # a package does not depend on the machine that makes it
+    # A package does not depend on the machine that makes it.
+    named = arguments() if root is None else sources()
     if named == sources() and "chrony" not in named.split():
         complain("warning: the units do not name chrony; pip install 'vmclock-async[chrony]', and run this again")
     files = units(command(), named)
@@ -70,7 +56,7 @@ def install_units(
             print_line("\n".join(files.values()).removesuffix("\n"))
         return
     if hidden and root is None:  # a package's files are for another place
-        raise UnitsError(hidden[0], _hidden_reason(hidden).partition(": ")[2])
+        raise OutputError(hidden[0], _hidden_reason(hidden).partition(": ")[2])
     places = {path: path if root is None else f"{root.absolute()}{path}" for path in files}
     missing = {places[path]: text for path, text in files.items() if not _is_there(places[path], text)}
     for place, text in missing.items():
@@ -96,18 +82,18 @@ def _is_there(place: str, text: str) -> bool:
     """Whether the file at *place* is there, with *text*.
 
     Raises:
-        UnitsError: it has another text, or cannot be read.
+        OutputError: it has another text, or cannot be read.
     """
     try:
         present = Path(place).read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return False
     except OSError as exc:
-        raise UnitsError(place, f"cannot be read ({exc.strerror}); see who may read it") from exc
+        raise OutputError(place, f"cannot be read ({exc.strerror}); see who may read it") from exc
     if present == text:
         return True
     has, lacks = (_only_in(present, text), _only_in(text, present))
-    raise UnitsError(
+    raise OutputError(
         place,
         f"differs, so nothing was written: it has {has}, and lacks {lacks}; put changes of your own into a drop-in "
         "(systemctl edit), remove the file, and run this again",
@@ -137,8 +123,8 @@ def _write(place: Path, text: str) -> None:
                 os.unlink(fresh)
             raise
     except PermissionError as exc:
-        raise UnitsError(
+        raise OutputError(
             str(place), f"cannot be written ({exc.strerror}); run this as root, or see the files with --print"
         ) from exc
     except OSError as exc:
-        raise UnitsError(str(place), f"cannot be written ({exc.strerror}); see the files with --print") from exc
+        raise OutputError(str(place), f"cannot be written ({exc.strerror}); see the files with --print") from exc

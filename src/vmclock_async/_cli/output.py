@@ -201,6 +201,7 @@ def let_go_of_output() -> None:
 def _silence_terminals() -> None:
     """Redirect outputs on a terminal to /dev/null, because it is gone."""
     for stream in (sys.stdout, sys.stderr):
+        # A terminal that is gone is a character device still, but no terminal any more.
         if stream is not None and stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
             _silence(stream)
 

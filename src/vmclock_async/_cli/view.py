@@ -52,9 +52,9 @@ _ROWS: Final = 10
 """Lines for the bars of the plot at most."""
 _FEW_ROWS: Final = 3
 """Lines for the bars before there are more events."""
-_BESIDE_THE_BARS: Final = 4
+_LINES_FOR_EVENTS: Final = 4
 """Lines for events and blank ones before there are more for the bars."""
-_LASTS: Final = 5
+_REFRESHES_UNTIL_NEWS: Final = 5
 """Number of refreshes after which another kind of reading is news. Before, it may be a commit in progress."""
 _BORDER: Final = 4
 """Characters of the panel beside what is in it."""
@@ -116,7 +116,7 @@ class _Shown:
     def is_news(self, now: Reading) -> bool:
         """Whether readings have been of another kind for a second; asked at each refresh."""
         self._others = self._others + 1 if type(now) is not self._kind else 0
-        return self._others >= _LASTS
+        return self._others >= _REFRESHES_UNTIL_NEWS
 
 
 class _Plain(ABC):
@@ -252,10 +252,10 @@ class TerminalView:
         columns, column_ns = self._history.columns(plot_width(width))
         draw = partial(plot, columns, column_ns, width=width, ascii_only=ascii_only)
         spare = room - len(draw(rows=0)) - 1  # a line for an event
-        rows = min(max(spare - _BESIDE_THE_BARS, min(spare, _FEW_ROWS)), _ROWS)
+        rows = min(max(spare - _LINES_FOR_EVENTS, min(spare, _FEW_ROWS)), _ROWS)
         if rows < 1:
             return []
-        blank = [Text()] if spare - rows >= _BESIDE_THE_BARS else []
+        blank = [Text()] if spare - rows >= _LINES_FOR_EVENTS else []
         return [*blank, *draw(rows=rows), *blank]
 
 

@@ -6,18 +6,25 @@ the only place where a publisher's lines are limited; sources write theirs as us
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, final, get_args
 
-__all__ = ("ComplaintKind", "Complaints")
+__all__ = ("CHANGES_AT_ONCE", "EVERY_S", "ComplaintKind", "Complaints", "without_numbers")
 
 ComplaintKind = Literal["contradiction", "time in other constants", "time of no use", "time that cannot be true"]
 
 EVERY_S: Final = 60.0
 CHANGES_AT_ONCE: Final = 10
 """Number of changes of one thing, such as the source of the time, that have a line at once within a minute."""
+_NUMBER: Final = re.compile("[0-9]+")
+
+
+def without_numbers(text: str) -> str:
+    """*text* as the kind of a line: about another process, or after another time, it is no other line."""
+    return _NUMBER.sub("N", text)
 
 
 @final

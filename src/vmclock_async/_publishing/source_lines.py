@@ -7,14 +7,13 @@ one of a logger that was made after the run began.
 """
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Final, final
 
-from vmclock_async._publishing.complaints import CHANGES_AT_ONCE, Complaints
+from vmclock_async._publishing.complaints import CHANGES_AT_ONCE, Complaints, without_numbers
 from vmclock_async._publishing.loop_watch import SOURCE, package_of
 from vmclock_async._wording import logged_message
 from vmclock_async.sources import Source
@@ -26,7 +25,6 @@ RUN: Final[ContextVar[Complaints | None]] = ContextVar("RUN", default=None)
 _OWN: Final = "vmclock_async"
 _PUBLISHER: Final = "vmclock_async.publisher"
 """Its lines are limited where they are written."""
-_NUMBER: Final = re.compile("[0-9]+")
 
 
 @final
@@ -54,7 +52,7 @@ class _Limit(logging.Filter):
 
 def _form_of(record: logging.LogRecord) -> str:
     """The format of *record*; without numbers, because an author may have filled them in."""
-    return _NUMBER.sub("N", record.msg if isinstance(record.msg, str) else logged_message(record))
+    return without_numbers(record.msg if isinstance(record.msg, str) else logged_message(record))
 
 
 @contextmanager

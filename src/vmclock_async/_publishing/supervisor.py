@@ -6,7 +6,6 @@ raises becomes an error that names the source.
 
 import logging
 import random
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -17,7 +16,7 @@ from typing import Final, Literal, final
 import anyio
 import anyio.lowlevel
 
-from vmclock_async._publishing.complaints import EVERY_S, Complaints
+from vmclock_async._publishing.complaints import EVERY_S, Complaints, without_numbers
 from vmclock_async._publishing.handover import Handover
 from vmclock_async._publishing.loop_watch import InterruptedSource, LoopWatch, holders, package_of, place, run_as
 from vmclock_async._publishing.report import Report
@@ -92,8 +91,7 @@ class Supervised:
                 self.outage_since = time.monotonic()
                 self.is_outage_said = False
             self.outage = error.reason
-            # The reason without its numbers: another process or another duration is no other reason.
-            kind = f"new outage ({re.sub('[0-9]+', 'N', error.reason)})"
+            kind = f"new outage ({without_numbers(error.reason)})"
             text = f"{error}; it is tried again"
             self.is_outage_said |= self.complaints.say(
                 self.name, kind, text, source=self.name, level=logging.WARNING, at_once=1

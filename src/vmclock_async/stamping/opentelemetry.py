@@ -80,9 +80,8 @@ class TimeLogRecordProcessor(LogRecordProcessor):
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Give *log_record* the attributes. Nothing is raised."""
-        attributes = cast(
-            "MutableMapping[str, Any]", log_record.log_record.attributes
-        )  # the SDK's own, and mutable
+        # They are the SDK's own, which its annotation does not call mutable.
+        attributes = cast("MutableMapping[str, Any]", log_record.log_record.attributes)
         attributes.update(_attributes(self._fields))
 
     def shutdown(self) -> None:

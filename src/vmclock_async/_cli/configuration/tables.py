@@ -12,7 +12,7 @@ from vmclock_async._cli.logs import LogFormat, LogLevel
 from vmclock_async._cli.service_manager import Readiness
 from vmclock_async._exporting.address import parse_address
 
-__all__ = ("DELIMITER", "KEYS", "PREFIX", "Configuration", "LogsTable", "MetricsTable", "PublisherTable")
+__all__ = ("DELIMITER", "KEYS", "PREFIX", "Configuration")
 
 PREFIX: Final = "VMCLOCK_ASYNC_"
 DELIMITER: Final = "__"
