@@ -1,15 +1,12 @@
 """``install-units``: the files that run the publisher under systemd."""
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from vmclock_async._cli.output import complain, print_json, print_line
-from vmclock_async._cli.outputs import OutputError
+from vmclock_async._cli.outputs import OutputError, replace_file
 from vmclock_async._cli.units import arguments, command, hidden_parts, sources, units
 
 __all__ = ("NEXT", "install_units")
@@ -112,16 +109,7 @@ def _write(place: Path, text: str) -> None:
     """Write the file as a whole, or not at all."""
     try:
         place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd, fresh = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(text)
-                os.fchmod(fd, 0o644)
-            os.replace(fresh, place)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(fresh)
-            raise
+        replace_file(place, text, 0o644)
     except PermissionError as exc:
         raise OutputError(
             str(place), f"cannot be written ({exc.strerror}); run this as root, or see the files with --print"

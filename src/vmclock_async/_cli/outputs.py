@@ -1,14 +1,16 @@
 """Files that commands write: an error of the system names the file and a remedy, as a full disk by itself does not."""
 
 import errno
+import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final, final
 
 from vmclock_async.errors import VMClockError
 
-__all__ = ("OutputError", "writing")
+__all__ = ("OutputError", "replace_file", "writing")
 
 _REMEDIES: Final = {
     errno.ENOSPC: "make room, or choose another path",
@@ -47,3 +49,21 @@ def writing(path: Path) -> Iterator[None]:
         remedy = _REMEDIES.get(exc.errno or 0)
         reason = f"cannot be written ({exc.strerror or exc})"
         raise OutputError(str(path), f"{reason}; {remedy}" if remedy else reason) from exc
+
+
+def replace_file(path: Path, text: str, mode: int) -> None:
+    """Put *text* at *path*, all of it or nothing, with the permissions *mode*.
+
+    Raises:
+        OSError: the directory is not there, or the file cannot be written.
+    """
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(fresh, mode)
+        os.replace(fresh, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(fresh)
+        raise

@@ -2,17 +2,16 @@
 
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from vmclock_async._cli.output import is_terminal, print_json, print_line
-from vmclock_async._cli.outputs import OutputError, writing
+from vmclock_async._cli.outputs import OutputError, replace_file, writing
 from vmclock_async._cli.reporting.series import Report, collect
 from vmclock_async._notation import duration_text
 from vmclock_async.errors import VMClockError
@@ -83,19 +82,10 @@ def _require_replaceable(output: Path, target: Path) -> None:
 
 
 def _replace(target: Path, text: str) -> None:
-    """Put *text* at *target*, all of it or nothing."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    """Put *text* at *target*, with the permissions of a file that this user makes."""
+    umask = os.umask(0)
+    os.umask(umask)
+    replace_file(target, text, 0o666 & ~umask)
 
 
 @contextmanager
