@@ -1,8 +1,8 @@
 /*
- * Watching one file by inotify: three functions of the C library, which is loaded already. A library in Python has to
+ * Watching files by inotify: three functions of the C library, which is loaded already. A library in Python has to
  * find the C library by name first: ctypes runs other programs for that, and these need a writable temporary directory.
  *
- * Neither call waits, so the GIL is held: no thread that needs the GIL can close unwatch()'s descriptor meanwhile.
+ * No call waits, so the GIL is held: no thread that needs the GIL can close unwatch()'s descriptor meanwhile.
  */
 #include "inotify.h"
 
@@ -34,6 +34,32 @@ PyObject *core_inotify_watch(PyObject *Py_UNUSED(module), PyObject *file)
         return NULL;
     }
     return Py_BuildValue("(ii)", instance, watch);
+}
+
+/* What may bring a file about: in a directory, a new name; of a file, whatever inotify_watch() looks for. */
+#define ARRIVALS (IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+
+PyObject *core_inotify_watch_path(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int instance;
+    PyObject *path;
+    if (!PyArg_ParseTuple(args, "iO&", &instance, PyUnicode_FSConverter, &path))
+        return NULL;
+    int watch = inotify_add_watch(instance, PyBytes_AsString(path), ARRIVALS);
+    if (watch < 0 && errno == ENOTDIR)
+        watch = inotify_add_watch(instance, PyBytes_AsString(path), EVENTS);
+    Py_DECREF(path);
+    if (watch < 0)
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_add_watch");
+    Py_RETURN_NONE;
+}
+
+PyObject *core_inotify_open(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    int instance = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (instance < 0)
+        return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_init1");
+    return PyLong_FromLong(instance);
 }
 
 PyObject *core_inotify_unwatch(PyObject *Py_UNUSED(module), PyObject *args)

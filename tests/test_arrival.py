@@ -1,5 +1,6 @@
 """``open_clock(wait=True)``: it waits for a segment, wherever one may come, and for nothing else."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from vmclock_async import (
     SegmentMalformedError,
     SegmentNotInitializedError,
     SegmentWriter,
+    _core,
     _paths,
     open_clock,
 )
 from vmclock_async._paths import SEGMENT_VARIABLE
+from vmclock_async._reading import arrival
 
 pytestmark = pytest.mark.anyio
 
@@ -52,31 +55,99 @@ def places(monkeypatch: pytest.MonkeyPatch, segment_path: Path) -> tuple[Path, P
     return system, runtime / "vmclock-async" / "shm0"
 
 
-async def test_clock_opens_once_there_is_a_segment(segment_path: Path, tries: list[str]) -> None:
-    """First nothing is there, then an empty file, then a page without a commit; and then there is a reading."""
+@pytest.fixture
+def only_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts by time do not come within a test."""
+    monkeypatch.setattr(arrival, "_LOOK_S", 3600.0)
+    monkeypatch.setattr(arrival, "_POLL_S", 3600.0)
+
+
+async def test_clock_opens_once_there_is_a_segment(segment_path: Path, tries: list[str], only_woken: None) -> None:
+    """Each step on the way wakes: two directories, an empty file, a page without a commit, the first commit."""
+    path = segment_path.parent / "runtime" / "vmclock" / "shm0"
     readings = []
 
     async def read() -> None:
-        async with open_clock(segment_path, fence=None, wait=True) as clock:
+        async with open_clock(path, fence=None, wait=True) as clock:
             readings.append(clock.now())
 
-    async def until_tried() -> None:
+    async def until_tried(step: Callable[[], object]) -> None:
         before = len(tries)
-        await until(lambda: len(tries) >= before + 2)
+        step()
+        await until(lambda: len(tries) > before)
 
     with anyio.fail_after(BOUND_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
-            await until_tried()
-            segment_path.touch(mode=0o644)
-            await until_tried()
-            segment_path.unlink()
-            uncommitted = SegmentWriter(segment_path, size=112)
-            await until_tried()
-            uncommitted.close()
+            await until(lambda: len(tries) >= 2)  # by the second attempt, the place is watched
+            await until_tried(path.parent.parent.mkdir)
+            await until_tried(path.parent.mkdir)
+            await until_tried(partial(path.touch, mode=0o644))
+            path.unlink()
+            uncommitted = SegmentWriter(path, size=112)
+            await until(lambda: path.stat().st_size >= 112)
             assert readings == []
-            World(segment_path).close()
+            uncommitted.close()
+            World(path).close()
     assert len(readings) == 1
+
+
+async def test_segment_that_is_moved_into_place_wakes(
+    segment_path: Path, tries: list[str], only_woken: None
+) -> None:
+    """Its directory too, with the segment in it."""
+    made, path = segment_path.parent / "made", segment_path.parent / "here" / "shm0"
+    made.mkdir()
+    World(made / "shm0").close()
+
+    async def move() -> None:
+        await until(lambda: tries.count(str(path)) >= 2)
+        made.rename(path.parent)
+
+    with anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(move)
+            async with open_clock(path, fence=None, wait=True) as clock:
+                assert clock.now().error_ns > 0
+
+
+async def test_nothing_is_tried_while_nothing_comes(
+    segment_path: Path, tries: list[str], only_woken: None
+) -> None:
+    """A file elsewhere wakes nobody; the two attempts are the first, and the one after the watch was made."""
+    (segment_path.parent / "elsewhere").mkdir()
+    path = segment_path.parent / "here" / "shm0"
+    path.parent.mkdir()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_open, path)
+        await until(lambda: len(tries) >= 2)
+        for number in range(10):
+            (segment_path.parent / "elsewhere" / str(number)).touch()
+            await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert tries.count(str(path)) == 2
+
+
+async def test_place_that_cannot_be_watched_is_tried_by_time(
+    segment_path: Path, monkeypatch: pytest.MonkeyPatch, tries: list[str]
+) -> None:
+    """No inotify instance is left, for example."""
+    monkeypatch.setattr(arrival, "_LOOK_S", 3600.0)
+
+    def refuse() -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(_core, "inotify_open", refuse)
+
+    async def come() -> None:
+        await until(lambda: len(tries) >= 3)
+        World(segment_path).close()
+
+    with anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come)
+            async with open_clock(segment_path, fence=None, wait=True) as clock:
+                assert clock.now().error_ns > 0
 
 
 async def test_clock_that_is_there_is_opened_at_once(world: World, tries: list[str]) -> None:
@@ -94,7 +165,9 @@ async def test_without_waiting_a_missing_segment_is_an_error(segment_path: Path,
     assert tries == [str(segment_path)]
 
 
-async def test_default_path_is_decided_afresh(places: tuple[Path, Path], tries: list[str]) -> None:
+async def test_default_path_is_decided_afresh(
+    places: tuple[Path, Path], tries: list[str], only_woken: None
+) -> None:
     """A user's place has a file without a commit; the machine's segment comes later, and goes before it."""
     system, users = places
     users.parent.mkdir()
@@ -109,7 +182,7 @@ async def test_default_path_is_decided_afresh(places: tuple[Path, Path], tries: 
     with anyio.fail_after(BOUND_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
-            await until(lambda: str(users) in tries)
+            await until(lambda: tries.count(str(users)) >= 2)
             system.parent.mkdir()
             World(system).close()
     assert paths == [str(system)]

@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any, Final, final
 
-from _typeshed import HasFileno
+from _typeshed import HasFileno, StrPath
 from pydantic_core import CoreSchema
 
 from vmclock_async.abi import ClockStatus
@@ -96,6 +96,13 @@ def open_private(dir_fd: int, path: str, flags: int, mode: int, /) -> int:
 def close_private(fd: int, /) -> None:
     """Close a descriptor of ``open_private()``; do nothing if it is closed already, as in the child of a fork."""
 
+def inotify_open() -> int:
+    """A new inotify instance without watches (non-blocking, close-on-exec; the caller closes it).
+
+    Raises:
+        OSError: this user has no instance left (EMFILE).
+    """
+
 def inotify_watch(fd: int, /) -> tuple[int, int]:
     """A new inotify instance (non-blocking, close-on-exec; the caller closes it), and its watch on the file at *fd*.
 
@@ -112,6 +119,15 @@ def inotify_unwatch(instance: HasFileno, watch: int, /) -> None:
     Raises:
         OSError: the watch no longer exists (EINVAL), because the file was deleted.
         ValueError: *instance* is closed.
+    """
+
+def inotify_watch_path(instance: int, path: StrPath, /) -> None:
+    """Let *instance* become readable when the directory at *path* gets a new name, or the file at *path* changes.
+
+    A change of a file is that of ``inotify_watch``. Both also count as changed when they are moved or deleted.
+
+    Raises:
+        OSError: nothing is there (ENOENT), it may not be read (EACCES), or no watch is left (ENOSPC).
     """
 
 @final

@@ -13,7 +13,7 @@ from typing import Final
 
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError
 
-__all__ = ("SEGMENT_VARIABLE", "SYSTEM_PATH", "absolute", "default_path", "user_path")
+__all__ = ("SEGMENT_VARIABLE", "SYSTEM_PATH", "absolute", "default_path", "places", "user_path")
 
 SEGMENT_VARIABLE: Final = "VMCLOCK_ASYNC_SEGMENT"
 SYSTEM_PATH: Final = Path("/run/vmclock-async/shm0")
@@ -63,6 +63,16 @@ def default_path() -> Path:
         f"nothing is there, nor at {', nor at '.join(looked_at[1:])}{_not_looked_at()}; start a publisher, or name "
         "the path",
     )
+
+
+def places(path: str | os.PathLike[str] | None) -> list[Path]:
+    """Where a segment may be: at *path*, or where ``default_path`` looks; empty if no place can be trusted."""
+    if path is not None or (path := os.environ.get(SEGMENT_VARIABLE)):
+        return [Path(absolute(path))]
+    try:
+        return list(_places())
+    except SegmentError:  # opening it gives the reason
+        return []
 
 
 def user_path() -> Path:

@@ -385,8 +385,8 @@ async def open_clock(
         max_drift_ppm: see ``Clock``.
         trust_writable: see ``Clock``.
         on_restore: one callback of ``Clock.on_restore``, or several in a list.
-        wait: whether to wait for a segment that is not there, or in which nothing is committed yet. Without a path this
-            looks in all places again and again, in their order. It waits neither for a missing *fence* nor for a time:
+        wait: whether to wait for a segment that is not there, or in which nothing is committed yet. Without a path it
+            may come at any of the places where readers look. It waits neither for a missing *fence* nor for a time:
             once the block begins, ``Clock.wait_bounded`` and ``Clock.wait_status`` do that. Cancelling leaves nothing
             open; to put a limit around the wait, use ``anyio.fail_after``.
 
@@ -404,7 +404,7 @@ async def open_clock(
     if wait:
         from vmclock_async._reading.arrival import until_there  # here, because the command now does without it
 
-        opening = until_there(partial(anyio.to_thread.run_sync, opened), fence=fence)
+        opening = until_there(place, partial(anyio.to_thread.run_sync, opened), fence=fence)
     else:
         opening = anyio.to_thread.run_sync(opened)
     with await opening as clock:

@@ -110,7 +110,9 @@ async def _serve(path: Path | None, orders: _Orders) -> None:
     kept = await anyio.to_thread.run_sync(orders.file.read)
     async with AsyncExitStack() as stack:
         clock = await until_there(
-            lambda: stack.enter_async_context(open_clock(path)), lambda exc: complain(f"{exc}; waiting for it")
+            path,
+            lambda: stack.enter_async_context(open_clock(path)),
+            lambda exc: complain(f"{exc}; waiting for it"),
         )
         hook = Hook(orders.command, clock.path, limit_s=orders.limit_s, stdout_is_free=not orders.as_json)
         since = None if kept is None else kept.as_body()

@@ -100,7 +100,7 @@ class Readiness:
             while True:
                 async with AsyncExitStack() as stack:
                     try:
-                        clock = await until_there(partial(self._open, stack))
+                        clock = await until_there(self._path, partial(self._open, stack))
                         if (found := await self._watch(clock)) is not None:
                             return found
                     except (SegmentNotInitializedError, SegmentUnstableError) as exc:

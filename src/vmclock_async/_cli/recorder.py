@@ -61,7 +61,7 @@ class Recorder:
         """
         with ExitStack() as stack:
             try:
-                reader = await until_there(lambda: self._open(stack), self._say_absent)
+                reader = await until_there(self._path, lambda: self._open(stack), self._say_absent)
                 self._say(f"recording {reader.path} to {self._series.path}; Ctrl-C ends it")
                 await self._record(reader)
             finally:

@@ -86,7 +86,7 @@ async def _open(
             if as_json:
                 print_json({**failure_fields(error), "now": None, "events": []})
 
-    return await until_there(attempt, say)
+    return await until_there(path, attempt, say)
 
 
 async def _follow_changes(clock: Clock, reader: SegmentReader, view: View) -> None:
