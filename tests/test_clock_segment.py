@@ -175,7 +175,7 @@ def test_closed_clock_gives_nothing(world: World) -> None:
         readings(clock)
         stamp = _core.counter()
     clock.close()
-    assert open_descriptors() == before
+    assert not open_descriptors() - before
     for ask in (
         clock.now,
         lambda: clock.now(max_error_ns=1),
@@ -195,4 +195,4 @@ def test_clock_that_is_forgotten_leaves_nothing_open(world: World) -> None:
     clock = Clock(world.path, fence=world.device)
     clock.now()
     del clock
-    assert open_descriptors() == before
+    assert not open_descriptors() - before

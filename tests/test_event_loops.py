@@ -4,7 +4,6 @@ The poll interval is so long that only a watch of its own can have woken a loop 
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -139,16 +138,13 @@ def test_loop_leaves_no_watch_behind(writer: SegmentWriter) -> None:
         with anyio.move_on_after(0.001):
             await reader.wait_changed(2, poll_interval=NEVER_S)
 
+    before = open_descriptors()
     with SegmentReader(writer.path) as reader:
         for _ in range(150):
             asyncio.run(wait(reader))
         assert reader.statistics().polling_because is None
-        watches = [
-            os.readlink(f"/proc/self/fd/{fd}")
-            for fd in os.listdir("/proc/self/fd")
-            if Path(f"/proc/self/fd/{fd}").is_symlink()
-        ]
-        assert watches.count("anon_inode:inotify") <= 1
+        watches = [each for each in open_descriptors() - before if each.endswith("anon_inode:inotify")]
+        assert len(watches) <= 1
 
 
 @pytest.mark.parametrize("how", ["same", "asyncio", "trio"])

@@ -74,7 +74,7 @@ def test_what_holds_no_header_is_refused(
         SegmentReader(segment_path)
     assert type(caught.value) is error
     assert str(caught.value).startswith(f"{segment_path}: ")
-    assert open_descriptors() == before
+    assert not open_descriptors() - before
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_header_that_is_not_usable_is_refused(
     with pytest.raises(SegmentError, match=message) as caught:
         SegmentReader(segment_path)
     assert type(caught.value) is error
-    assert open_descriptors() == before
+    assert not open_descriptors() - before
 
 
 @pytest.mark.parametrize("length", [16, 50, 103])
@@ -367,7 +367,7 @@ def test_closed_reader_refuses_to_read(segment_path: Path, make_page: MakePage) 
     with SegmentReader(segment_path) as reader:
         pass
     reader.close()
-    assert open_descriptors() == before
+    assert not open_descriptors() - before
     with pytest.raises(SegmentError, match="the reader is closed"):
         reader.snapshot()
     with pytest.raises(SegmentError, match="the reader is closed"):

@@ -376,4 +376,4 @@ async def test_cancelled_readiness_leaves_nothing(world: World) -> None:
         await until(lambda: looks.holds)
         world.remove()
         await until(lambda: not looks.holds)
-    assert open_descriptors() <= before
+    assert not open_descriptors() - before

@@ -372,7 +372,7 @@ async def test_cancelling_anywhere_leaves_nothing_behind(
         for microseconds in range(0, 4000, 600):
             with anyio.move_on_after(microseconds / 10**6):
                 await use()
-    assert open_descriptors() == before
+    assert not open_descriptors() - before
     assert threading.active_count() <= threads + 1
     assert len(anyio.get_running_tasks()) == tasks_before
 
@@ -383,7 +383,7 @@ async def test_opening_a_clock_in_async_code_is_opening_a_clock(world: World, tm
     async with open_clock(world.path, fence=world.device, max_age=5) as clock:
         assert (clock.fenced, clock.max_age) == (True, 5)
         clock.now()
-    assert open_descriptors() == before
+    assert not open_descriptors() - before
     with pytest.raises(SegmentError, match="closed"):
         clock.now()
     with pytest.raises(SegmentError, match="nothing is there"):

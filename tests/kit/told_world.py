@@ -159,7 +159,10 @@ class World:
 
 
 def open_descriptors(but: Sequence[str] = ()) -> set[str]:
-    """The numbers of this process's open descriptors, and what they lead to; without those of what is garbage."""
+    """The numbers of this process's open descriptors, and what they lead to; without those of what is garbage.
+
+    What another test left open may be closed between two calls: compare by what is new in the second.
+    """
     gc.collect()  # an event loop of an earlier test may have been left to that
     entries = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
     found = {f"{entry.name} {os.readlink(entry)}" for entry in entries}
