@@ -368,6 +368,19 @@ def test_verdict_names_everything_that_gives_a_time(machine: Machine) -> None:
     assert report.verdict == "a bounded time is possible from: device, kernel, segment"
 
 
+def test_time_of_a_source_that_may_not_be_used_does_not_count(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's clock is synchronized, but VMCLOCK_ASYNC_SOURCES leaves out the source that reads it."""
+    monkeypatch.setenv("VMCLOCK_ASYNC_SOURCES", "device,chrony")
+    report = look(machine)
+    assert report.possible == ["device", "segment"]
+    finding = report.findings["kernel-clock"]
+    assert finding.level is Level.WARNING
+    assert finding.found.endswith("but the source kernel may not be used")
+    assert finding.remedy == "add kernel to VMCLOCK_ASYNC_SOURCES"
+
+
 def test_verdict_of_a_machine_without_time_says_why(machine: Machine) -> None:
     """What was seen of each source; and as the remedy, that of what is nearest to a time."""
     (machine.dev / "vmclock0").unlink()

@@ -4,7 +4,7 @@ A finding looks and changes nothing, needs no privilege, and never ends the comm
 finding too. What cannot be read is unknown, and a warning at most.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple, final
 
@@ -12,6 +12,7 @@ from vmclock_async._cli.findings import chronyd, counter, guest, installed, kern
 from vmclock_async._cli.findings.finding import Finding, Level, warning
 from vmclock_async._cli.findings.machine import Machine, Probing
 from vmclock_async._wording import failure
+from vmclock_async.sources import SOURCES_VARIABLE, installed_sources
 
 __all__ = ("LOOKS", "Finding", "Level", "Machine", "Probing", "Report", "look")
 
@@ -81,11 +82,18 @@ def look(machine: Machine) -> Report:
     """Look at *machine*; takes less than two seconds."""
     with suppress(Exception):  # a finding that needs a probe says what is wrong
         installed.begin_probes(machine)
-    return Report({name: _looked(see, machine) for name, see in LOOKS.items()})
+    usable = {*installed_sources(), "segment", ""}
+    return Report({name: _looked(see, machine, usable) for name, see in LOOKS.items()})
 
 
-def _looked(see: Callable[[Machine], Finding], machine: Machine) -> Finding:
+def _looked(see: Callable[[Machine], Finding], machine: Machine, usable: Collection[str]) -> Finding:
     try:
-        return see(machine)
+        found = see(machine)
+        if found.time_from in usable:
+            return found
+        return warning(
+            f"{found.found}, but the source {found.time_from} may not be used",
+            f"add {found.time_from} to {SOURCES_VARIABLE}",
+        )
     except Exception as exc:  # a machine of a kind that nobody foresaw must not hide the other findings
         return warning(f"it could not be looked at ({failure(exc)})", "report it as a bug, with a --bundle")
