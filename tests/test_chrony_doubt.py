@@ -251,5 +251,6 @@ def test_reference_clock_without_an_error_is_warned_of_once(
     assert len(caplog.messages) == warned
     if warned:
         assert "reference clock (PHC0)" in caplog.messages[0]
-        assert "chrony.reference_error" in caplog.messages[0]
+        assert "chrony.reference_error, in seconds" in caplog.messages[0]
+        assert "chrony.reference_error_path, a file that says it in nanoseconds" in caplog.messages[0]
         assert "delay" in caplog.messages[0]

@@ -53,6 +53,7 @@ CHRONY: Final = (
     Mutant("before.clock_ns + self.tracking.offset_ns", "before.clock_ns - self.tracking.offset_ns", "sign of the offset"),
     Mutant("before.clock_ns + self.tracking.offset_ns", "before.clock_ns", "drop the offset"),
     Mutant("self._reference_error_ns,", "Fraction(0),", "drop the reference's own error"),
+    Mutant("(\"stated\", stated_ns,", "(\"stated\", 0,", "drop what a file states of the reference's own error"),
     Mutant("(\"forgotten\", missing_ns,", "(\"forgotten\", Fraction(0),", "drop what is missing"),
     Mutant("(\"doubled\", max_error_ns,", "(\"doubled\", Fraction(0),", "count the rest of the bound once"),
     Mutant("(\"forgotten\", missing_ns,", "(\"forgotten\", -missing_ns,", "sign of what is missing"),
@@ -98,6 +99,13 @@ CHRONY: Final = (
     Mutant("* STEP + STEP_NS", "* STEP - STEP_NS", "sign of the step's microsecond"),
     Mutant("tai_offset_sec=offset_s", "tai_offset_sec=offset_s and -offset_s", "sign of the published TAI offset"),
 )  # fmt: skip
+
+REFERENCE: Final = (
+    Mutant("return max(self._values_ns)", "return min(self._values_ns)", "take the smallest of the values"),
+    Mutant("return max(self._values_ns)", "return self._values_ns[-1]", "take the last of the values"),
+    Mutant("append(int(text))", "append(-int(text))", "sign of the value"),
+    Mutant("[1-9][0-9]{0,14}", "[0-9]{1,15}", "take a silent zero"),
+)
 
 DOUBT: Final = (
     Mutant("(1 - self.exchange.tracking.frequency_ppm * PPM)", "1", "drop the frequency"),
@@ -310,9 +318,10 @@ _WORLD: Final = (
 )
 TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_chrony/measure.py": (
-        ("test_chrony_measure.py", "test_chrony_report.py", "test_chrony_doubt.py"),
+        ("test_chrony_measure.py", "test_chrony_report.py", "test_chrony_doubt.py", "test_chrony_reference.py"),
         CHRONY,
     ),
+    "src/vmclock_chrony/reference.py": (("test_chrony_reference.py",), REFERENCE),
     "src/vmclock_chrony/doubt.py": (("test_chrony_doubt.py",), DOUBT),
     "src/vmclock_kernel/measure.py": (("test_kernel_measure.py",), KERNEL),
     "src/vmclock_async/reckoning.py": (("test_reckoning.py", "test_reckoning_cases.py"), RECKONING),

@@ -9,7 +9,7 @@ period and its maximum error. Other names are those of chrony's ``tracking`` rep
               + max(0, max_clock_error_ppm - chrony_maxclockerror_ppm) * 1e-6 * age
               + R * (c_a - c_b) + half a pairing's window + disagreement + 2 ns
               + 2**-24 * (|offset| + root_delay + root_dispersion)
-              + reference_error + missing
+              + reference_error + stated + missing
     est error = rms_offset, the max error at most
     P         = the slope of (counter, r_b + offset) over the last measurements, once there are 4; before that
                 P_raw * (1 - frequency * 1e-6)
@@ -20,9 +20,9 @@ chronyd extrapolates root_delay and root_dispersion to the moment of its answer,
 is an estimate: an oscillator holds 50. The second term adds the difference, since ref_time (which chronyd fuzzes by up
 to a second into the past). A ref_time that lies ahead belongs to a clock that somebody set back: it is that far from
 fresh. The wire's floats have 25 bits, hence the term after that. reference_error is a setting: the possible error of
-a reference clock itself, which chronyd does not know. missing is what chronyd measured and may have forgotten, and
-forgotten is what it was seen to forget (``doubt``). If missing exceeds the rest of the bound, that rest counts twice;
-forgotten counts only if it exceeds that rest.
+a reference clock itself, which chronyd does not know; stated is what a file of the kernel says of that (``reference``).
+missing is what chronyd measured and may have forgotten, and forgotten is what it was seen to forget (``doubt``). If
+missing exceeds the rest of the bound, that rest counts twice; forgotten counts only if it exceeds that rest.
 
 rms_offset describes the last updates, corrected since: for hours after a step it is larger than any error there is.
 
@@ -251,10 +251,11 @@ class Estimator:
         *,
         missing_ns: Fraction = Fraction(0),
         forgotten_ns: Fraction = Fraction(0),
+        stated_ns: int | None = None,
     ) -> BodyUpdate:
         """The update that follows from *exchange*, with *raw* the counter's rate against CLOCK_MONOTONIC_RAW.
 
-        *missing_ns* and *forgotten_ns* come from ``Doubt``.
+        *missing_ns* and *forgotten_ns* come from ``Doubt``, *stated_ns* from ``ReferenceFile`` if there is one.
 
         Raises:
             SourceUnavailableError: chronyd's answer is no time from 1970 to 2262.
@@ -264,6 +265,8 @@ class Estimator:
         maxerror = rate.ns_per_tick * (self._drift + (tracking.skew_ppm + abs(tracking.residual_freq_ppm)) * PPM)
         maxerror += rate.error
         terms = self._terms(exchange, raw, rate, maxerror)
+        if stated_ns is not None:
+            terms += (Term("stated", stated_ns, "the reference clock's error: chrony.reference_error_path"),)
         max_error_ns = _sum_ns(terms)
         true_ns = exchange.true_ns - (forgotten_ns if abs(forgotten_ns) > max_error_ns else 0)
         if not 0 <= true_ns < END_NS:

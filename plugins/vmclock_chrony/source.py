@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import ClassVar, Final, final
 
 import anyio
@@ -39,6 +40,7 @@ from vmclock_chrony.connection import Connection, ask
 from vmclock_chrony.doubt import Doubt
 from vmclock_chrony.measure import UNKNOWN_TIMEX, Estimator, Exchange, Tracking, leap_of
 from vmclock_chrony.recovery import Recovery
+from vmclock_chrony.reference import ReferenceFile
 from vmclock_chrony.smear import is_near_leap
 
 __all__ = ("ChronySettings", "ChronySource")
@@ -82,6 +84,11 @@ class ChronySettings(BaseModel):
         description="seconds that chronyd's own reference may be off beyond what chronyd says, such as a hypervisor's "
         "clock behind refclock PHC; added to the bound; by default 0, with a warning where there is a refclock",
     )
+    reference_error_path: Path | None = Field(
+        None,
+        description="a file that says the same in nanoseconds, such as phc_error_bound of EC2's network adapter; read "
+        "with each request, and added to the bound beside reference_error; without a value there is no measurement",
+    )
     reset_on_disruption: bool = Field(
         True,
         description="reset chronyd after a migration or restore, where it lets us; else wait until it is over it",
@@ -107,7 +114,8 @@ class ChronySource:
     """Publishes chronyd's time.
 
     Raises from ``run``:
-        SourceUnavailableError: chronyd does not answer, or refuses; or the CPU's counter is unfit.
+        SourceUnavailableError: chronyd does not answer, or refuses; the CPU's counter is unfit; or the file with the
+            error of the reference clock holds none.
         SourceError: pychrony is missing.
     """
 
@@ -136,6 +144,8 @@ class ChronySource:
         """
         if reason := self._counter_unfit_because():
             raise SourceUnavailableError("chrony", reason)
+        if self._settings.reference_error_path is not None:
+            ReferenceFile(self._settings.reference_error_path).read()
         with Connection(self._settings.address) as connection:
             tracking = connection.tracking()
             state = (
@@ -173,7 +183,9 @@ class _Warnings:
     """Warnings that the log gets once for a chronyd; this outlasts a run, because chronyd does."""
 
     def __init__(self, settings: ChronySettings) -> None:
-        self._warned_of_reference = settings.reference_error is not None
+        self._warned_of_reference = (
+            settings.reference_error is not None or settings.reference_error_path is not None
+        )
         self._warned_of_missing = False
 
     def hear(self, tracking: Tracking, doubt: Doubt, max_error_ns: int | None) -> None:
@@ -182,8 +194,9 @@ class _Warnings:
             self._warned_of_reference = True
             _log.warning(
                 "chronyd follows a reference clock (%s), and does not know how far that clock itself may be off: set "
-                "chrony.reference_error, in seconds (0 if there is nothing to add), or give the refclock in "
-                "chrony.conf twice as much as its delay",
+                "chrony.reference_error, in seconds (0 if there is nothing to add), or chrony.reference_error_path, a "
+                "file that says it in nanoseconds (on EC2 phc_error_bound), or give the refclock in chrony.conf twice "
+                "as much as its delay",
                 tracking.reference_name,
             )
         is_large = max_error_ns is not None and 2 * abs(doubt.forgotten_ns) > max_error_ns
@@ -228,6 +241,8 @@ class _Run:
             reference_error_ns=Fraction(self._settings.reference_error or 0) * 10**9,
         )
         self._doubt = Doubt()
+        path = self._settings.reference_error_path
+        self._reference = None if path is None else ReferenceFile(path)
 
     @property
     def explanation(self) -> Explanation | None:
@@ -248,9 +263,15 @@ class _Run:
             if not await trust.recovery.is_over(self._connection, exchange.tracking):
                 return
             trust.recovery = None
-        doubt = self._doubt
+        doubt, reference = self._doubt, self._reference
+        if reference is not None and reference.is_busy:
+            return  # nothing bounds this measurement, and the one before still holds
         update = self._estimator.measure(
-            exchange, raw, missing_ns=doubt.missing_ns, forgotten_ns=doubt.forgotten_ns
+            exchange,
+            raw,
+            missing_ns=doubt.missing_ns,
+            forgotten_ns=doubt.forgotten_ns,
+            stated_ns=None if reference is None else reference.error_ns,
         )
         self._warnings.hear(exchange.tracking, doubt, update.time_maxerror_nanosec)
         await self._emit(self._smeared(update, exchange), epoch=trust.epoch)
@@ -316,6 +337,8 @@ class _Run:
         before = pair(clock_id)
         status = self._connection.tracking()
         after = pair(clock_id)
+        if self._reference is not None:
+            self._reference.read()
         exchange = Exchange(timex, before, Tracking.of(status), after)
         return exchange if exchange.is_consistent(_timex()) else None
 

@@ -44,7 +44,8 @@ def _answer(machine: Machine, address: str, *, absent: str) -> Finding:
     if _is_reference_clock(reference[1]):
         return warning(
             f"{probed}, a reference clock whose own error chronyd does not know",
-            "say how far it can be off, in seconds: --set chrony.reference_error=SECONDS",
+            "say how far it can be off, in seconds: --set chrony.reference_error=SECONDS, or name a file that says it "
+            "in nanoseconds: --set chrony.reference_error_path=FILE",
             time_from="chrony",
         )
     return ok(probed, time_from="chrony")
