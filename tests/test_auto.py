@@ -7,21 +7,41 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Self, cast
 
+import anyio
 import pytest
-from pydantic import BaseModel
+import trio
+import trio.testing
 
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port, needs_chronyd
 from kit.commands import run_command, start_command
 from kit.fitness import fit
-from kit.waits import eventually, is_committed
-from vmclock_async import CounterId, Emit, SegmentReader, SegmentWriter, VMClockBody
+from kit.sources import Script, Scripted, measured, saying
+from kit.waits import BOUND_S, eventually, is_committed, until
+from vmclock_async import (
+    BodyUpdate,
+    ClockStatus,
+    CounterId,
+    Emit,
+    Publisher,
+    SegmentReader,
+    SegmentWriter,
+    Source,
+    SourceError,
+    SourceUnavailableError,
+    UnknownSourceError,
+    VMClockBody,
+)
 from vmclock_async._cli.auto import pick
+from vmclock_async.testing import Heard
 
 NEVER_RESTORED = ("--set", "vmgenid.sysfs=/nonexistent")
 """Whatever the kernel's log says about the machine that runs these tests."""
+OF_THIS_MACHINE = {"VMCLOCK_ASYNC_SOURCES": "device,vmgenid,told,chrony,kernel"}
+"""Without the sources that look for a host's clock, or for servers on the network."""
+RANKS = ["device", "vmgenid", "told", "chrony", "ptp", "ntp", "kernel"]
 
 
 class Published:
@@ -31,7 +51,7 @@ class Published:
         process = start_command(
             segment.parent,
             *("publish", *args, "--segment", segment, *NEVER_RESTORED, "--json"),
-            variables=variables,
+            variables={**OF_THIS_MACHINE, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -98,10 +118,11 @@ def test_source_can_be_named_beside_auto(page: Path, tmp_path: Path, segment_pat
 
 
 def test_nothing_to_pick_from_is_told(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """Where no source is installed that reads a clock there is one line at the end, and status 1."""
+    """Where no source is installed that reads a clock there is one line, and status 1."""
     done = run_cli("publish", VMCLOCK_ASYNC_SOURCES="replay")
     assert done.returncode == 1
-    assert "auto: no source to pick from" in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert "auto: no source to pick from: none that it picks is installed; name one" in line
     assert "Traceback" not in done.stderr
 
 
@@ -144,7 +165,8 @@ def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line to its end."""
 
     def run(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return run_command(tmp_path, *args, "--segment", tmp_path / "segment", variables=variables)
+        given = {**OF_THIS_MACHINE, **variables}
+        return run_command(tmp_path, *args, "--segment", tmp_path / "segment", variables=given)
 
     return run
 
@@ -157,7 +179,7 @@ class Going:
         self.process = start_command(
             segment.parent,
             *("publish", *NEVER_RESTORED, "--segment", segment, *sets),
-            variables=environment,
+            variables={**OF_THIS_MACHINE, **(environment or {})},
             stderr=subprocess.PIPE,
         )
         self.said: list[str] = []
@@ -217,16 +239,31 @@ def test_device_that_comes_later_is_taken(tmp_path: Path, segment_path: Path) ->
         going.until("the disruption marker of device is now 41")
 
 
-class Probed:
-    """A source with a probe of its own."""
+class Probed(Scripted):
+    """A source with a probe of its own; without a script it says nothing."""
 
-    settings_type: ClassVar[type[BaseModel]] = BaseModel
-
-    def __init__(self, probe: Callable[[], str]) -> None:
+    def __init__(self, probe: Callable[[], str], script: Script | None = None) -> None:
+        super().__init__(script or saying())
         self.probe = probe
 
-    async def run(self, emit: Emit) -> None:
-        """Say nothing."""
+
+def found() -> str:
+    return "found"
+
+
+def no_bound() -> str:
+    raise SourceUnavailableError("ptp", "nothing bounds the error of /dev/ptp0; set ptp.assumed_error")
+
+
+def building(probes: Mapping[str, Callable[[], str]]) -> Callable[[str], Source]:
+    """Builds the sources of *probes*; no other is installed."""
+
+    def build(name: str) -> Source:
+        if name not in probes:
+            raise UnknownSourceError(name, f"no source of this name; installed are {', '.join(probes)}")
+        return cast("Source", Probed(probes[name]))
+
+    return build
 
 
 @pytest.mark.long
@@ -241,16 +278,83 @@ def test_probe_that_fails_or_hangs_is_passed_over(capsys: pytest.CaptureFixture[
     def leave() -> str:
         sys.exit(3)
 
-    def found() -> str:
-        return "found"
-
-    probes = {"device": hang, "vmgenid": found, "told": found, "chrony": leave, "kernel": found}
+    probes = dict.fromkeys(RANKS, found) | {"device": hang, "chrony": leave}
     try:
-        picked = pick(lambda name: Probed(probes[name]))
+        picked = pick(building(probes))
     finally:
         over.set()
-    assert list(picked) == ["device", "vmgenid", "told", "chrony", "kernel"]
+    assert list(picked) == RANKS
     said = capsys.readouterr().err
     assert "auto: not device: its probe has not ended within 5 s; it is looked for from now on" in said
     assert "auto: not chrony: its probe failed with SystemExit: 3; it is looked for from now on" in said
     assert "auto: kernel: found" in said
+
+
+@pytest.mark.parametrize("installed", [RANKS, RANKS[:4], ["kernel"], ["ntp"]])
+def test_source_that_is_not_installed_makes_no_noise(
+    installed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is installed is picked in order of rank, with a line for each and for no other."""
+    picked = pick(building(dict.fromkeys(reversed(installed), found)))
+    assert list(picked) == installed
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(installed)
+    assert all(line.endswith(f"auto: {name}: found") for line, name in zip(lines, installed, strict=True))
+
+
+def test_source_without_a_bound_is_no_reason_to_publish(capsys: pytest.CaptureFixture[str]) -> None:
+    """A host's clock whose error nobody knows is said so, with the remedy; alone it is not enough."""
+    with pytest.raises(SourceError, match="no source to pick from: none of ptp is usable here; name one"):
+        pick(building({"ptp": no_bound}))
+    said = capsys.readouterr().err
+    assert "auto: not ptp: nothing bounds the error of /dev/ptp0; set ptp.assumed_error; it is looked for" in said
+
+
+@pytest.mark.parametrize(("name", "pause_s"), [("ptp", 5), ("ntp", 60)])
+def test_absent_source_is_looked_for(name: str, pause_s: int) -> None:
+    """Every five seconds, but once a minute where a look asks servers on the network."""
+    outcomes = [no_bound] * 3 + [found]
+    picked = pick(building({name: lambda: outcomes.pop(0)(), "kernel": found}))
+
+    async def main() -> float:
+        began = trio.current_time()
+        await picked[name].run(Heard())
+        return float(trio.current_time() - began)
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == 3 * pause_s
+    assert not outcomes
+
+
+@pytest.mark.anyio
+async def test_chronyd_that_is_not_synchronized_hides_no_clock_of_the_host(segment_path: Path) -> None:
+    """The time comes from the first that has it: ptp, then chrony once it is synchronized, then ptp once it is not."""
+    say, listened = anyio.create_memory_object_stream[BodyUpdate](0)
+
+    async def chronyd(emit: Emit) -> None:
+        async with listened:
+            async for update in listened:
+                await emit(update, epoch=emit.epoch)
+
+    async def measuring(emit: Emit) -> None:
+        while True:
+            await emit(measured(), epoch=emit.epoch)
+            await anyio.sleep(0.01)
+
+    scripts: dict[str, Script] = {"chrony": chronyd, "ptp": measuring, "ntp": measuring, "kernel": measuring}
+    picked = pick(lambda name: cast("Source", Probed(found, scripts.get(name))))
+    publisher = Publisher(segment_path, picked)
+
+    def time_from(name: str) -> Callable[[], bool]:
+        return lambda: publisher.statistics().groups["time"] == name
+
+    with anyio.fail_after(BOUND_S):
+        async with anyio.create_task_group() as tasks, say:
+            tasks.start_soon(publisher.run)
+            await say.send(BodyUpdate(clock_status=ClockStatus.INITIALIZING))
+            await until(time_from("ptp"))
+            await say.send(measured())
+            await until(time_from("chrony"))
+            await say.send(BodyUpdate(clock_status=ClockStatus.UNKNOWN))
+            await until(time_from("ptp"))
+            tasks.cancel_scope.cancel()
+    assert list(publisher.statistics().sources) == RANKS

@@ -3,7 +3,16 @@
 import pytest
 
 from kit.merging import NOW_NS, SECOND, assert_given, composed, measurement, merger, page, told
-from vmclock_async import BodyUpdate, ClockStatus, CounterId, Flags, LeapIndicator, TimeType, VMClockBody
+from vmclock_async import (
+    BodyUpdate,
+    ClockStatus,
+    CounterId,
+    Flags,
+    LeapIndicator,
+    SmearingHint,
+    TimeType,
+    VMClockBody,
+)
 from vmclock_async.reckoning import bounds_at
 from vmclock_async.timebase import COUNTER_ID
 
@@ -208,3 +217,73 @@ def test_time_without_a_bound_is_shown_where_there_is_no_other() -> None:
     contents = told(merged, "kernel", measurement(0, time_maxerror_nanosec=None), 0)
     assert merged.groups["time"] == "kernel"
     assert (contents.counter_id, contents.body.clock_status) == (COUNTER_ID, ClockStatus.SYNCHRONIZED)
+
+
+# chrony, a host's clock, servers
+
+
+@pytest.mark.parametrize("kind", USELESS)
+def test_first_of_several_that_has_a_time_gives_it(kind: str) -> None:
+    """Whatever those in front lack, they hide none behind them, and come back to the front with a time."""
+    merged = merger("device", "chrony", "ptp", "ntp", "kernel")
+    told(merged, "device", page(disruption_marker=7), 0)
+    told(merged, "kernel", measurement(0, time_maxerror_nanosec=None), 0)
+    told(merged, "ptp", useless(kind, 0), 0)
+    told(merged, "chrony", BodyUpdate(clock_status=ClockStatus.INITIALIZING), 0)
+    told(merged, "ntp", measurement(0), 0)
+    assert merged.groups["time"] == "ntp"
+    for at, (name, behind) in enumerate((("ptp", "ntp"), ("chrony", "ptp")), 1):
+        told(merged, name, measurement(at), at)
+        assert merged.groups["time"] == name
+        told(merged, name, BodyUpdate(clock_status=ClockStatus.UNKNOWN), at)
+        assert merged.groups["time"] == behind
+        told(merged, name, measurement(at), at)
+    assert_given(composed(merged, 3), 3, -97, 103)
+
+
+@pytest.mark.parametrize("status", [ClockStatus.INITIALIZING, ClockStatus.UNKNOWN, ClockStatus.FREERUNNING])
+def test_chronyd_that_was_never_synchronized_hides_no_clock_of_the_host(status: ClockStatus) -> None:
+    """A status alone is no time, whichever comes first."""
+    for first in ("chrony", "ptp"):
+        merged = merger("chrony", "ptp")
+        updates = {"chrony": BodyUpdate(clock_status=status), "ptp": measurement(0)}
+        for name in (first, *(updates.keys() - {first})):
+            told(merged, name, updates[name], 0)
+        assert merged.groups["time"] == "ptp"
+        assert_given(composed(merged, 1), 1, -99, 101)
+
+
+def test_chronyd_that_has_lost_its_servers_gives_way() -> None:
+    """Its last measurement runs free for the grace; then the host's clock, which measures on, is in front."""
+    merged = merger("chrony", "ptp")
+    told(merged, "chrony", measurement(0), 0)
+    contents = told(merged, "chrony", BodyUpdate(clock_status=ClockStatus.FREERUNNING), SECOND)
+    assert contents.body.clock_status == ClockStatus.FREERUNNING
+    told(merged, "ptp", measurement(4 * SECOND), 4 * SECOND)
+    assert merged.groups["time"] == "chrony"
+    contents = told(merged, "ptp", measurement(6 * SECOND), 6 * SECOND)
+    assert merged.groups["time"] == "ptp"
+    assert contents.body.clock_status == ClockStatus.SYNCHRONIZED
+
+
+def test_hint_about_smearing_changes_no_time() -> None:
+    """It advises guests how to smear other clocks; the time beside it is UTC, counts, and brings its hint along."""
+    merged = merger("chrony", "ptp")
+    told(merged, "ptp", measurement(0), 0)
+    smearing = {"leap_second_smearing_hint": SmearingHint.NOON_LINEAR}
+    contents = told(merged, "chrony", measurement(0, **smearing), 0)
+    assert merged.groups["time"] == "chrony"
+    assert contents.body.leap_second_smearing_hint == SmearingHint.NOON_LINEAR
+    assert_given(contents, 0, -100, 100)
+
+
+def test_monotonic_flag_belongs_to_the_time() -> None:
+    """A time that never goes back is as good as another; its flag goes with it, and with nothing else."""
+    merged = merger("chrony", "ptp", "ntp")
+    told(merged, "ntp", measurement(0), 0)
+    contents = told(merged, "ptp", measurement(0, flags=Flags.TIME_MONOTONIC), 0)
+    assert merged.groups["time"] == "ptp"
+    assert contents.body.flags & Flags.TIME_MONOTONIC
+    contents = told(merged, "chrony", measurement(1), 1)
+    assert merged.groups["time"] == "chrony"
+    assert not contents.body.flags & Flags.TIME_MONOTONIC

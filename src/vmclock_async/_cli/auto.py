@@ -1,8 +1,15 @@
-"""The sources that ``publish auto`` publishes, if present, in this order: device, vmgenid, told, chrony, kernel.
+"""The sources that ``publish auto`` publishes, if present, in order of rank.
 
-The device, first in rank, reports migrations and restores. vmgenid reports restores, and told what programs report. On
-most machines another source has to give the time: the first of the others that has it. All of them are probed before
-the start, and a message says what was found for each.
+    device      reports migrations and restores; some hypervisors' devices give the time too
+    vmgenid     reports restores
+    told        passes on what programs report
+    chrony      the time of a daemon that knows its error, from several servers
+    ptp         the time of the host's clock, if its error is known
+    ntp         the time of servers that are set, or of a cloud's own
+    kernel      the time of whatever daemon steers the kernel's clock
+
+The time comes from the first of them that has it; a chronyd that is not synchronized has none. All are probed before
+the start, and a message says what was found for each. One that is not installed is passed over in silence.
 A missing source is probed again for as long as the publisher runs: a daemon may start, and a device may be plugged
 in, after the publisher.
 """
@@ -23,6 +30,7 @@ from vmclock_async.errors import (
     SourceError,
     SourceSettingsError,
     SourceUnavailableError,
+    UnknownSourceError,
     VMClockError,
 )
 from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
@@ -30,7 +38,7 @@ from vmclock_async.sources import Emit, MarksDisruption, Probes, Source
 __all__ = ("AUTO", "CHOICES", "DEFAULTS", "Probe", "is_there", "pick")
 
 AUTO: Final = "auto"
-CHOICES: Final = ("device", "vmgenid", "told", "chrony", "kernel")
+CHOICES: Final = ("device", "vmgenid", "told", "chrony", "ptp", "ntp", "kernel")
 """Names of all sources that may be picked, in order of rank."""
 DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = {"told": {"restores": False}}
 """Options of sources that are picked, unless others are given. Nobody has promised to report each restore to told."""
@@ -39,6 +47,9 @@ _WITHOUT_TIME: Final = ("vmgenid", "told")
 _LONGEST_PROBE_S: Final = 5.0
 """Longest time, in seconds, to wait for a probe. A probe promises to block for at most two seconds."""
 _LOOK_EVERY_S: Final = 5.0
+_LOOK_AT_SERVERS_EVERY_S: Final = 60.0
+_ASKS_SERVERS: Final = ("ntp",)
+"""Sources whose probe sends requests to other machines."""
 
 _log: Final = logging.getLogger("vmclock_async.auto")
 
@@ -54,13 +65,14 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
     """
     picked: dict[str, Source] = {}
     any_found = False
-    choices = [name for name in CHOICES if name not in besides]
-    for name in choices:
+    for name in (name for name in CHOICES if name not in besides):
         try:
             source = build(name)
         except SourceSettingsError:
             raise
-        except SourceError as exc:  # not installed, or broken: waiting does not help
+        except UnknownSourceError:
+            continue
+        except SourceError as exc:  # it is broken: waiting does not help
             complain(f"{AUTO}: not {name}: {exc.reason}", level=logging.INFO)
             continue
         probe = Probe(source)
@@ -75,7 +87,8 @@ def pick(build: Callable[[str], Source], *, besides: frozenset[str] = frozenset(
         kind = _SoughtMarking if isinstance(source, MarksDisruption) else _Sought
         picked[name] = cast("Source", kind(name, source, probe, absent_because))
     if not (any_found or besides):
-        raise SourceError(AUTO, f"no source to pick from: none of {', '.join(choices)} is usable here; name one")
+        tried = f"none of {', '.join(picked)} is usable here" if picked else "none that it picks is installed"
+        raise SourceError(AUTO, f"no source to pick from: {tried}; name one")
     return picked
 
 
@@ -140,7 +153,7 @@ class _Sought:
 
     async def run(self, emit: Emit) -> None:
         while self.absent_because is not None:
-            await anyio.sleep(_LOOK_EVERY_S)
+            await anyio.sleep(_LOOK_AT_SERVERS_EVERY_S if self._name in _ASKS_SERVERS else _LOOK_EVERY_S)
             found, absent_because = await anyio.to_thread.run_sync(self._probe.look, abandon_on_cancel=True)
             if absent_because is None:
                 _log.info("%s: %s is there now: %s", AUTO, self._name, found)

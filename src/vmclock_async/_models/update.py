@@ -86,7 +86,8 @@ class BodyUpdate(BaseModel):
         default=None, description="How far the time can be trusted: a ClockStatus"
     )
     leap_second_smearing_hint: Annotated[SmearingHint | int | None, Range(0, 0xFF, fields.smearing_hint)] = Field(
-        default=None, description="How the reference smears leap seconds: a SmearingHint"
+        default=None,
+        description="How users are to be shown a leap second: a SmearingHint; the time is not smeared",
     )
     tai_offset_sec: Annotated[int | None, Range(-0x8000, 0x7FFF, nullable=True)] = Field(
         default=None, description="Seconds to add to TAI for UTC, -37 since 2017. None: unknown"

@@ -1,12 +1,16 @@
 """The sources of time that are installed, and which of them find on this machine what they need."""
 
-from vmclock_async._cli.auto import CHOICES
+from typing import Final
+
 from vmclock_async._cli.findings.finding import Finding, missing, ok, warning
 from vmclock_async._cli.findings.machine import Machine
 from vmclock_async.errors import SourceError, SourceSettingsError
 from vmclock_async.sources import installed_sources
 
 __all__ = ("begin_probes", "sources")
+
+_WITH_FINDINGS: Final = ("device", "vmgenid", "told", "chrony", "kernel")
+"""Sources whose time has findings of its own."""
 
 
 def begin_probes(machine: Machine) -> None:
@@ -27,8 +31,8 @@ def sources(machine: Machine) -> Finding:
             unprobed.append(name)
         elif not isinstance(probed, SourceError):
             there.append(name)
-            # The usual ones have findings of their own, and one that does not say where its time comes from has none.
-            if name not in CHOICES and hasattr(source.load(), "rests_on_system_clock"):
+            # One that does not say where its time comes from has none.
+            if name not in _WITH_FINDINGS and hasattr(source.load(), "rests_on_system_clock"):
                 time_from = name
         elif _is_broken(source.name):
             broken.append(f"{name} of {source.distribution} ({probed.seen})")
