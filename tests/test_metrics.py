@@ -18,6 +18,7 @@ from kit.waits import until
 from vmclock_async import (
     BodyUpdate,
     Clock,
+    ClockStatus,
     Emit,
     Publisher,
     SegmentWriter,
@@ -265,6 +266,49 @@ async def test_publisher_shows_its_sources(segment_path: Path) -> None:
         assert "secret" not in " ".join(samples)
 
     await publish(segment_path, sources, look)
+
+
+@pytest.mark.anyio
+async def test_sources_that_contradict_each_other_are_shown(segment_path: Path) -> None:
+    """With the gap, whose sign says which is later, and with both errors; gone while one of the two has no time."""
+    is_over = anyio.Event()
+
+    async def first(emit: Emit) -> None:
+        await emit(BodyUpdate.model_validate(time_fields()), epoch=emit.epoch)
+        await anyio.sleep_forever()
+
+    async def second(emit: Emit) -> None:
+        await until(lambda: publisher.statistics().groups["time"] == "first")
+        fields = time_fields()
+        early = {"time_sec": fields["time_sec"] - 1000, "time_maxerror_nanosec": 10**9}
+        await emit(BodyUpdate.model_validate(fields | early), epoch=emit.epoch)
+        await is_over.wait()
+        await emit(BodyUpdate(clock_status=ClockStatus.UNKNOWN), epoch=emit.epoch)
+        await anyio.sleep_forever()
+
+    def compared() -> dict[tuple[str, ...], float]:
+        collector = PublisherCollector(publisher, fence=None)
+        samples = (sample for family in collector.collect() for sample in family.samples)
+        return {(s.name, *s.labels.values()): s.value for s in samples if "other" in s.labels}
+
+    publisher = Publisher(segment_path, {"first": Scripted(first), "second": Scripted(second)}, agreement=True)
+    assert compared() == {}
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publisher.run)
+            await until(lambda: any(pair.disagreements for pair in publisher.statistics().comparisons))
+            samples = compared()
+            is_over.set()
+            await until(lambda: publisher.statistics().comparisons[0].intervals is None)
+            after = compared()
+            tasks.cancel_scope.cancel()
+    (statistics,) = publisher.statistics().comparisons
+    assert -1000 < samples["vmclock_source_gap_seconds", "first", "second"] < -998
+    assert 0.001 <= samples["vmclock_source_gap_error_seconds", "first", "second"] < 1
+    assert 1 <= samples["vmclock_source_gap_error_seconds", "second", "first"] < 2
+    assert samples["vmclock_source_disagreements_total", "first", "second"] == 1
+    assert after == {("vmclock_source_disagreements_total", "first", "second"): 1}
+    assert (statistics.gap_ns, statistics.disagreements) == (0, 1)
 
 
 @pytest.mark.anyio

@@ -107,6 +107,16 @@ REFERENCE: Final = (
     Mutant("[1-9][0-9]{0,14}", "[0-9]{1,15}", "take a silent zero"),
 )
 
+AGREEMENT: Final = (
+    Mutant("return second.earliest_ns - first.latest_ns", "return second.earliest_ns + first.latest_ns", "sign of the gap"),
+    Mutant("return second.latest_ns - first.earliest_ns", "return first.earliest_ns - second.latest_ns", "sign of an earlier gap"),
+    Mutant("second.earliest_ns > first.latest_ns", "second.earliest_ns >= first.earliest_ns", "take a later beginning for a gap"),
+    Mutant("first.earliest_ns > second.latest_ns", "first.latest_ns > second.latest_ns", "take an earlier end for a gap"),
+    Mutant("elif not (first.is_quiet or second.is_quiet):", "else:", "compare quiet sources"),
+    Mutant("if gap and not disagreed", "if gap", "count each comparison"),
+    Mutant("self._give_up(pair, claims)", "pass", "let what cannot be compared disagree"),
+)  # fmt: skip
+
 DOUBT: Final = (
     Mutant("(1 - self.exchange.tracking.frequency_ppm * PPM)", "1", "drop the frequency"),
     Mutant("(1 - self.exchange", "(1 + self.exchange", "sign of the frequency"),
@@ -326,6 +336,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_kernel/measure.py": (("test_kernel_measure.py",), KERNEL),
     "src/vmclock_async/reckoning.py": (("test_reckoning.py", "test_reckoning_cases.py"), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
+    "src/vmclock_async/_publishing/agreement.py": (("test_agreement.py",), AGREEMENT),
     "src/vmclock_async/_publishing/ageing.py": (_WORLD, QUIET),
     "src/vmclock_async/_publishing/draft.py": (_WORLD, DRAFT),
     "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),

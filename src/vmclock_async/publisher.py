@@ -34,6 +34,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from vmclock_async._paths import absolute
+from vmclock_async._publishing.agreement import Agreement, Pair, gap_ns
 from vmclock_async._publishing.committer import Committer
 from vmclock_async._publishing.complaints import ComplaintKind
 from vmclock_async._publishing.handover import Handover
@@ -41,10 +42,11 @@ from vmclock_async._publishing.report import Report
 from vmclock_async._publishing.supervisor import Message, SourceState, Supervised, Supervisor
 from vmclock_async.abi import SEGMENT_SIZE_WITH_GENERATION
 from vmclock_async.errors import SegmentError, VMClockError
+from vmclock_async.reckoning import Bounds
 from vmclock_async.segment import SegmentWriter
 from vmclock_async.sources import Source
 
-__all__ = ("ComplaintKind", "Publisher", "PublisherStatistics", "SourceState", "SourceStatistics")
+__all__ = ("Comparison", "ComplaintKind", "Publisher", "PublisherStatistics", "SourceState", "SourceStatistics")
 
 _NOTICE_EVERY_S: Final = 1.0
 """Seconds after which the writer looks for new markers, suspends and quiet sources, whether updates come or not."""
@@ -78,6 +80,23 @@ class SourceStatistics:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two sources of time, and whether they contradict each other."""
+
+    sources: tuple[str, str]
+    """Their names, in order of rank."""
+    intervals: tuple[Bounds, Bounds] | None
+    """The interval of UTC of each, at the counter value of the last comparison, nanoseconds since 1970; None: one of
+    the two has no time now that readers on this machine could get."""
+    gap_ns: int
+    """Nanoseconds between these intervals: positive if the second is later, negative if it is earlier. Then at least
+    one of the two sources is wrong. 0: they have an instant in common, or are None."""
+    disagreements: int
+    """How often the two began to contradict each other so far."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class PublisherStatistics:
     """The counts and the sources of a publisher so far."""
 
@@ -91,6 +110,8 @@ class PublisherStatistics:
     turns: int
     """Times that the writer task took an update, or looked at what had become due; it looks once a second at least. If
     they no longer grow while the segment is open, the writer hangs."""
+    comparisons: tuple[Comparison, ...]
+    """Each pair of sources that has been compared so far; empty without ``agreement``."""
 
 
 @final
@@ -105,12 +126,20 @@ class Publisher:
     Args:
         path: the segment's path; see ``SegmentWriter``. A new segment has 112 bytes.
         sources: the sources by name, in order of rank; or just the sources, which are then named after their classes.
+        agreement: whether to compare the intervals of the sources at each commit. Two that have no instant in common
+            are logged, and are in ``statistics()``; what is published does not change.
 
     Raises:
         ValueError: *sources* is empty.
     """
 
-    def __init__(self, path: str | os.PathLike[str], sources: Mapping[str, Source] | Iterable[Source]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        sources: Mapping[str, Source] | Iterable[Source],
+        *,
+        agreement: bool = False,
+    ) -> None:
         self.path: Final = absolute(path)
         named = _by_name(sources)
         if not named:
@@ -119,6 +148,7 @@ class Publisher:
         self._supervisor: Final = Supervisor(
             self.path, named, lambda: self._committer.epoch if self._committer else 0
         )
+        self._agreement: Final = Agreement(named, self._supervisor.complaints) if agreement else None
         self._running = False
         self._turns = 0
         self._handover: Handover[Message] | None = None
@@ -188,6 +218,11 @@ class Publisher:
             seq_count=committer.seq_count if committer else None,
             groups=committer.groups if committer else dict.fromkeys(("disruption", "time", "calendar")),
             turns=self._turns,
+            comparisons=tuple(
+                _comparison(pair)
+                for pair in (self._agreement.pairs if self._agreement else ())
+                if pair.was_compared
+            ),
             sources={supervised.name: _statistics(supervised) for supervised in self._supervisor.supervised},
         )
 
@@ -204,6 +239,7 @@ class Publisher:
                     sources,
                     standstill=self._supervisor.loop_watch.standstill,
                     complaints=self._supervisor.complaints,
+                    agreement=self._agreement,
                     previous=self._committer,
                 )
                 try:
@@ -260,6 +296,11 @@ def _statistics(supervised: Supervised) -> SourceStatistics:
         _age_s(supervised.failed_at),
         supervised.complaints.counts(supervised.name),
     )
+
+
+def _comparison(pair: Pair) -> Comparison:
+    intervals = pair.intervals  # once, because the writer task changes it
+    return Comparison(pair.names, intervals, gap_ns(*intervals) if intervals else 0, pair.disagreements)
 
 
 def _age_s(since: float | None) -> float | None:

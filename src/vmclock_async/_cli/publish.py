@@ -87,6 +87,12 @@ def publish(
             help="What has to be there before a service manager is told READY=1; by default the segment.",
         ),
     ] = None,
+    agreement: Annotated[
+        bool | None,
+        typer.Option(
+            "--agreement", help="Compare the sources of time, and report those that contradict each other."
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat | None,
         typer.Option(
@@ -128,7 +134,7 @@ def publish(
         configure(log_level or LogLevel.INFO, log_format or LogFormat.TEXT)
     manager = ServiceManager.take()
     words = command_layer(
-        publisher={"sources": sources or None, "segment": segment, "ready": ready},
+        publisher={"sources": sources or None, "segment": segment, "ready": ready, "agreement": agreement},
         metrics={"address": metrics},
         logs={"format": log_format, "level": log_level},
     )
@@ -146,7 +152,7 @@ def publish(
     if check:
         _show(settings, chosen, built, path, as_json=as_json)
         return
-    publisher = Publisher(path, built)
+    publisher = Publisher(path, built, agreement=configured.publisher.agreement)
     try:
         run_async(partial(_run, publisher, built, configured.metrics.address, manager, configured.publisher.ready))
     except EndedError:  # interrupted; a failure has its own line, and needs no other

@@ -40,6 +40,21 @@ _ERROR_AGE: Final = Metric(
 _COMPLAINTS: Final = Metric(
     "vmclock_source_complaints_total", "Faults in updates of the source, by kind.", ("source", "kind")
 )
+_GAP: Final = Metric(
+    "vmclock_source_gap_seconds",
+    "Time between the intervals of two sources, positive if that of other is later; 0 if they agree.",
+    ("source", "other"),
+)
+_GAP_ERROR: Final = Metric(
+    "vmclock_source_gap_error_seconds",
+    "Half the width of the interval of source, when it was compared with that of other.",
+    ("source", "other"),
+)
+_DISAGREEMENTS: Final = Metric(
+    "vmclock_source_disagreements_total",
+    "Times that the two sources began to contradict each other.",
+    ("source", "other"),
+)
 _METRICS: Final = (
     _COMMITS,
     _GROUP,
@@ -50,6 +65,9 @@ _METRICS: Final = (
     _UPDATE_AGE,
     _ERROR_AGE,
     _COMPLAINTS,
+    _GAP,
+    _GAP_ERROR,
+    _DISAGREEMENTS,
 )
 
 
@@ -89,4 +107,11 @@ class PublisherCollector(Collector):
                     families.add(metric, age_s, name)
             for kind, number in source.complaints.items():
                 families.add(_COMPLAINTS, number, name, kind.replace(" ", "_"))
+        for compared in statistics.comparisons:
+            one, other = compared.sources
+            families.add(_DISAGREEMENTS, compared.disagreements, one, other)
+            if compared.intervals is not None:
+                families.add(_GAP, compared.gap_ns / 1e9, one, other)
+                for interval, pair in zip(compared.intervals, ((one, other), (other, one)), strict=True):
+                    families.add(_GAP_ERROR, interval.error_ns / 1e9, *pair)
         return chain(self._segment.collect(), families)

@@ -6,7 +6,7 @@ the calendar that goes with it. See merger for the rules.
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from vmclock_async._publishing.ageing import GRACE_S, is_quiet
 from vmclock_async._publishing.constants import Constants
@@ -17,11 +17,20 @@ from vmclock_async.models import Contents, VMClockBody
 from vmclock_async.reckoning import Bounds, find_bounds
 from vmclock_async.timebase import COUNTER_ID
 
-__all__ = ("Choice", "holds_time")
+__all__ = ("Choice", "Claim", "holds_time")
 
 _HELD: Final = (*TELLS_TIME, ClockStatus.INITIALIZING)
 """The statuses with which a source takes back nothing that it measured."""
 _calendar_of: Final = itemgetter(*CALENDAR)
+
+
+class Claim(NamedTuple):
+    """What a source claims of true time at one counter value."""
+
+    bounds: Bounds
+    """The interval that readers on this machine would get, UTC."""
+    is_quiet: bool
+    """Whether it has not measured for longer than the grace."""
 
 
 @final
@@ -86,6 +95,16 @@ class Choice:
                 break
             lacks[told.name] = self._lack_of(told, published, counter)
         return lacks
+
+    def claims(self, published: Contents, counter: int) -> dict[str, Claim]:
+        """The claims of all sources that have one, by name; *published* and *counter* as for ``choose``."""
+        claims = {}
+        for told in self.told.values():
+            if not told.is_usable or (time := self.expressed(told, published, counter)) is None:
+                continue
+            if (bounds := self.bounds_of(time, counter)) is not None:
+                claims[told.name] = Claim(bounds, is_quiet(told.contents, counter))
+        return claims
 
     def _lack_of(self, told: Testimony, published: Contents, counter: int) -> str:
         if told.state is TimeState.VOID:

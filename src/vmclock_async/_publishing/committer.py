@@ -15,6 +15,7 @@ from typing import Final, final
 from pydantic import ValidationError
 
 from vmclock_async._publishing.accounting import Accounting
+from vmclock_async._publishing.agreement import Agreement
 from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.draft import as_freerunning
 from vmclock_async._publishing.merger import Merger, Observed
@@ -44,7 +45,7 @@ class Committer:
     """Commits to the segment of *writer* what *sources* say.
 
     Its counts go on from *previous*, the run before. *standstill* shows that the machine or the process stood still;
-    *complaints* limit its log lines.
+    *complaints* limit its log lines; *agreement*, if there is one, compares the sources at each commit.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Committer:
         *,
         standstill: Standstill,
         complaints: Complaints | None = None,
+        agreement: Agreement | None = None,
         previous: "Committer | None" = None,
     ) -> None:
         self._writer: Final = writer
         self._complaints: Final = complaints or Complaints(_log)
         self._standstill: Final = standstill
+        self._agreement: Final = agreement
         # The sources that can be asked for their marker, else None: the check takes longer than the question.
         self._sources: Final = {name: _marking(name, source) for name, source in sources.items()}
         self._can_ask: Final = any(source is not None for source in self._sources.values())
@@ -209,6 +212,8 @@ class Committer:
 
     def _publish_composed(self, *, always: bool) -> None:
         contents = self._merger.compose()
+        if self._agreement is not None:
+            self._agreement.compare(self._merger.claims())
         if always:
             self._write(contents)
         else:

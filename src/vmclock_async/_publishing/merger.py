@@ -32,7 +32,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, final
 
 from vmclock_async._publishing.ageing import age, is_ahead
-from vmclock_async._publishing.choice import Choice, holds_time
+from vmclock_async._publishing.choice import Choice, Claim, holds_time
 from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.constants import Constants
 from vmclock_async._publishing.disruptions import Disruptions
@@ -148,6 +148,11 @@ class Merger:
         if self._time is None or self._observed is None:
             return {}
         return self._choice.passed_over(self._time, self.contents, self._observed.counter)
+
+    def claims(self) -> dict[str, Claim]:
+        """What each source claims of true time, at the counter value that was noticed last."""
+        assert self._observed is not None
+        return self._choice.claims(self.contents, self._observed.counter)
 
     @property
     def marker_source(self) -> str | None:

@@ -24,6 +24,7 @@ _WORDS: Final = {
     "sources": "SOURCE",
     "segment": "--segment",
     "ready": "--ready",
+    "agreement": "--agreement",
     "address": "--metrics",
     "format": "--log-format",
     "level": "--log-level",

@@ -60,6 +60,9 @@ class PublisherTable(_Table):
     ready: Readiness = Field(
         Readiness.SEGMENT, description="what has to be there before a service manager is told READY=1"
     )
+    agreement: bool = Field(
+        False, description="whether to compare the sources of time, and to report those that contradict each other"
+    )
 
 
 class MetricsTable(_Table):
