@@ -52,7 +52,9 @@ class Failing(Explaining):
 
 
 def account_of(source: Explaining, update: BodyUpdate = UPDATE, body: VMClockBody = BODY) -> Account | None:
-    return Accounting({"first": Silent(), "ours": source}).of("ours", update, body, {"first": "no time"})
+    return Accounting({"first": Silent(), "ours": source}).of(
+        "ours", update, body, {"first": "no time"}, {"third": "1 ms later"}
+    )
 
 
 def test_account_has_the_terms_of_the_source_and_adds_up() -> None:
@@ -63,6 +65,7 @@ def test_account_has_the_terms_of_the_source_and_adds_up() -> None:
     assert account.belongs_to(BODY)
     assert (account.source, account.sources) == ("ours", ("first", "ours"))
     assert account.passed_over == {"first": "no time"}
+    assert account.contradicted_by == {"third": "1 ms later"}
 
 
 def test_what_nesting_took_is_a_term() -> None:
@@ -100,7 +103,7 @@ def test_source_whose_explanation_fails_is_not_asked_again(
     """The log says so once, and the time is published all the same."""
     made = Accounting({"ours": source})
     with caplog.at_level(logging.WARNING, "vmclock_async.publisher"):
-        assert made.of("ours", UPDATE, BODY, {}) is None
+        assert made.of("ours", UPDATE, BODY, {}, {}) is None
         end = time.monotonic() + 0.25  # twice the pause after which it would be asked again
         while time.monotonic() < end:
             assert not made.is_due("ours")
@@ -124,7 +127,7 @@ def test_source_is_asked_at_most_ten_times_a_second() -> None:
     made, began = Accounting({"ours": source}), time.monotonic()
     while source.asked < 3:
         if made.is_due("ours"):
-            made.of("ours", UPDATE, BODY, {})
+            made.of("ours", UPDATE, BODY, {}, {})
     assert time.monotonic() - began >= 0.2
 
 

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import anyio
 import pytest
 
 from kit.commands import run_command
+from kit.earlier_boot import require_attributes
 from kit.merging import NOW_NS, SECOND, composed, measurement, merger, page, told
 from kit.publishing import time_fields
 from kit.sources import Scripted
@@ -25,8 +27,9 @@ from vmclock_async import (
 from vmclock_async._publishing.agreement import Agreement, Pair, gap_ns
 from vmclock_async._publishing.choice import Claim
 from vmclock_async._publishing.complaints import Complaints
+from vmclock_async._segment.account import Account, recorded_account
 from vmclock_async.reckoning import Bounds
-from vmclock_async.sources import Source
+from vmclock_async.sources import Explanation, Source, Term
 from vmclock_async.timebase import COUNTER_ID
 
 LOG = logging.getLogger("vmclock_async.publisher")
@@ -180,6 +183,18 @@ def test_three_that_disagree_are_three_pairs(caplog: pytest.LogCaptureFixture) -
     }
 
 
+def test_contradicting_intervals_are_seen_from_either_source(world: World) -> None:
+    """What is later for one is earlier for the other; who agrees contradicts nobody."""
+    world.tell("chrony", measurement(0), 0)
+    world.tell("ntp", measurement(0, off_ns=10**6), 0)
+    assert world.agreement.contradicting("chrony") == {"ntp": "0.999799 ms later"}
+    assert world.agreement.contradicting("ntp") == {"chrony": "0.999799 ms earlier"}
+    world.tell("ntp", measurement(1, off_ns=-(10**6)), 1)
+    assert world.agreement.contradicting("chrony") == {"ntp": "0.999798 ms earlier"}
+    world.tell("ntp", measurement(2), 2)
+    assert world.agreement.contradicting("chrony") == world.agreement.contradicting("ntp") == {}
+
+
 # How it ends
 
 
@@ -322,6 +337,55 @@ async def test_publisher_reports_and_publishes_as_before(segment_path: Path, agr
     assert compared.intervals is not None
     earlier, later = compared.intervals
     assert compared.gap_ns == later.earliest_ns - earlier.latest_ns > shift_ns - 2 * SECOND
+
+
+def test_explain_names_the_sources_that_contradict_the_published_one(tmp_path: Path, segment_path: Path) -> None:
+    """And where their intervals lie, seen from the one that is published."""
+    require_attributes(segment_path.parent)
+
+    class Explaining(Scripted):
+        def explanation(self) -> Explanation:
+            return Explanation(
+                update.counter_value or 0, (Term("all", update.time_maxerror_nanosec or 0, "words"),)
+            )
+
+    update = shifted(0)
+
+    async def first(emit: Emit) -> None:
+        nonlocal update
+        while True:
+            update = shifted(0)
+            await emit(update, epoch=emit.epoch)
+            await anyio.sleep(0.05)
+
+    async def second(emit: Emit) -> None:
+        await until(lambda: publisher.statistics().groups["time"] == "first")
+        await emit(shifted(-3600 * SECOND), epoch=emit.epoch)
+        await anyio.sleep_forever()
+
+    def account() -> Account | None:
+        with segment_path.open("rb") as file:
+            return recorded_account(file.fileno())
+
+    def is_explained() -> bool:
+        return segment_path.exists() and (found := account()) is not None and bool(found.contradicted_by)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publisher.run)
+            await until(is_explained)
+            tasks.cancel_scope.cancel()
+
+    publisher = Publisher(segment_path, {"first": Explaining(first), "second": Scripted(second)}, agreement=True)
+    anyio.run(main)
+    said = run_command(tmp_path, "explain", segment_path)
+    assert re.search(
+        r"^second contradicts it: its interval is 3599\d{3}\.\d{6} ms earlier$", said.stdout, re.MULTILINE
+    )
+    (found,) = json.loads(run_command(tmp_path, "explain", "--json", segment_path).stdout)[
+        "contradicted_by"
+    ].items()
+    assert (found[0], found[1][-7:]) == ("second", "earlier")
 
 
 PLUGIN = """

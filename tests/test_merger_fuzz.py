@@ -1,5 +1,6 @@
 """No value that a valid update can hold ends the publisher: what one source says never ends what others say."""
 
+import logging
 from typing import Any
 
 import pytest
@@ -7,12 +8,15 @@ from hypothesis import given, settings, strategies as st
 
 from kit.merging import Silent
 from vmclock_async import BodyUpdate, CounterId, Flags, InvalidUpdateError, SegmentWriter, VMClockBody
+from vmclock_async._publishing.agreement import Agreement
 from vmclock_async._publishing.committer import Committer
+from vmclock_async._publishing.complaints import Complaints
 from vmclock_async._publishing.merger import Merger, Observed
 from vmclock_async._publishing.standstill import Standstill
 from vmclock_async.models import Contents
 from vmclock_async.timebase import COUNTER_ID
 
+LOG = logging.getLogger("vmclock_async.publisher")
 U64 = st.sampled_from([0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 10**9, 2**34]) | st.integers(0, 2**64 - 1)
 U8 = st.integers(0, 5) | st.integers(0, 255)
 COUNTERS = st.sampled_from([COUNTER_ID, COUNTER_ID, CounterId.INVALID, 0, 1, 7])
@@ -69,16 +73,24 @@ pytestmark = pytest.mark.usefixtures("quiet_log")
 def test_no_value_raises_in_merging(
     steps: list[tuple[int, BodyUpdate, int]], left: BodyUpdate, cold: bool, closes: bool
 ) -> None:
-    """Any updates from three sources, at any counter values, on any segment, make bodies that a page can hold."""
+    """Any updates from three sources, at any counter values, on any segment, make bodies that a page can hold.
+
+    And the same ones where the sources are compared.
+    """
     contents = Contents(VMClockBody(), 0, 0) if cold else Contents(VMClockBody(), 0, 0).updated(left)
-    merger = Merger(("0", "1", "2"), contents, cold=cold)
+    merger, compared = (Merger(("0", "1", "2"), contents, cold=cold) for _ in range(2))
+    agreement = Agreement("012", Complaints(LOG))
     for source, update, counter in steps:
-        merger.notice(Observed(counter))
-        merger.hear(str(source), update)
+        for each in (merger, compared):
+            each.notice(Observed(counter))
+            each.hear(str(source), update)
         found = merger.compose()
         found.body.pack()
         VMClockBody.model_validate(found.body.__dict__)
         merger.committed()
+        assert compared.compose() == found
+        agreement.compare(compared.claims())
+        compared.committed()
     if closes:
         merger.final_contents().body.pack()
 

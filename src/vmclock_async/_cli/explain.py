@@ -48,6 +48,7 @@ def explain(
             "source": name,
             "sources": account.sources if account else None,
             "passed_over": account.passed_over if account else None,
+            "contradicted_by": account.contradicted_by if account else None,
             "explained_by_publisher": account is not None,
             "terms": [row._asdict() for row in rows],
         }
@@ -68,6 +69,7 @@ def _choice(name: str | None, account: Account | None) -> list[str]:
     return [
         f"The time comes from {name}, number {rank} in rank of {len(account.sources)} sources.",
         *(f"{other}: {lack}" for other, lack in account.passed_over.items()),
+        *(f"{other} contradicts it: its interval is {gap}" for other, gap in account.contradicted_by.items()),
     ]
 
 

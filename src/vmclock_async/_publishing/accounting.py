@@ -39,10 +39,18 @@ class Accounting:
         """Whether the next measurement of the source *name* is to be accounted for."""
         return name in self._explaining and time.monotonic() >= self._due_at
 
-    def of(self, name: str, update: BodyUpdate, body: VMClockBody, passed_over: dict[str, str]) -> Account | None:
+    def of(
+        self,
+        name: str,
+        update: BodyUpdate,
+        body: VMClockBody,
+        passed_over: dict[str, str],
+        contradicted_by: dict[str, str],
+    ) -> Account | None:
         """The account of *body*, which was made of *update* from the source *name*; None if it gives none.
 
-        *passed_over* says what each source ranked before it lacks.
+        *passed_over* says what each source ranked before it lacks, and *contradicted_by* where the intervals lie that
+        contradict its own.
         """
         if not update.measures or update.time_maxerror_nanosec is None:
             return None
@@ -58,6 +66,7 @@ class Accounting:
                 source=name,
                 sources=self._sources,
                 passed_over=passed_over,
+                contradicted_by=contradicted_by,
             )
         except Exception as exc:  # a stranger's code and values: whatever it is, the time itself is not affected
             _log.warning("%s: its explanation() failed with %s, and is not asked again", name, failure(exc))

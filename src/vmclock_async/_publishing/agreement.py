@@ -79,6 +79,17 @@ class Agreement:
             elif not (first.is_quiet or second.is_quiet):
                 self._compare(pair, first.bounds, second.bounds)
 
+    def contradicting(self, name: str) -> dict[str, str]:
+        """Where the interval of each source that contradicts the source *name* lies, seen from that one's."""
+        found = {}
+        for pair in self.pairs:
+            if pair.intervals is not None and name in pair.names and (gap := gap_ns(*pair.intervals)):
+                first, second = pair.names
+                is_later = gap > 0 if name == first else gap < 0
+                where = "later" if is_later else "earlier"
+                found[second if name == first else first] = f"{abs(gap) / 10**6:.6f} ms {where}"
+        return found
+
     def _compare(self, pair: Pair, first: Bounds, second: Bounds) -> None:
         disagreed = pair.disagrees
         pair.intervals = first, second

@@ -205,7 +205,13 @@ class Committer:
             self._merger.hear(name, update)
         self._publish_composed(always=self._is_sole and is_of_this_epoch)
         if self._accounting.is_due(name) and is_of_this_epoch and name == self._merger.time_source:
-            account = self._accounting.of(name, update, self._merger.contents.body, self._merger.passed_over())
+            account = self._accounting.of(
+                name,
+                update,
+                self._merger.contents.body,
+                self._merger.passed_over(),
+                {} if self._agreement is None else self._agreement.contradicting(name),
+            )
             if account is not None:
                 self._writer.explain(account)
         return is_of_this_epoch

@@ -39,6 +39,8 @@ class Account(BaseModel):
     """All sources, in order of rank."""
     passed_over: dict[str, str]
     """What each source before ``source`` lacks."""
+    contradicted_by: dict[str, str] = {}
+    """Where the interval of each source that contradicts ``source`` lies; nothing where they are not compared."""
 
     def belongs_to(self, body: VMClockBody) -> bool:
         """Whether it is the account of the reference of *body*, and adds up."""
