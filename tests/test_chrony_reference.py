@@ -17,6 +17,7 @@ from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd
 from kit.waits import BOUND_S, until
 from vmclock_async import SourceUnavailableError
+from vmclock_async.testing import check_source
 from vmclock_chrony import ChronySource
 from vmclock_chrony.connection import Connection
 from vmclock_chrony.reference import BUSY_IN_A_ROW, REMEMBERED, ReferenceFile
@@ -127,6 +128,15 @@ def test_busy_device_is_waited_for(stated: Path) -> None:
 
 
 # The source
+
+
+@fit
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # they hold on every loop alike, and take seconds
+async def test_promises_are_kept_without_the_file(played: PlayedChronyd, stated: Path) -> None:
+    """Every promise of ``Source`` where the file holds no value: nothing is measured, and nothing is left open."""
+    stated.write_text("0\n")
+    assert await check_source(lambda: ChronySource(settings(played.address, reference_error_path=stated))) == ()
 
 
 def test_stated_error_is_added() -> None:

@@ -272,15 +272,17 @@ def test_chronyd_that_cannot_step_forgets_nothing_unseen(segment_path: Path) -> 
             assert (given[-1].error_ns or 0) < 10**8, name
 
 
-def test_reference_clock_that_is_off(segment_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """chronyd takes a hypervisor's clock for the truth: with what that may be off in the settings, true time is in
-    every interval; without it, it is not, and the log says what is missing."""
+def test_reference_clock_that_is_off(segment_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """chronyd takes a hypervisor's clock for the truth: with what that may be off in a setting and in a file, true time
+    is in every interval; without both, it is not, and the log says what is missing."""
+    (tmp_path / "phc_error_bound").write_text("1100000\n")
+    stated = {"reference_error": "0.001", "reference_error_path": tmp_path / "phc_error_bound"}
     with (
         Chronyd.of_reference_clock() as chronyd,
         ReferenceClock(chronyd.reference_socket, ahead_ns=2_000_000) as clock,
     ):
         unset = Watch(segment_path.with_name("unset"), chronyd, realtime, poll_interval=0.1)
-        told = Watch(segment_path.with_name("set"), chronyd, realtime, poll_interval=0.1, reference_error="0.0021")
+        told = Watch(segment_path.with_name("set"), chronyd, realtime, poll_interval=0.1, **stated)
 
         async def tell() -> None:
             with anyio.CancelScope() as telling:
