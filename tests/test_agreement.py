@@ -332,6 +332,7 @@ async def test_publisher_reports_and_publishes_as_before(segment_path: Path, agr
     if not agreement:
         assert statistics.comparisons == ()
         return
+    assert Publisher(segment_path, [Scripted(first)], agreement=True).statistics().comparisons == ()
     (compared,) = statistics.comparisons
     assert (compared.sources, compared.disagreements) == (("first", "second"), 1)
     assert compared.intervals is not None

@@ -148,7 +148,10 @@ class Publisher:
         self._supervisor: Final = Supervisor(
             self.path, named, lambda: self._committer.epoch if self._committer else 0
         )
-        self._agreement: Final = Agreement(named, self._supervisor.complaints) if agreement else None
+        # One source has nobody to agree with.
+        self._agreement: Final = (
+            Agreement(named, self._supervisor.complaints) if agreement and len(named) > 1 else None
+        )
         self._running = False
         self._turns = 0
         self._handover: Handover[Message] | None = None
