@@ -18,13 +18,13 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core
-from vmclock_async._belonging import OfThisProcess
 from vmclock_async._paths import absolute, default_path
 from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Feed
 from vmclock_async._reading.readings import Readings, age_ns, require_limit
 from vmclock_async._reading.segment_feed import Fence, PathLike, SegmentFeed
 from vmclock_async._reading.waiting import Waiting
+from vmclock_async._segment.belonging import OfThisProcess
 from vmclock_async.abi import ClockStatus
 from vmclock_async.errors import SegmentError
 from vmclock_async.events import EventStream, open_events

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Final, Self, final
 import anyio
 import anyio.lowlevel
 
-from vmclock_async._belonging import OfThisProcess
 from vmclock_async._reading.waiting import Look, Waiting
+from vmclock_async._segment.belonging import OfThisProcess
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, name_of, shows_restore
 from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval

@@ -38,10 +38,10 @@ from functools import partial
 from typing import Any, Final, NamedTuple, final
 
 from vmclock_async import _core
-from vmclock_async._belonging import this_process
 from vmclock_async._reading.feed import Witness
 from vmclock_async._reading.readings import Readings
 from vmclock_async._reading.waiting import Waiting
+from vmclock_async._segment.belonging import this_process
 from vmclock_async._segment.entropy import Ingredients
 from vmclock_async.abi import device_marker, shows_restore
 from vmclock_async.errors import ClockDisruptedError, SegmentUnstableError

@@ -21,11 +21,11 @@ from typing import Final, NamedTuple, final
 import anyio
 
 from vmclock_async import _core
-from vmclock_async._belonging import OfThisProcess, this_process
 from vmclock_async._reading.background import beside
 from vmclock_async._reading.feed import Witness
 from vmclock_async._reading.readings import SYNC_LIMIT_S
 from vmclock_async._reading.waiting import Waiting
+from vmclock_async._segment.belonging import OfThisProcess, this_process
 from vmclock_async.abi import shows_restore
 from vmclock_async.errors import (
     ClockDisruptedError,

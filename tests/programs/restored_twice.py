@@ -20,7 +20,7 @@ from connections import Client
 from lease_row import SCHEMA, acquire, is_held
 
 from kit.waits import settled
-from vmclock_async import _belonging
+from vmclock_async._segment import belonging
 from vmclock_async.restore import callbacks, register_after_restore, reseed_python
 from vmclock_async.testing import ManualClock
 
@@ -64,13 +64,13 @@ with ManualClock(follow_loop=False) as clock:
         database.execute(SCHEMA)
         acquire(database, clock, "leader", 60)
     database.close()
-    state, process = random.getstate(), _belonging._process
+    state, process = random.getstate(), belonging._process
     lives = []
     for _ in range(2):
         reading, writing = os.pipe()
         if not os.fork():
             random.setstate(state)
-            _belonging._process = process
+            belonging._process = process
             os.write(writing, json.dumps(anyio.run(live_on, client, clock)).encode())
             os._exit(0)
         os.close(writing)

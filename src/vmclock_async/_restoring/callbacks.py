@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
 
-from vmclock_async._belonging import this_process
 from vmclock_async._reading.background import beside
+from vmclock_async._segment.belonging import this_process
 from vmclock_async.abi import Flags, device_marker
 from vmclock_async.clock import Clock
 from vmclock_async.events import Disrupted, Event, EventStream, MaintenanceAnnounced

@@ -12,8 +12,8 @@ from typing import Final, Literal, Self, final, get_args
 
 import anyio.lowlevel
 
-from vmclock_async._belonging import OfThisProcess
 from vmclock_async._reading.waiting import Waiting
+from vmclock_async._segment.belonging import OfThisProcess
 from vmclock_async.clock import Clock
 from vmclock_async.intervals import TimeInterval, latest_ns_of
 from vmclock_async.models import Snapshot

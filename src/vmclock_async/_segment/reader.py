@@ -16,8 +16,8 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async import _core, abi
-from vmclock_async._belonging import OfThisProcess, this_process
 from vmclock_async._paths import absolute
+from vmclock_async._segment.belonging import OfThisProcess, this_process
 from vmclock_async._segment.boot import of_this_boot
 from vmclock_async._segment.descriptor import event_loop
 from vmclock_async._segment.page import CHECKED_BYTES, Mapped, check_page, map_page

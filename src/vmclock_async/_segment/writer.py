@@ -5,10 +5,10 @@ from contextlib import ExitStack, suppress
 from typing import Final, Self, final
 
 from vmclock_async import _core, abi
-from vmclock_async._belonging import OfThisProcess
 from vmclock_async._paths import absolute
 from vmclock_async._segment import file, lock
 from vmclock_async._segment.account import Account, record_account
+from vmclock_async._segment.belonging import OfThisProcess
 from vmclock_async._segment.boot import forget_boot, record_boot
 from vmclock_async._segment.directory import Directory
 from vmclock_async._segment.remedies import os_error
