@@ -3,6 +3,7 @@
  */
 #include "arithmetic.h"
 #include "clock.h"
+#include "clockbound.h"
 #include "descriptor.h"
 #include "counter.h"
 #include "inotify.h"
@@ -14,6 +15,7 @@
 static PyMethodDef core_methods[] = {
     {"bounds", (PyCFunction)(void (*)(void))core_bounds, METH_FASTCALL, "The interval that a body's values give."},
     {"checked_counter", core_checked_counter, METH_NOARGS, "counter(), once the kernel says that it may be read."},
+    {"clockbound_commit", core_clockbound_commit, METH_VARARGS, "Commit to a ClockBound segment; return generation."},
     {"close_private", core_close_private, METH_O, "Close a descriptor of open_private()."},
     {"counter", core_counter, METH_NOARGS, "The raw CPU counter, in order."},
     {"inotify_open", core_inotify_open, METH_NOARGS, "A new inotify instance."},

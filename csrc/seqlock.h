@@ -80,14 +80,19 @@ static inline uint64_t control_word(uint32_t seq_count, uint8_t time_type, uint8
     return (uint64_t)seq_count << 32 | (uint64_t)time_type << 24 | (uint64_t)counter_id << 16 | version;
 }
 
-/* Steps 1 and 2 of a commit. They need the fence: a release store orders only what precedes it and would let the
- * body's stores move up past it on Arm. */
+/* Steps 1 and 2 of a commit, whose control word is odd. They need the fence: a release store orders only what precedes
+ * it and would let the body's stores move up past it on Arm. */
+static inline void control_open(page_word *page, uint64_t control)
+{
+    atomic_store_explicit(&page[CONTROL], control, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+}
+
 static inline uint64_t seqlock_begin(page_word *page, uint64_t constants_mask)
 {
     uint64_t control = atomic_load_explicit(&page[CONTROL], memory_order_relaxed);
     control = (control & constants_mask) | SEQ_ODD; /* odd already if a writer died within a commit */
-    atomic_store_explicit(&page[CONTROL], control, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
+    control_open(page, control);
     return control;
 }
 
@@ -117,6 +122,35 @@ static inline uint32_t seqlock_reset(page_word *page, uint32_t size)
     uint32_t seq_count = control_seq_count(control) + 1;
     atomic_store_explicit(&page[CONTROL], control_word(seq_count, 0, 0, 0), memory_order_release);
     return seq_count;
+}
+
+/*
+ * A ClockBound segment, whose protocol is a seqlock too. Word 0 is the magic, word 1 holds size, version and, in its
+ * upper 16 bits, the generation: odd inside a commit, even at rest, 0 before the first commit and never again. Version
+ * 0 says that the segment is begun afresh. Clients load version and generation as 16 bits each.
+ */
+enum {
+    CLOCKBOUND_HEADER = 2,     /* words */
+    CLOCKBOUND_MOST_WORDS = 13 /* layout 3; layout 2 has 10 */
+};
+#define CLOCKBOUND_SIZE UINT64_C(0xFFFFFFFF)
+#define CLOCKBOUND_SIZE_AND_VERSION UINT64_C(0xFFFFFFFFFFFF)
+
+/* Commits `words` words, whose own generation is ignored; returns the even generation. */
+static inline uint16_t clockbound_commit(page_word *page, const uint64_t *contents, size_t words)
+{
+    uint64_t control = atomic_load_explicit(&page[CONTROL], memory_order_relaxed);
+    uint64_t header = contents[CONTROL] & CLOCKBOUND_SIZE_AND_VERSION;
+    bool continues = (control & CLOCKBOUND_SIZE_AND_VERSION) == header &&
+                     atomic_load_explicit(&page[IDENTITY], memory_order_relaxed) == contents[IDENTITY];
+    uint16_t odd = (uint16_t)(control >> 48) | 1; /* odd already if a writer died within a commit */
+    control_open(page, (continues ? header : header & CLOCKBOUND_SIZE) | (uint64_t)odd << 48);
+    atomic_store_explicit(&page[IDENTITY], contents[IDENTITY], memory_order_relaxed);
+    for (size_t i = CLOCKBOUND_HEADER; i < words; i++)
+        atomic_store_explicit(&page[i], contents[i], memory_order_relaxed);
+    uint16_t even = odd == UINT16_MAX ? 2 : (uint16_t)(odd + 1);
+    atomic_store_explicit(&page[CONTROL], header | (uint64_t)even << 48, memory_order_release);
+    return even;
 }
 
 /* A build for tests adds this to the counter (CFLAGS=-DVMCLOCK_COUNTER_SHIFT=...), so that the suite can be run on a

@@ -111,6 +111,7 @@ class Place:
             "watch": (("watch", path), "stdout"),
             "on": (("on", "restored", path, "--now", "--", "false"), "stderr"),
             "record": (("record", path, "--output", self.directory / "recording"), "stderr"),
+            "follow": (("follow", path, "--clockbound", self.directory / "clockbound"), "stderr"),
             "metrics --listen": (("metrics", path, "--listen", ":0"), "stderr"),
             "demo": (("demo",), "stdout"),
             "wait": (("wait", absent), "stderr"),
@@ -133,7 +134,7 @@ class Place:
                 process.communicate()
 
 
-STOPPED: Final = ("publish", "watch", "on", "record", "metrics --listen", "demo", "wait", "disrupt")
+STOPPED: Final = ("publish", "watch", "on", "record", "follow", "metrics --listen", "demo", "wait", "disrupt")
 CASES: Final[dict[tuple[int, str], Callable[[Place], Statuses]]] = {}
 """What provokes a row, by its status and by how its text begins."""
 
@@ -195,6 +196,11 @@ def recorder_stopped(place: Place) -> Statuses:
     return place.stop(signal.SIGINT, "record")
 
 
+@case(0, "Ctrl-C ended it: ClockBound's clients")
+def follower_stopped(place: Place) -> Statuses:
+    return place.stop(signal.SIGINT, "follow")
+
+
 @case(0, "SIGTERM ended it.")
 def terminated(place: Place) -> Statuses:
     return place.stop(signal.SIGTERM, *(name for name in STOPPED if name not in ("wait", "disrupt")))
@@ -209,6 +215,7 @@ def failed(place: Place) -> Statuses:
         **{name: place.run(name, other) for name in readers},
         "on": place.run("on", "restored", other, "--", "true"),
         "record": place.run("record", other, "--output", place.directory / "recording"),
+        "follow": place.run("follow", other, "--clockbound", place.directory / "clockbound"),
         "publish": place.run("publish", "replay", "--set", f"replay.path={other}", "--segment", other),
         "report": place.run("report", other, "--output", place.directory / "report.html"),
         "install-units": place.run("install-units", "--root", other),
@@ -309,7 +316,7 @@ def hung_up(place: Place) -> Statuses:
 @case(130, "Ctrl-C ended it.")
 def interrupted(place: Place) -> Statuses:
     short = place.run_short(stdout=Broken(KeyboardInterrupt()))
-    return short | place.stop(signal.SIGINT, *(name for name in STOPPED if name not in ("on", "record")))
+    return short | place.stop(signal.SIGINT, *(name for name in STOPPED if name not in ("on", "record", "follow")))
 
 
 @case(143, "SIGTERM ended it, before")

@@ -57,7 +57,7 @@ def wrappers(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return compile_wrappers(tmp_path_factory.mktemp("wrappers"), (source / "seqlock.h").read_text())
 
 
-@pytest.mark.parametrize("name", ["commit", "reset"])
+@pytest.mark.parametrize("name", ["commit", "reset", "commit_bound"])
 def test_commit_is_fenced(wrappers: dict[str, Function], name: str) -> None:
     """Odd control word, dmb ish, body in whole words, stlr of the control word, on every path and with no call."""
     assert follow(wrappers[name], writing) == {"idle", "odd", "open", "done"}

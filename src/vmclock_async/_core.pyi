@@ -49,6 +49,19 @@ def clocks() -> tuple[int, int, int, int, int]:
         CounterNotSupportedError: as for ``counter``.
     """
 
+def clockbound_commit(page: Page, contents: bytes, /) -> int:
+    """Commit *contents*, a whole ClockBound segment of 16 to 104 bytes, to *page*; return its even generation.
+
+    The generation is the page's own, not that of *contents*. It is odd meanwhile, and goes from 65535 on to 2. An odd
+    generation that a dead writer left is kept, and so becomes even. The other stores are ordered after the odd
+    generation by a release fence, and before the even one by a release store. If the page begins with another magic,
+    size or version, its version is 0 meanwhile, so that clients keep their last copy.
+
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: *contents* of another length; a page that is read-only or closed.
+    """
+
 def set_counter_error(error: type[Exception], /) -> None:
     """Set the error that ``counter()`` raises where the counter may not be read; until then it is RuntimeError."""
 

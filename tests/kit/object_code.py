@@ -24,6 +24,10 @@ uint32_t commit(page_word *page, const uint64_t *body, size_t words, int counter
     return seqlock_commit(page, body, words, counter_id, time_type);
 }
 uint32_t reset(page_word *page, uint32_t size) { return seqlock_reset(page, size); }
+uint16_t commit_bound(page_word *page, const uint64_t *contents, size_t words)
+{
+    return clockbound_commit(page, contents, words);
+}
 WHOLE bool read_page(page_word *page, uint64_t *copy) { return seqlock_read(page, copy, NULL, NULL, NULL); }
 WHOLE bool read_with_counter(page_word *page, uint64_t *copy, uint64_t *counter)
 {

@@ -16,7 +16,7 @@ _UsageError: Final = cast("type[typer.BadParameter]", typer.BadParameter.__mro__
 """The exception for wrong usage: click's, or that of the copy of click that newer releases of typer contain."""
 COMMANDS: Final = (
     *("publish", "show", "now", "explain", "wait", "watch", "on", "record", "disrupt", "set-clock"),
-    *("metrics", "report", "sources", "doctor", "install-units", "completion", "demo"),
+    *("follow", "metrics", "report", "sources", "doctor", "install-units", "completion", "demo"),
 )
 """Names of the commands. Each is a function in a module of the same name, with _ for -; that may have a `Parser`."""
 

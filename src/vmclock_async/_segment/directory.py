@@ -204,6 +204,14 @@ class Directory:
         except FileNotFoundError:
             return False
 
+    def rename(self, name: str, new: str) -> None:
+        """Rename the file *name* to *new*, in place of what has that name.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
     def remove(self, name: str, fd: int) -> None:
         """Remove the file *name*, if it is the one open at *fd* and the directory may be written."""
         with suppress(OSError):

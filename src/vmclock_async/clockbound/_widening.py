@@ -1,0 +1,96 @@
+"""From an interval of true time to a bound on the error of CLOCK_REALTIME. Nothing here waits or looks at a clock.
+
+    bound         = max(latest - r_before, r_after - earliest) + lag * max_drift + 2 ns
+    max_drift     = s / (1 - s),   s = slew + R / P
+    void_after    = as_of + min(60 s, 0.899 * the time for which the segment's time may be used)
+
+r_before and r_after are CLOCK_REALTIME read before and after the interval, so they enclose the clock at the interval's
+own instant, whatever the clock did. The larger distance to an end is the largest error that the clock can have.
+
+A client adds max_drift times the time that CLOCK_MONOTONIC_COARSE has made since as_of. Daemons slew that clock and
+CLOCK_REALTIME alike. If both go wrong by the part s of true time, they make 1 - s of a second in a second in which they
+are wrong by s, so the rate by that clock is s / (1 - s). slew is what the kernel lets daemons do: a tenth (ADJ_TICK),
+500 ppm (ADJ_FREQUENCY), and 500 ppm which it assumes for an oscillator (``kernel/time/ntp.c``). R / P is how far the
+counter's own rate may be off: it counts where slew is set to what daemons here do beside their corrections.
+
+as_of and a client's later reading are both of a clock that stands still between two ticks, lag apart. So the time
+between them may seem shorter by a lag than it is. The two nanoseconds are a client's own: it calculates in 64-bit
+floats, and cuts the result to whole nanoseconds.
+
+void_after is the end of a client's use. 60 s is far less than 32,767 commits take, after which the generation is one
+that a client may have seen before: such a client would keep its old copy. 0.899 is CLOCK_MONOTONIC at its slowest.
+"""
+
+import math
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from vmclock_async.intervals import TimeInterval
+
+__all__ = (
+    "GREATEST_SLEW_PPB",
+    "LONGEST_USE_NS",
+    "Instant",
+    "bound_ns",
+    "max_drift_ppb",
+    "void_after_ns",
+)
+
+GREATEST_SLEW_PPB: Final = 101_000_000
+"""Greatest rate, in parts in 10**9, by which CLOCK_REALTIME can run away from true time without being set."""
+LONGEST_USE_NS: Final = 60 * 10**9
+"""Longest time, in nanoseconds, for which a client may use a bound that is not written again."""
+_SLOWEST_MONOTONIC: Final = Fraction(899, 1000)
+_CLIENT_NS: Final = 2
+_END_PPB: Final = 10**9
+
+
+class Instant(NamedTuple):
+    """An interval of true time, and the system's clocks around it."""
+
+    as_of_ns: int
+    """CLOCK_MONOTONIC_COARSE, read first."""
+    before_ns: int
+    """CLOCK_REALTIME before the interval, nanoseconds since 1970."""
+    interval: TimeInterval
+    after_ns: int
+    """CLOCK_REALTIME after the interval."""
+
+
+def bound_ns(instant: Instant, drift_ppb: int, lag_ns: int) -> int:
+    """How far CLOCK_REALTIME may be off from *instant* on, by *drift_ppb* more for each second.
+
+    Args:
+        instant: the interval and the clocks.
+        drift_ppb: rate by which a client lets the bound grow, parts in 10**9.
+        lag_ns: longest time between two ticks of CLOCK_MONOTONIC_COARSE.
+    """
+    early_ns = instant.after_ns - instant.interval.earliest_ns
+    late_ns = instant.interval.latest_ns - instant.before_ns
+    return max(early_ns, late_ns) + math.ceil(Fraction(lag_ns * drift_ppb, 10**9)) + _CLIENT_NS
+
+
+def max_drift_ppb(slew_ppb: int, counter_off: Fraction) -> int | None:
+    """The rate by which a bound on CLOCK_REALTIME has to grow, parts in 10**9, rounded up.
+
+    None if ClockBound's segment cannot hold it.
+
+    Args:
+        slew_ppb: greatest rate by which the clock may be slewed, parts in 10**9.
+        counter_off: how far the counter's rate may be off, as a part of it.
+    """
+    off = Fraction(slew_ppb, 10**9) + counter_off
+    if off >= 1:
+        return None
+    drift_ppb = math.ceil(off / (1 - off) * 10**9)
+    return drift_ppb if drift_ppb < _END_PPB else None
+
+
+def void_after_ns(as_of_ns: int, left_ns: int) -> int:
+    """CLOCK_MONOTONIC_COARSE up to which clients may use a bound; *as_of_ns* at least.
+
+    Args:
+        as_of_ns: that clock when the bound was measured.
+        left_ns: nanoseconds for which the segment's time may be used yet.
+    """
+    return as_of_ns + min(LONGEST_USE_NS, max(0, math.floor(left_ns * _SLOWEST_MONOTONIC)))
