@@ -17,6 +17,7 @@ import pytest
 
 import vmclock_async
 import vmclock_chrony
+import vmclock_clockbound
 import vmclock_device
 import vmclock_kernel
 import vmclock_pytest
@@ -28,6 +29,7 @@ from vmclock_async import errors
 
 PLUGINS: tuple[ModuleType, ...] = (
     vmclock_chrony,
+    vmclock_clockbound,
     vmclock_device,
     vmclock_kernel,
     vmclock_pytest,
