@@ -451,6 +451,15 @@ async def test_rate_that_the_layout_cannot_hold(world: World) -> None:
         assert kept.told[0].reason.startswith("the segment says that the counter's rate may be off")
 
 
+async def test_clock_that_is_lifetimes_off(world: World) -> None:
+    """At the beginning of 1970 it is beyond what is worth a bound: UNKNOWN, and what to do."""
+    clocks = PlayedClocks()
+    clocks.off_ns = -clocks.realtime_ns()
+    async with keeping(world, clocks=clocks) as (kept, client):
+        assert client.now().status == UNKNOWN
+        assert kept.told[0].reason == "CLOCK_REALTIME is more than 31 years off; set it"
+
+
 async def test_what_is_no_segment_ends_it(world: World, kept_path: Path) -> None:
     """Not a wait: somebody has to look. Clients read UNKNOWN."""
 

@@ -5,7 +5,9 @@ import stat
 import struct
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +212,17 @@ def test_child_of_a_fork_does_not_write(path: Path, run_script: Callable[..., st
     child, parent = run_script("fork_bound_writer", path).splitlines()
     assert child.startswith("the writer is closed; the child of a fork")
     assert parent == "22"
+
+
+@pytest.mark.parametrize("changes", [{"bound_ns": 2**63}, {"disruption_marker": -1}, {"max_drift_ppb": 2**32}])
+def test_bound_that_no_segment_can_hold(path: Path, changes: dict[str, Any]) -> None:
+    """It is refused, and what was there before stays."""
+    with ErrorBoundWriter(path) as writer:
+        writer.write(bound())
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match="no ClockBound segment can hold"):
+            writer.write(replace(bound(), **changes))
+        assert path.read_bytes() == before
 
 
 def test_closed_writer_says_so(path: Path) -> None:

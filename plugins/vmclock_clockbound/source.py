@@ -140,9 +140,8 @@ class ClockBoundSource:
                 await self._begin(number, emit)
                 continue  # the epoch may have ended meanwhile
             reading = await self._read()
-            if await self._tell_marker(reading, emit):
-                continue
-            await self._tell(epoch, reading, emit)
+            if not await self._tell_marker(reading, emit):
+                await self._tell(epoch, reading, emit)
             await anyio.sleep(self._settings.poll_interval)
 
     async def _begin(self, number: int, emit: Emit) -> None:
@@ -181,18 +180,17 @@ class ClockBoundSource:
         raise SourceUnavailableError("clockbound", seen)
 
     async def _tell_marker(self, reading: Reading, emit: Emit) -> bool:
-        """Emit a marker that is new; whether it was one."""
-        bound = reading.bound
-        if not bound.detects_disruptions or bound.disruption_marker == self._marker:
+        """Emit a marker that is new; whether it differs from one before, so that *reading* may be void."""
+        bound, before = reading.bound, self._marker
+        if not bound.detects_disruptions or bound.disruption_marker == before:
             return False
         self._marker = bound.disruption_marker
         await emit(BodyUpdate(disruption_marker=self._marker))
-        return True
+        return before is not None
 
     async def _tell(self, epoch: _Epoch, reading: Reading, emit: Emit) -> None:
         if self._steps.seen(reading):
             epoch.since_ns = reading.after_ns
-            _log.info("CLOCK_REALTIME was set: there is no measurement until ClockBound has measured since")
         status, reason = self._status(epoch, reading)
         if reason is None:
             try:

@@ -277,6 +277,9 @@ class ErrorBoundFollower:
                 f"the segment says that the counter's rate may be off by {parts:.6g} ppm, for which ClockBound's "
                 "segment has no room; wait for a better measurement",
             )
+        off_ns = bound_ns(instant, drift_ppb, self._clocks.lag_ns)
+        if off_ns >= UNKNOWN_BOUND.bound_ns:
+            return Followed(marked, "CLOCK_REALTIME is more than 31 years off; set it")
         left_ns = int(self._clock.max_age * 10**9) - age_ns(snapshot, counter) - 1
         tick_s = Fraction(body.counter_period_frac_sec, 2 ** (64 + body.counter_period_shift))
         return Followed(
@@ -284,7 +287,7 @@ class ErrorBoundFollower:
                 marked,
                 as_of_ns=instant.as_of_ns,
                 void_after_ns=void_after_ns(instant.as_of_ns, left_ns),
-                bound_ns=bound_ns(instant, drift_ppb, self._clocks.lag_ns),
+                bound_ns=off_ns,
                 max_drift_ppb=drift_ppb,
                 status=_STATUSES[ClockStatus(instant.interval.status)],
                 counter_ticks=ticks,

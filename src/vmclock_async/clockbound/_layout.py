@@ -121,8 +121,15 @@ def pack(layout: Layout, bound: ErrorBound, *, generation: int = 0) -> bytes:
     """The bytes of a segment that says *bound*.
 
     Raises:
-        struct.error: a field is out of range.
+        ValueError: a field is out of its range in 64 bits.
     """
+    try:
+        return _packed(layout, bound, generation)
+    except struct.error as exc:
+        raise ValueError(f"no ClockBound segment can hold {bound}: {exc}") from exc
+
+
+def _packed(layout: Layout, bound: ErrorBound, generation: int) -> bytes:
     version = layout.value if layout is Layout.V2 else layout.value << 8 | layout.value
     header = _HEADER.pack(*_MAGIC, layout.size, version, generation)
     as_of, void_after = divmod(bound.as_of_ns, _S), divmod(bound.void_after_ns, _S)

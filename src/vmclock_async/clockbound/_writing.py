@@ -76,7 +76,7 @@ class ErrorBoundWriter(OfThisProcess):
             undo.pop_all()  # from here on the page closes them
         self._generation = generation_of(page)
         if self._generation % 2 or not self._is_usable(page):
-            self._commit(UNKNOWN_BOUND)
+            self._commit(pack(layout, UNKNOWN_BOUND))
 
     def _opened(self, directory: Directory) -> int:
         """A descriptor of the file, which is long enough for the layout."""
@@ -113,18 +113,19 @@ class ErrorBoundWriter(OfThisProcess):
         Raises:
             SegmentInUseError: another program has committed too, or has put another file at the path.
             SegmentError: the writer is closed.
-            struct.error: a field of *bound* is out of range.
+            ValueError: a field of *bound* is out of its range.
         """
+        contents = pack(self._layout, bound)
         try:
             self._require_alone()
-            return self._commit(bound)
+            return self._commit(contents)
         except ValueError as exc:
             raise SegmentError(
                 self.path, "the writer is closed; the child of a fork has to open one of its own"
             ) from exc
 
-    def _commit(self, bound: ErrorBound) -> int:
-        self._generation = _core.clockbound_commit(self._page, pack(self._layout, bound))
+    def _commit(self, contents: bytes) -> int:
+        self._generation = _core.clockbound_commit(self._page, contents)
         return self._generation
 
     def _require_alone(self) -> None:
