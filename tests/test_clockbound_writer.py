@@ -145,6 +145,7 @@ def test_what_cannot_be_read_is_repaired_at_once(path: Path, old: bytes) -> None
     with ErrorBoundWriter(path):
         client = Client(path)
         assert client.now().status == UNKNOWN
+        assert client.read()["bound"] == 10**18  # it is a whole one, and not what a client has before the first
         assert path.stat().st_ino == inode
         client.close()
 
