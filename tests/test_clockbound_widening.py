@@ -37,12 +37,19 @@ def instant(before: int, earliest: int, latest: int, after: int) -> Instant:
         ((-1000, -100, 100, -1000), 1100),  # slow
         ((0, -100, 100, 50), 150),  # read in 50 ns, at whose end it may have been
         ((-50, -100, 100, 0), 150),  # or at whose beginning
-        ((0, -100, 100, -70), 100),  # it was set back meanwhile
+        ((0, -100, 100, -70), 170),  # it was set back meanwhile, and stays there
+        ((0, -100, 100, 70), 170),  # or forward
     ],
 )
 def test_bound_is_the_distance_to_the_farther_end(at: tuple[int, int, int, int], expected: int) -> None:
     """From wherever the clock was while the interval was read; and two nanoseconds for the client's own rounding."""
     assert bound_ns(instant(*at), 0, 0) == expected + 2
+
+
+@pytest.mark.parametrize("after", [-70, 70])
+def test_window_is_wide_if_the_clock_was_set_within(after: int) -> None:
+    """Either way: another instant is better."""
+    assert instant(0, -100, 100, after).window_ns == 70
 
 
 def test_bound_has_what_the_clock_may_make_in_a_tick() -> None:

@@ -198,13 +198,16 @@ CLOCKBOUND: Final = (
 )  # fmt: skip
 
 WIDENING: Final = (
-    Mutant("instant.after_ns - instant.interval", "instant.before_ns - instant.interval", "take the clock before, early"),
-    Mutant("latest_ns - instant.before_ns", "latest_ns - instant.after_ns", "take the clock after, late"),
-    Mutant("after_ns - instant.interval.earliest_ns", "after_ns + instant.interval.earliest_ns", "sign of the earliest"),
-    Mutant("latest_ns - instant", "latest_ns + instant", "sign of the clock"),
-    Mutant("max(early_ns, late_ns)", "early_ns", "drop the later end"),
-    Mutant("max(early_ns, late_ns)", "late_ns", "drop the earlier end"),
-    Mutant("max(early_ns, late_ns)", "min(early_ns, late_ns)", "take the nearer end"),
+    Mutant("max(instant.before_ns, instant.after_ns) - instant", "instant.before_ns - instant", "take the clock before, fast"),
+    Mutant("max(instant.before_ns, instant.after_ns) - instant", "instant.after_ns - instant", "take the clock after, fast"),
+    Mutant("latest_ns - min(instant.before_ns, instant.after_ns)", "latest_ns - instant.before_ns", "take the clock before, slow"),
+    Mutant("latest_ns - min(instant.before_ns, instant.after_ns)", "latest_ns - instant.after_ns", "take the clock after, slow"),
+    Mutant("after_ns) - instant.interval.earliest_ns", "after_ns) + instant.interval.earliest_ns", "sign of the earliest"),
+    Mutant("latest_ns - min(", "latest_ns + min(", "sign of the clock, slow"),
+    Mutant("max(fast_ns, slow_ns)", "fast_ns", "drop the later end"),
+    Mutant("max(fast_ns, slow_ns)", "slow_ns", "drop the earlier end"),
+    Mutant("max(fast_ns, slow_ns)", "min(fast_ns, slow_ns)", "take the nearer end"),
+    Mutant("abs(self.after_ns - self", "(self.after_ns - self", "let a clock that is set back have the tightest window"),
     Mutant(" + math.ceil(Fraction(lag_ns * drift_ppb, 10**9))", "", "drop the lag"),
     Mutant("math.ceil(Fraction(lag", "math.floor(Fraction(lag", "round the lag down"),
     Mutant(" + _CLIENT_NS", "", "drop the client's rounding"),

@@ -260,7 +260,7 @@ class ErrorBoundFollower:
                 found.append((Instant(as_of_ns, before_ns, interval, self._clocks.realtime_ns()), ticks))
             after, counter_after = self._waiting.readings.sample(0)
             if after == snapshot:
-                instant, ticks = min(found, key=lambda each: each[0].after_ns - each[0].before_ns)
+                instant, ticks = min(found, key=lambda each: each[0].window_ns)
                 return instant, ticks, counter_after
         return *found[0], counter
 

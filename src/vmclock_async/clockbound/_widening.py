@@ -1,11 +1,12 @@
 """From an interval of true time to a bound on the error of CLOCK_REALTIME. Nothing here waits or looks at a clock.
 
-    bound         = max(latest - r_before, r_after - earliest) + lag * max_drift + 2 ns
+    bound         = max(latest - r_least, r_most - earliest) + lag * max_drift + 2 ns
     max_drift     = s / (1 - s),   s = slew + R / P
     void_after    = as_of + min(60 s, 0.899 * the time for which the segment's time may be used)
 
-r_before and r_after are CLOCK_REALTIME read before and after the interval, so they enclose the clock at the interval's
-own instant, whatever the clock did. The larger distance to an end is the largest error that the clock can have.
+CLOCK_REALTIME is read before and after the interval; r_least and r_most are the lesser and the greater of the two,
+because it may be set meanwhile. They enclose the clock at the interval's own instant, and are right about the clock
+after that. The larger distance to an end is the largest error that it can have.
 
 A client adds max_drift times the time that CLOCK_MONOTONIC_COARSE has made since as_of. Daemons slew that clock and
 CLOCK_REALTIME alike. If both go wrong by the part s of true time, they make 1 - s of a second in a second in which they
@@ -56,6 +57,11 @@ class Instant(NamedTuple):
     after_ns: int
     """CLOCK_REALTIME after the interval."""
 
+    @property
+    def window_ns(self) -> int:
+        """How far the clock may be from its place at the interval's own instant."""
+        return abs(self.after_ns - self.before_ns)
+
 
 def bound_ns(instant: Instant, drift_ppb: int, lag_ns: int) -> int:
     """How far CLOCK_REALTIME may be off from *instant* on, by *drift_ppb* more for each second.
@@ -65,9 +71,9 @@ def bound_ns(instant: Instant, drift_ppb: int, lag_ns: int) -> int:
         drift_ppb: rate by which a client lets the bound grow, parts in 10**9.
         lag_ns: longest time between two ticks of CLOCK_MONOTONIC_COARSE.
     """
-    early_ns = instant.after_ns - instant.interval.earliest_ns
-    late_ns = instant.interval.latest_ns - instant.before_ns
-    return max(early_ns, late_ns) + math.ceil(Fraction(lag_ns * drift_ppb, 10**9)) + _CLIENT_NS
+    fast_ns = max(instant.before_ns, instant.after_ns) - instant.interval.earliest_ns
+    slow_ns = instant.interval.latest_ns - min(instant.before_ns, instant.after_ns)
+    return max(fast_ns, slow_ns) + math.ceil(Fraction(lag_ns * drift_ppb, 10**9)) + _CLIENT_NS
 
 
 def max_drift_ppb(slew_ppb: int, counter_off: Fraction) -> int | None:
