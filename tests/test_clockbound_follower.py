@@ -64,7 +64,7 @@ class Kept:
         self.path = self.directory / "shm0"
         self.told: list[Followed] = []
         options = {"max_slew_ppm": SLEW_PPM, "clocks": self.clocks, "on_change": self.told.append, **options}
-        self.follower = ErrorBoundFollower(clock, str(self.directory), **options)
+        self.follower = ErrorBoundFollower(clock, self.directory, **options)
 
     @property
     def statuses(self) -> list[str]:

@@ -217,9 +217,10 @@ def test_clocks_that_differ_a_little_were_not_set(off_ns: int) -> None:
     assert not steps.seen(realtime_read(NS + off_ns, -NS, 2 * NS))
 
 
-def test_narrow_readings_are_remembered() -> None:
-    """A slow reading does not hide a step that comes with it, if others were quick."""
+@pytest.mark.parametrize("step_ns", [-100 * US, 100 * US])
+def test_narrow_readings_are_remembered(step_ns: int) -> None:
+    """A slow reading does not hide a step that comes after it, if others were quick."""
     steps = Steps()
     assert not steps.seen(realtime_read(0, -10, 10))
     assert not steps.seen(realtime_read(0, -NS, NS))
-    assert steps.seen(realtime_read(100 * US, -10, 10))
+    assert steps.seen(realtime_read(step_ns, -10, 10))

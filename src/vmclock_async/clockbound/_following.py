@@ -7,6 +7,7 @@ What a client reads between a step of CLOCK_REALTIME and the commit that follows
 noticed at once, but at once is a fraction of a millisecond, or more where the processor is busy.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
@@ -112,7 +113,7 @@ class ErrorBoundFollower:
     def __init__(
         self,
         clock: Clock,
-        directory: str,
+        directory: str | os.PathLike[str],
         *,
         layouts: Iterable[Layout] = _LAYOUTS,
         max_slew_ppm: int | None = None,
