@@ -61,7 +61,7 @@ def follow(
     Stop ClockBound's daemon first. What clients read says how far CLOCK_REALTIME may be off, which grows by --max-slew
     until the next update. At the end of this command they read UNKNOWN. A segment that is not there yet is waited for.
 
-    vmclock-async follow --clockbound /var/run/clockbound --max-slew 500
+    vmclock-async follow --clockbound /var/run/clockbound
     """
     if interval_ns > _LONGEST_INTERVAL_NS:
         raise typer.BadParameter("clients are to read a new bound each second at least", param_hint="--interval")

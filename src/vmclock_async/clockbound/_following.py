@@ -26,7 +26,6 @@ from vmclock_async.clock import Clock
 from vmclock_async.clockbound._layout import ErrorBound, ErrorBoundStatus, Layout
 from vmclock_async.clockbound._steps import Steps
 from vmclock_async.clockbound._widening import (
-    GREATEST_SLEW_PPB,
     Instant,
     bound_ns,
     max_drift_ppb,
@@ -41,6 +40,7 @@ from vmclock_async.errors import (
 )
 from vmclock_async.models import Snapshot
 from vmclock_async.reckoning import maxerror_rate
+from vmclock_async.timebase import LARGEST_CORRECTION_PPB
 
 __all__ = ("SOURCE", "ErrorBoundFollower", "Followed", "SystemClocks")
 
@@ -99,8 +99,8 @@ class ErrorBoundFollower:
         directory: where the segments are or will be; ClockBound's clients read ``/var/run/clockbound``.
         layouts: layouts to write, each in its file.
         max_slew_ppm: greatest rate, in parts per million, by which daemons of this machine slew CLOCK_REALTIME, 0 to
-            400,000. None: what the kernel lets them do, with which the bound grows by a tenth of the time since the
-            last update.
+            400,000; an oscillator's 500 ppm are added. None: what the kernel lets them do, with which the bound grows
+            by a tenth of the time since the last update.
         interval: longest time, in seconds, between two updates; more than 0, and at most 1.
         on_change: called with what was written, when its status changes.
         clocks: the system's clocks.
@@ -132,7 +132,7 @@ class ErrorBoundFollower:
         self._feed: Final = clock._feed
         self._waiting: Final = clock._waiting
         self._layouts: Final = tuple(layouts)
-        self._slew_ppb: Final = GREATEST_SLEW_PPB if max_slew_ppm is None else max_slew_ppm * 1000
+        self._slew_ppb: Final = LARGEST_CORRECTION_PPB if max_slew_ppm is None else max_slew_ppm * 1000
         self._interval: Final = interval
         self._on_change: Final = on_change
         self._clocks: Final = clocks or SystemClocks()

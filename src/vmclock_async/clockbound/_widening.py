@@ -1,7 +1,7 @@
 """From an interval of true time to a bound on the error of CLOCK_REALTIME. Nothing here waits or looks at a clock.
 
     bound         = max(latest - r_least, r_most - earliest) + lag * max_drift + 2 ns
-    max_drift     = s / (1 - s),   s = slew + R / P
+    max_drift     = s / (1 - s),   s = slew + max(500 ppm, R / P)
     void_after    = as_of + min(60 s, 0.899 * the time for which the segment's time may be used)
 
 CLOCK_REALTIME is read before and after the interval; r_least and r_most are the lesser and the greater of the two,
@@ -10,9 +10,9 @@ after that. The larger distance to an end is the largest error that it can have.
 
 A client adds max_drift times the time that CLOCK_MONOTONIC_COARSE has made since as_of. Daemons slew that clock and
 CLOCK_REALTIME alike. If both go wrong by the part s of true time, they make 1 - s of a second in a second in which they
-are wrong by s, so the rate by that clock is s / (1 - s). slew is what the kernel lets daemons do: a tenth (ADJ_TICK),
-500 ppm (ADJ_FREQUENCY), and 500 ppm which it assumes for an oscillator (``kernel/time/ntp.c``). R / P is how far the
-counter's own rate may be off: it counts where slew is set to what daemons here do beside their corrections.
+are wrong by s, so the rate by that clock is s / (1 - s). slew is what daemons do, at most what the kernel lets them: a
+tenth (ADJ_TICK) and 500 ppm (ADJ_FREQUENCY). On top comes what the oscillator itself is off: the 500 ppm that the
+kernel assumes (``kernel/time/ntp.c``), or the possible error R / P of the counter's rate, if the page says more.
 
 as_of and a client's later reading are both of a clock that stands still between two ticks, lag apart. So the time
 between them may seem shorter by a lag than it is. The two nanoseconds are a client's own: it calculates in 64-bit
@@ -29,7 +29,6 @@ from typing import Final, NamedTuple
 from vmclock_async.intervals import TimeInterval
 
 __all__ = (
-    "GREATEST_SLEW_PPB",
     "LONGEST_USE_NS",
     "Instant",
     "bound_ns",
@@ -37,10 +36,9 @@ __all__ = (
     "void_after_ns",
 )
 
-GREATEST_SLEW_PPB: Final = 101_000_000
-"""Greatest rate, in parts in 10**9, by which CLOCK_REALTIME can run away from true time without being set."""
 LONGEST_USE_NS: Final = 60 * 10**9
 """Longest time, in nanoseconds, for which a client may use a bound that is not written again."""
+_OSCILLATOR: Final = Fraction(500, 10**6)
 _SLOWEST_MONOTONIC: Final = Fraction(899, 1000)
 _CLIENT_NS: Final = 2
 _END_PPB: Final = 10**9
@@ -82,10 +80,10 @@ def max_drift_ppb(slew_ppb: int, counter_off: Fraction) -> int | None:
     None if ClockBound's segment cannot hold it.
 
     Args:
-        slew_ppb: greatest rate by which the clock may be slewed, parts in 10**9.
+        slew_ppb: greatest rate by which daemons slew the clock, parts in 10**9.
         counter_off: how far the counter's rate may be off, as a part of it.
     """
-    off = Fraction(slew_ppb, 10**9) + counter_off
+    off = Fraction(slew_ppb, 10**9) + max(_OSCILLATOR, counter_off)
     if off >= 1:
         return None
     drift_ppb = math.ceil(off / (1 - off) * 10**9)
