@@ -38,6 +38,7 @@ def instant(before: int, earliest: int, latest: int, after: int) -> Instant:
         ((0, -100, 100, 50), 150),  # read in 50 ns, at whose end it may have been
         ((-50, -100, 100, 0), 150),  # or at whose beginning
         ((0, -100, 100, -70), 170),  # it was set back meanwhile, and stays there
+        ((0, -300, 100, -70), 300),  # and was where it was before at the interval's own instant
         ((0, -100, 100, 70), 170),  # or forward
     ],
 )
