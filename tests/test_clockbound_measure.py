@@ -72,6 +72,10 @@ def test_bound_grows_from_as_of_to_the_end_of_the_pairing() -> None:
     read = reading(of=bound(0, 10**8), age_ns=1000)
     later = read._replace(after_ns=read.after_ns + 500)
     assert [error_terms(each, Fraction(1, 2))[1].ns for each in (read, later)] == [100, 150]
+    ahead = read._replace(
+        after_ns=AS_OF - 500
+    )  # the clocks of two processors, as ClockBound's clients tolerate it
+    assert error_terms(ahead, Fraction(1, 2))[1].ns == 0
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,7 @@ CLOCKBOUND: Final = (
     Mutant("\"clock\", 2,", "\"clock\", 0,", "drop the two nanoseconds"),
     Mutant("reading.after_ns - bound.as_of_ns", "reading.after_ns + bound.as_of_ns", "sign of as_of"),
     Mutant("reading.after_ns - bound", "reading.before_ns - bound", "let the bound grow to before the pairing"),
+    Mutant("max(0, reading.after_ns - bound.as_of_ns)", "(reading.after_ns - bound.as_of_ns)", "let the growth be negative"),
     Mutant("window_ticks // 2 + 2", "window_ticks // 2", "drop the half window's two ticks"),
     Mutant("max(clock_error, bound.max_drift_ppb * _PPB)", "clock_error", "drop ClockBound's drift"),
     Mutant("max(clock_error, bound", "max(0, bound", "drop the oscillator's drift"),

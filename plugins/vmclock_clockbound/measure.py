@@ -161,7 +161,7 @@ def drift(rate: Rate, raw: Rate, bound: ErrorBound, clock_error: Fraction) -> Fr
 def error_terms(reading: Reading, longest_tick_ns: Fraction) -> tuple[Term, ...]:
     """The terms of the bound on the error of *reading*, if a tick takes at most *longest_tick_ns*."""
     bound = reading.bound
-    grown_ns = (reading.after_ns - bound.as_of_ns) * bound.max_drift_ppb * _PPB
+    grown_ns = max(0, reading.after_ns - bound.as_of_ns) * bound.max_drift_ppb * _PPB
     # Two ticks: one for the rounding of the middle, one for the counter's own last tick.
     half_window_ns = (reading.pairing.window_ticks // 2 + 2) * longest_tick_ns
     return (
