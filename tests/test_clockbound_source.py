@@ -314,6 +314,23 @@ async def test_segment_that_cannot_be_used(machine: PlayedMachine, name: str) ->
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    "page", [segment(version=0), segment(generation=0), segment(generation=9), b""], ids=range(4)
+)
+async def test_clockbound_that_starts_is_waited_for(machine: PlayedMachine, page: bytes) -> None:
+    """It begins its segment afresh, or repairs what it left half written: that is no outage."""
+    notes = Notes()
+    machine.say()
+    async with running(machine, notes):
+        await until(lambda: notes.updates)
+        machine.path.write_bytes(page)
+        await polled(machine)
+        told = len(notes.updates)
+        machine.say()
+        await until(lambda: len(notes.updates) > told)
+    assert notes.statuses == [ClockStatus.SYNCHRONIZED]
+
+
 async def test_segment_that_is_replaced(machine: PlayedMachine) -> None:
     """Another file at the path is read from the next poll on."""
     notes = Notes()

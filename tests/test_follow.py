@@ -62,7 +62,10 @@ def opened(path: Path, **how: Any) -> Client:
         if not path.exists():
             return None
         client = Client(path, **how)
-        return client if client.now().status == SYNCHRONIZED else client.close()
+        if client.now().status == SYNCHRONIZED:
+            return client
+        client.close()
+        return None
 
     client: Client = eventually(attempt)
     return client

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vmclock_async import BodyUpdate, ClockStatus, CounterId, Emit, SourceUnavailableError
 from vmclock_async.clockbound import ErrorBoundStatus, Layout
-from vmclock_async.errors import SegmentError, SegmentUnstableError
+from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.sources import Explanation
 from vmclock_async.timebase import Calibration
 from vmclock_clockbound.machine import Machine
@@ -169,8 +169,8 @@ class ClockBoundSource:
         for _ in range(_ASK_AT_MOST):
             try:
                 reading = await anyio.to_thread.run_sync(self._machine.read)
-            except SegmentUnstableError as exc:
-                seen = str(exc)
+            except (SegmentNotInitializedError, SegmentUnstableError) as exc:
+                seen = str(exc)  # ClockBound may be starting, and begin its segment afresh
             except SegmentError as exc:
                 raise SourceUnavailableError("clockbound", str(exc)) from exc
             else:
