@@ -3,9 +3,6 @@
 CLOCK_REALTIME is a test's where it has to be wrong or set; all else is real.
 """
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -16,8 +13,8 @@ import anyio.lowlevel
 import pytest
 from pydantic import BaseModel
 
-from kit.clockbound import DISRUPTED, FREERUNNING, NS, SYNCHRONIZED, UNKNOWN, Client, coarse_ns, put, segment
-from kit.earlier_boot import require_attributes
+from kit.clockbound import FREERUNNING, NS, SYNCHRONIZED, UNKNOWN, Client, coarse_ns
+from kit.kept_bound import Kept, PlayedClocks, keeping
 from kit.told_world import (
     PERIOD_BOUND,
     PERIOD_WRONG,
@@ -28,94 +25,17 @@ from kit.told_world import (
     origin,
     true_ns,
 )
-from kit.waits import BOUND_S, is_committed, until
+from kit.waits import is_committed, until
 from vmclock_async import BodyUpdate, Clock, ClockStatus, Emit, Publisher, _core
 from vmclock_async._reading.segment_feed import SegmentFeed
-from vmclock_async._segment.time_source import TimeSource, record_time_source
-from vmclock_async.clockbound import ErrorBoundFollower, Followed, Layout, read_error_bound
-from vmclock_async.clockbound._following import SystemClocks
+from vmclock_async.clockbound import Layout, read_error_bound
 from vmclock_async.clockbound._steps import Steps
-from vmclock_async.errors import SegmentError, SegmentInUseError, SegmentMalformedError
-from vmclock_async.testing import ManualClock
 from vmclock_async.timebase import Rate
 
 pytestmark = pytest.mark.anyio
-SLEW_PPM = 500
 US = 1000
 READ_NS = 2_000_000
 """Longest time between two readings of a clock that is believed; a busy machine takes another look."""
-
-
-class PlayedClocks(SystemClocks):
-    """The machine's clocks, with CLOCK_REALTIME off by ``off_ns``."""
-
-    off_ns = 0
-
-    def realtime_ns(self) -> int:
-        return super().realtime_ns() + self.off_ns
-
-
-class Kept:
-    """A follower that runs, its clients' view, and what it reported."""
-
-    def __init__(self, segment_path: Path, clock: Clock, **options: Any) -> None:
-        self.clocks = PlayedClocks()
-        self.directory = segment_path.parent / "clockbound"
-        self.path = self.directory / "shm0"
-        self.told: list[Followed] = []
-        options = {"max_slew_ppm": SLEW_PPM, "clocks": self.clocks, "on_change": self.told.append, **options}
-        self.follower = ErrorBoundFollower(clock, self.directory, **options)
-
-    @property
-    def statuses(self) -> list[str]:
-        return [followed.bound.status.name for followed in self.told]
-
-    def answer_is_right(self, client: Client) -> bool:
-        """Whether a client's answer contains the truth; it must be bounded."""
-        before = _core.counter()
-        answer = client.now(realtime_ns=self.clocks.realtime_ns())
-        after = _core.counter()
-        assert answer.status in (SYNCHRONIZED, FREERUNNING)
-        return answer.earliest <= true_ns(after) and true_ns(before) <= answer.latest
-
-    def is_off_ns(self) -> float:
-        """How far the clock is off, or a little more."""
-        before_ns, realtime_ns = true_ns(_core.counter()), self.clocks.realtime_ns()
-        return float(max(realtime_ns - before_ns, true_ns(_core.counter()) - realtime_ns))
-
-
-@asynccontextmanager
-async def keeping(
-    world: World, *, fence: Path | None = None, **options: Any
-) -> AsyncIterator[tuple[Kept, Client]]:
-    """A follower of *world*, once a client can read a time from it."""
-    with Clock(world.path, fence=fence) as clock:
-        kept = Kept(world.path, clock, **options)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(kept.follower.run)
-            await until(lambda: kept.told)
-            client = Client(kept.path, device=fence)
-            yield kept, client
-            client.close()
-            tasks.cancel_scope.cancel()
-
-
-@pytest.fixture
-def kept_path(world: World) -> Path:
-    return world.path.parent / "clockbound/shm0"
-
-
-async def error_of(run: Callable[[], Awaitable[None]]) -> Exception:
-    """What *run* raises, out of the groups around it."""
-    try:
-        with anyio.fail_after(BOUND_S):
-            await run()
-    except Exception as exc:
-        error = exc
-        while isinstance(error, ExceptionGroup):
-            (error,) = error.exceptions
-        return error
-    raise AssertionError("it raised nothing")
 
 
 @pytest.mark.parametrize("off_ns", [0, 3 * US, -3 * US, 250_000_000, -3 * 86400 * NS])
@@ -239,12 +159,12 @@ async def test_segment_that_comes_and_goes(world: World) -> None:
 
 
 async def test_use_ends_with_the_age_of_the_segments_time(world: World) -> None:
-    """A reference of 990 s leaves its clients nine tenths of ten seconds; one that is too old leaves none."""
-    world.tell(age_s=990)
+    """A reference of 960 s leaves its clients nine tenths of forty seconds; one that is too old leaves none."""
+    world.tell(age_s=960)
     async with keeping(world) as (_, client):
         copy = client.read()
         left_ns = (copy["void_after_s"] - copy["as_of_s"]) * NS + copy["void_after_ns"] - copy["as_of_ns"]
-        assert 0 < left_ns < 9 * NS
+        assert 0 < left_ns < 36 * NS
         world.tell(age_s=1001)
         await until(lambda: client.now().status == UNKNOWN)
         world.tell(age_s=0)
@@ -302,80 +222,6 @@ async def test_nobody_who_waits_for_a_step_is_woken_without_one() -> None:
     with anyio.move_on_after(0.01) as scope:
         await steps.wait()  # as where the kernel has no such timers
     assert scope.cancelled_caught
-
-
-async def test_end_takes_back_what_was_said(world: World, kept_path: Path) -> None:
-    """Clients that have the file open read UNKNOWN; no task, descriptor or lock is left behind."""
-    async with keeping(world):
-        pass
-    before = open_descriptors()
-    async with keeping(world) as (_, client):
-        assert client.now().status == SYNCHRONIZED
-        client = Client(kept_path)
-    assert client.now().status == UNKNOWN
-    client.close()
-    assert open_descriptors() == before
-    assert [entry.name for entry in kept_path.parent.iterdir()] == ["shm0"]
-
-
-async def test_killed_follower_is_followed_by_another(world: World, kept_path: Path) -> None:
-    """What it left, in mid-commit, is repaired in the same file."""
-    put(kept_path, segment(generation=65_535))
-    client = Client(kept_path)
-    async with keeping(world) as (kept, _):
-        assert kept.answer_is_right(client)
-        assert client.read()["generation"] % 2 == 0
-    client.close()
-
-
-async def test_time_that_comes_from_clockbound_is_refused(world: World, kept_path: Path) -> None:
-    """At the start, and as soon as it does: its clients read UNKNOWN, and the error says why."""
-    require_attributes(world.path)
-
-    def record(name: str) -> None:
-        with world.path.open("rb+") as file:
-            record_time_source(file.fileno(), TimeSource(name, True))
-
-    async def follow() -> None:
-        async with keeping(world, interval=0.01) as (kept, client):
-            assert kept.answer_is_right(client)
-            record("clockbound")
-            await anyio.sleep_forever()
-
-    record("chrony")
-    assert "made from itself" in str(await error_of(follow))
-    client = Client(kept_path)
-    assert client.now().status == UNKNOWN
-    client.close()
-    page = kept_path.read_bytes()
-    with Clock(world.path, fence=None) as clock:
-        assert "made from itself" in str(await error_of(Kept(world.path, clock).follower.run))
-    assert kept_path.read_bytes() == page
-
-
-async def test_second_follower_is_refused(world: World) -> None:
-    """By the lock of the first, which goes on."""
-    async with keeping(world) as (kept, client):
-        with Clock(world.path, fence=None) as clock:
-            error = await error_of(Kept(world.path, clock).follower.run)
-        assert isinstance(error, SegmentInUseError)
-        assert "is writing to it" in error.reason
-        assert kept.answer_is_right(client)
-
-
-async def test_clockbounds_daemon_is_noticed(world: World) -> None:
-    """By its commits, because it knows no lock: nothing more is written then, not even at the end."""
-    daemons = segment(generation=300, status=DISRUPTED)
-
-    async def follow() -> None:
-        async with keeping(world, interval=0.01) as (kept, _):
-            put(kept.path, daemons)
-            await anyio.sleep_forever()
-
-    error = await error_of(follow)
-    assert isinstance(error, SegmentInUseError)
-    assert "is ClockBound's daemon running?" in error.reason
-    assert (world.path.parent / "clockbound/shm0").read_bytes() == daemons
 
 
 async def test_many_commits_do_not_turn_the_generation_round(world: World) -> None:
@@ -487,39 +333,3 @@ async def test_clock_that_is_lifetimes_off(world: World) -> None:
     async with keeping(world, clocks=clocks) as (kept, client):
         assert client.now().status == UNKNOWN
         assert kept.told[0].reason == "CLOCK_REALTIME is more than 31 years off; set it"
-
-
-async def test_what_is_no_segment_ends_it(world: World, kept_path: Path) -> None:
-    """Not a wait: somebody has to look. Clients read UNKNOWN."""
-
-    async def follow() -> None:
-        async with keeping(world):
-            world.remove()
-            world.path.write_bytes(b"x" * 200)
-            await anyio.sleep_forever()
-
-    assert isinstance(await error_of(follow), SegmentMalformedError)
-    client = Client(kept_path)
-    assert client.now().status == UNKNOWN
-    client.close()
-
-
-@pytest.fixture
-def played() -> Iterator[ManualClock]:
-    with ManualClock() as clock:
-        yield clock
-
-
-async def test_arguments_are_checked(clock: Clock, played: ManualClock) -> None:
-    """Their ranges, and that the clock is this machine's."""
-    for slew in (-1, 400_001):
-        with pytest.raises(ValueError, match="max_slew_ppm"):
-            ErrorBoundFollower(clock, "/nowhere", max_slew_ppm=slew)
-    for interval in (0, -1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="interval"):
-            ErrorBoundFollower(clock, "/nowhere", interval=interval)
-    with pytest.raises(SegmentError, match="it is played"):
-        ErrorBoundFollower(played, "/nowhere")
-    with pytest.raises(SegmentError):
-        ErrorBoundFollower(clock, "/nowhere\0")
-    assert not os.path.exists("/nowhere")
