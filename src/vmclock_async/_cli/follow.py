@@ -91,6 +91,7 @@ async def _serve(path: Path | None, orders: _Orders) -> None:
     """Keep the segments by the one at *path*, for ever."""
     async with AsyncExitStack() as stack:
         clock = await until_there(
+            path,
             lambda: stack.enter_async_context(open_clock(path, fence=orders.fence)),
             lambda exc: complain(f"{exc}; waiting for it"),
             fence=orders.fence,
