@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kit.clockbound import MAGIC, NS, SYNCHRONIZED, UNKNOWN, Client, coarse_ns, fields, put, segment
+from kit.forks import Started
 from kit.told_world import open_descriptors
 from vmclock_async import _core
 from vmclock_async.clockbound import ErrorBound, ErrorBoundStatus, ErrorBoundWriter, Layout
@@ -187,6 +188,27 @@ def test_other_program_is_noticed(path: Path) -> None:
         path.unlink()
         with pytest.raises(SegmentError, match="was removed"):
             writer.write(bound())
+
+
+def test_no_client_gets_a_torn_copy(path: Path, start_script: Callable[..., Started]) -> None:
+    """Beside commits without a rest, over the generation's end too: all fields of a copy are of one commit."""
+    put(path, segment(generation=65_000))
+    client = Client(path)
+    process = start_script("commit_bounds", path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    reads, generations = 0, set[int]()
+    while reads < 5000 or len(generations) < 2:
+        reads += 1
+        copy = client.read()
+        if copy["bound"] != 10_000:  # else it is the one from before
+            assert {copy[name] for name in ("as_of_s", "as_of_ns", "void_after_s", "void_after_ns")} == {
+                copy["bound"]
+            }
+            assert copy["drift"] == copy["marker"] == copy["bound"]
+            generations.add(copy["generation"])
+    assert not any(generation % 2 for generation in generations)
+    client.close()
 
 
 @pytest.mark.parametrize(
