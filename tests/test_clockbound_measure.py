@@ -101,6 +101,10 @@ def test_update_has_what_was_measured() -> None:
     assert update.time_sec == realtime_of(read.before) // NS + 37
     assert (update.leap_indicator, update.clock_status) == (LeapIndicator.PRE_POS, ClockStatus.FREERUNNING)
     assert update.time_esterror_nanosec is None
+    # R is 50 ppm of half a ns; and 1 for the period's own rounding.
+    assert update.counter_period_shift is not None
+    units = Fraction(1, 2) * FIFTY * 2 ** (64 + update.counter_period_shift) / NS
+    assert update.counter_period_maxerror_rate_frac_sec == math.ceil(units) + 1
     utc = reading(tai_offset_s=0)
     update = time_update(utc, RAW, RAW, FIFTY, status=ClockStatus.SYNCHRONIZED)
     assert (update.time_type, update.time_sec) == (TimeType.UTC, realtime_of(utc.before) // NS)
