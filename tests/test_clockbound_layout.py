@@ -114,6 +114,7 @@ def test_segment_of_another_version_is_refused(tmp_path: Path, layout: Layout) -
         (segment(generation=0), "generation is 0"),
         (segment(version=0), "version is 0"),
     ],
+    ids=["empty", "generation", "version"],
 )
 def test_segment_that_has_nothing_yet(tmp_path: Path, page: bytes, words: str) -> None:
     """An empty file, generation 0 and version 0 are not initialized, which may change."""
@@ -131,6 +132,7 @@ def test_segment_that_has_nothing_yet(tmp_path: Path, page: bytes, words: str) -
         (b"VCLK" + segment()[4:], "is no segment of ClockBound"),
         (bytes(80), "is no segment of ClockBound"),
     ],
+    ids=["no header", "cut", "another magic", "zeros"],
 )
 def test_file_that_is_no_segment(tmp_path: Path, page: bytes, words: str) -> None:
     """It is malformed, whatever stands where the generation would be."""

@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_repaired_at_once(path: Path, old: bytes) -> None
         client.close()
 
 
-@pytest.mark.parametrize("old", [b"", segment()[:79]])
+@pytest.mark.parametrize("old", [b"", segment()[:79]], ids=["empty", "cut"])
 def test_file_too_short_for_a_client_is_replaced(path: Path, old: bytes) -> None:
     """Nobody can have mapped it; a file that a dead writer left half made beside it is no obstacle."""
     put(path, old)
