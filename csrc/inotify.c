@@ -51,7 +51,7 @@ PyObject *core_inotify_watch_path(PyObject *Py_UNUSED(module), PyObject *args)
     Py_DECREF(path);
     if (watch < 0)
         return PyErr_SetFromErrnoWithFilename(PyExc_OSError, "inotify_add_watch");
-    Py_RETURN_NONE;
+    return PyLong_FromLong(watch);
 }
 
 PyObject *core_inotify_open(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))

@@ -134,8 +134,10 @@ def inotify_unwatch(instance: HasFileno, watch: int, /) -> None:
         ValueError: *instance* is closed.
     """
 
-def inotify_watch_path(instance: int, path: StrPath, /) -> None:
+def inotify_watch_path(instance: int, path: StrPath, /) -> int:
     """Let *instance* become readable when the directory at *path* gets a new name, or the file at *path* changes.
+
+    Returns the number of the watch, for ``inotify_unwatch``.
 
     A change of a file is that of ``inotify_watch``. Both also count as changed when they are moved or deleted.
 

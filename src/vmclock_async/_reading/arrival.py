@@ -1,7 +1,7 @@
 """Waiting for a segment that is not there yet, or in which nothing is committed yet.
 
 A segment may come at one of several places, some in directories that do not exist yet. So before each attempt to open
-it, every place is watched: the directories on the way to it, as far as they exist, and the file. What comes after the
+it, every place is watched: the last directory on the way to it that exists, and the file. What comes after the
 attempt wakes the task, which tries again; each attempt decides the default path afresh. Where a place cannot be
 watched (a device, a directory that may not be read, no inotify instance left), the attempts go by time.
 """
@@ -9,6 +9,7 @@ watched (a device, a directory that may not be read, no inotify instance left), 
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Final, Self, TypeVar, final
@@ -26,6 +27,7 @@ __all__ = ("until_there",)
 _POLL_S: Final = 0.05
 _LOOK_S: Final = 1.0
 """Longest time between two attempts while every place is watched: a mount, or another target of a link, is no event."""
+_QUEUE_BYTES: Final = 4096
 _PAUSE_S: Final = 0.01
 """Shortest time between two attempts, because other programs' files wake too."""
 _Opened = TypeVar("_Opened")
@@ -76,12 +78,24 @@ class _Watched:
         self._queue: Readable | None = None
         self._wakes = False
         try:
-            instance = _core.inotify_open()
+            instance = FileIO(_core.inotify_open())
         except OSError:  # this user has none left
             return
-        self._queue = Readable(FileIO(instance), lambda: None)
-        woken = [_watch(instance, path) for path in paths]
-        self._wakes = all(woken)
+        self._queue = Readable(instance, lambda: None)
+        ways = [_watch(instance, path) for path in paths]
+        self._wakes = all(way and way[-1] for way in ways)
+        # Two paths may share a directory, and so its watch.
+        kept = {
+            watch
+            for path, way in zip(paths, ways, strict=True)
+            for watch in way[len(path.parents) - 1 :] or way[-1:]
+        }
+        for watch in {watch for way in ways for watch in way if watch} - kept:
+            with suppress(OSError):  # it was removed meanwhile
+                _core.inotify_unwatch(instance, watch)
+        with suppress(BlockingIOError):
+            while os.read(instance.fileno(), _QUEUE_BYTES):
+                pass  # whatever came so far, the attempt that follows finds
 
     async def wait(self) -> None:
         """Return when something may have come, or after a while."""
@@ -98,22 +112,20 @@ class _Watched:
             self._queue.close()
 
 
-def _watch(instance: int, path: Path) -> bool:
-    """Watch for what comes at *path*; return whether all of it wakes.
+def _watch(instance: FileIO, path: Path) -> list[int | None]:
+    """The watches on what exists of the way to *path*, the root first; None for what cannot be watched.
 
-    The walk goes down from the root, so that a name that is made meanwhile is seen by the watch on its directory.
+    The walk goes down from the root, so nothing that is made meanwhile is missed.
     """
-    is_watched = False
+    way: list[int | None] = []
     for place in (*reversed(path.parents), path):
         try:
-            _core.inotify_watch_path(instance, place)
+            way.append(_core.inotify_watch_path(instance.fileno(), place))
         except (FileNotFoundError, NotADirectoryError):
-            return is_watched
+            return way
         except OSError:
-            is_watched = False
-        else:
-            is_watched = True
-    try:
-        return is_watched and stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # it has gone since, which wakes
-        return is_watched
+            way.append(None)
+    with suppress(OSError):  # it has gone since, which wakes
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            way.append(None)  # what happens to a device is no event
+    return way
