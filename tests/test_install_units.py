@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from kit.systemd import analyze, confined_command, needs_systemd
 from vmclock_async._cli import main
 from vmclock_async._cli.install_units import NEXT
 from vmclock_async._cli.units import arguments, command, hidden_parts, sources, units
+from vmclock_ptp.kinds import UNKNOWN, kind_of
 
 SERVICE: Final = "/etc/systemd/system/vmclock-async.service"
 BOUNDED: Final = "/etc/systemd/system/vmclock-bounded.service"
@@ -161,6 +163,28 @@ def test_manual_shows_what_is_printed() -> None:
     assert "\n".join(["install-units", *NEXT, "systemctl status"]) in manual
     for text in units("/opt/vmclock-async/bin/vmclock-async", sources()).values():
         assert text in manual
+
+
+def test_rule_opens_the_hosts_ptp_clocks_alone() -> None:
+    """Those that the source ptp takes unasked, or knows to be a host's, and no network card's, with its pins."""
+    (pattern,) = re.findall(r'ATTR{clock_name}=="([^"]*)"', FILES["/etc/udev/rules.d/60-vmclock.rules"])
+
+    def is_open(name: str) -> bool:
+        return any(fnmatchcase(name, word) for word in pattern.split("|"))
+
+    hosts = (
+        "KVM virtual PTP",
+        "hyperv",
+        "ena-ptp-05",
+        "vmclock0",
+        *(f"Virtio PTP type {n}/variant 0" for n in range(5)),
+    )
+    for name in hosts:
+        assert is_open(name), name
+        assert kind_of(name, "7.3") != UNKNOWN, name
+    for name in ("igc", "ice", "mlx5_ptp", "", "hyperv2", "ptp_mock"):
+        assert not is_open(name), name
+        assert kind_of(name, "7.3") == UNKNOWN, name
 
 
 @needs_systemd

@@ -15,7 +15,7 @@ NEXT: Final = (
     "systemd-sysusers",
     "systemctl daemon-reload",
     "udevadm control --reload",
-    "udevadm trigger --sysname-match='vmclock*'",
+    "udevadm trigger --sysname-match='vmclock*' --sysname-match='ptp*'",
     "systemctl enable --now vmclock-async",
 )
 _LINES_SHOWN: Final = 3

@@ -66,6 +66,7 @@ CapabilityBoundingSet=CAP_SYSLOG
 DevicePolicy=closed
 DeviceAllow=/dev/vmclock0 r
 DeviceAllow=/dev/kmsg r
+DeviceAllow=char-ptp r
 # Reading the kernel's clock needs these two calls; ProtectClock= would deny them.
 SystemCallFilter=@system-service adjtimex clock_adjtime
 # chronyd is asked at 127.0.0.1, and the kernel's uevents come by netlink.
@@ -112,7 +113,9 @@ u vmclock-async - "VMClock publisher"
 _RULE: Final = """\
 # /etc/udev/rules.d/60-vmclock.rules
 KERNEL=="vmclock[0-9]*", MODE="0444"
+SUBSYSTEM=="ptp", ATTR{clock_name}=="KVM virtual PTP|Virtio PTP type *|ena-ptp-*|hyperv|vmclock[0-9]*", MODE="0444"
 """
+"""The PTP clocks are those that hosts give their guests: nobody can set them, and they have no pins to program."""
 
 
 def units(command: str, arguments: str) -> Mapping[str, str]:

@@ -85,7 +85,7 @@ def kernel_log(machine: Machine) -> Finding:
 
 
 def ptp(machine: Machine) -> Finding:
-    """The PTP clocks that chronyd may follow."""
+    """The PTP clocks, which the source ptp reads, and chronyd may follow."""
     directory = machine.sys / "class/ptp"
     try:
         names = sorted(os.listdir(directory))
@@ -98,7 +98,8 @@ def ptp(machine: Machine) -> Finding:
     if not names:
         return missing(
             "no PTP clock",
-            "not needed beside time servers; under KVM: modprobe ptp_kvm, on EC2: the ena driver's PHC",
+            "not needed beside time servers; under KVM: modprobe ptp_kvm, on EC2: the ena driver's PHC; then publish "
+            "with the source ptp",
         )
     return ok(", ".join(f"{name} ({_clock_name(machine, name)})" for name in names))
 
