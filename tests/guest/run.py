@@ -26,7 +26,7 @@ KERNELS: Final = {
     "6.1": ["linux-image-amd64/bookworm"],
     "6.16": ["linux-image-6.16.12+deb13-cloud-amd64/trixie-backports"],
 }
-CHECKS: Final = {False: ("guest.checks", "guest.restores"), True: ("guest.restores",)}
+CHECKS: Final = {False: ("guest.checks", "guest.restores", "guest.ptp_clock"), True: ("guest.restores",)}
 """The checks of a guest without the driver (Linux 6.1) or with it."""
 LIMIT_S: Final = 600.0
 
