@@ -153,7 +153,7 @@ def test_units_leave_out_chrony_where_it_cannot_be_asked(
     monkeypatch.setitem(sys.modules, "pychrony", None)
     assert main(["install-units", "--print"]) == 0
     said = capsys.readouterr()
-    assert "publish device vmgenid kernel\n" in said.out
+    assert "publish device vmgenid ptp kernel\n" in said.out
     assert "pip install 'vmclock-async[chrony]'" in said.err
 
 

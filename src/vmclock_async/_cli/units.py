@@ -145,8 +145,8 @@ def arguments(configuration: Path = CONFIGURATION) -> str:
 def sources() -> str:
     """The sources for ``publish``: chrony only where pychrony is installed, because without it the publisher fails."""
     if find_spec("pychrony") is None:
-        return "device vmgenid kernel"
-    return "device vmgenid chrony kernel --set chrony.address=127.0.0.1:323"
+        return "device vmgenid ptp kernel"
+    return "device vmgenid chrony ptp kernel --set chrony.address=127.0.0.1:323"
 
 
 def hidden_parts() -> list[str]:
