@@ -1,7 +1,6 @@
 """How the chrony source reads a report: whom chronyd follows, how old that is, steps, and leap seconds."""
 
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,6 @@ from vmclock_async.timebase import (
     COUNTER_ID,
 )
 from vmclock_chrony.measure import UNKNOWN_TIMEX, Tracking, leap_of
-from vmclock_chrony.smear import is_near_leap
-
-DAY_S = 86_400
 
 
 def rates(update: BodyUpdate) -> tuple[Fraction, Fraction]:
@@ -165,56 +161,3 @@ def test_kernel_that_does_not_tell_is_consistent_with_itself() -> None:
     period, maxerror = rates(estimator().measure(silent, RAW))
     assert period == pytest.approx(TICK_NS, rel=1e-12)
     assert maxerror == pytest.approx(TICK_NS * (100_500 + 50) * PPM, rel=1e-9)
-
-
-# Smeared leap seconds
-
-LEAP_S = 1_483_228_800
-"""2017-01-01."""
-TABLE = """# Made for a test
-#$ 3676924800
-#@ 3707596800
-2272060800 10 # 1 Jan 1972
-3692217600 37 # 1 Jan 2017
-"""
-EXPIRES_S = 3_707_596_800 - 2_208_988_800
-
-
-@pytest.mark.parametrize(
-    ("utc_s", "near"),
-    [
-        (LEAP_S - DAY_S, True),
-        (LEAP_S + DAY_S, True),
-        (LEAP_S - DAY_S - 1, False),
-        (LEAP_S + DAY_S + 1, False),
-        (2_272_060_800 - 2_208_988_800, False),
-        (EXPIRES_S - DAY_S - 1, False),
-    ],
-)
-def test_table_tells_of_leap_seconds(tmp_path: Path, utc_s: int, near: bool) -> None:
-    """Within a day of one that is listed, and of no other while the table holds; its first line is none."""
-    table = tmp_path / "leap-seconds.list"
-    table.write_text(TABLE)
-    assert is_near_leap(utc_s, table=table) == near
-
-
-@pytest.mark.parametrize("text", [None, "", "#@ what\n", "#@ 3400000000\n3692217600 37\n"])
-@pytest.mark.parametrize(
-    ("utc_s", "near"),
-    [
-        (1_798_761_600 - DAY_S, True),
-        (1_798_761_600 + DAY_S, True),
-        (1_782_864_000, True),
-        (1_782_864_000 + DAY_S + 1, False),
-        (1_775_001_600, False),
-    ],
-    ids=["30 December", "2 January", "1 July", "3 July", "1 April"],
-)
-def test_without_a_table_any_half_year_may_end_with_one(
-    tmp_path: Path, text: str | None, utc_s: int, near: bool
-) -> None:
-    """Where the table is missing, unreadable or has expired."""
-    table = tmp_path / "leap-seconds.list"
-    if text is not None:
-        table.write_text(text)
-    assert is_near_leap(utc_s, table=table) == near

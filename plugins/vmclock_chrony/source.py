@@ -33,6 +33,7 @@ from vmclock_async.timebase import (
     Timex,
     adjtimex,
     counter_unfit_because,
+    is_near_leap,
     pair,
     timescale,
 )
@@ -41,7 +42,6 @@ from vmclock_chrony.doubt import Doubt
 from vmclock_chrony.measure import UNKNOWN_TIMEX, Estimator, Exchange, Tracking, leap_of
 from vmclock_chrony.recovery import Recovery
 from vmclock_chrony.reference import ReferenceFile
-from vmclock_chrony.smear import is_near_leap
 
 __all__ = ("ChronySettings", "ChronySource")
 

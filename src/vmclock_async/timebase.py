@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, final
 from vmclock_async import _core
 from vmclock_async._timebase.adjtimex import LARGEST_CORRECTION_PPB, ClockState, ClockStatusBits, Timex, adjtimex
 from vmclock_async._timebase.continuity import Continuity, counter_unfit_because
+from vmclock_async._timebase.smear import is_near_leap
 from vmclock_async.abi import CounterId, LeapIndicator, TimeType
 
 __all__ = (
@@ -35,6 +36,7 @@ __all__ = (
     "counter_ticks",
     "counter_unfit_because",
     "fixed_point_period",
+    "is_near_leap",
     "leap_indicator",
     "measured_fields",
     "pair",

@@ -19,7 +19,15 @@ _DAY_S: Final = 86_400
 
 
 def is_near_leap(utc_s: int, *, table: Path = LEAP_SECONDS) -> bool:
-    """Whether a leap second lies, or may lie, within a day of *utc_s*, seconds since 1970."""
+    """Whether a leap second lies, or may lie, within a day of *utc_s*, seconds since 1970.
+
+    A source whose servers smear leap seconds gives neither UTC nor TAI then. The first call reads the table, the leap
+    second table of the time zone data; later ones do not wait.
+
+    Args:
+        utc_s: seconds of UTC since 1970.
+        table: where the table is.
+    """
     leaps, expires_s = _read(table)
     if utc_s + _DAY_S < expires_s:
         return any(abs(utc_s - leap_s) <= _DAY_S for leap_s in leaps)
