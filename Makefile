@@ -68,9 +68,9 @@ packages: .venv/installed-packages ## build the sdist and this machine's wheel i
 	ls -l dist
 
 # Longer proofs: the seqlock under four readers at full speed for 10 seconds, 100,000 random histories of a machine.
-stress: .venv/installed-test ## run the longer proofs of the seqlock and of random histories
-	VMCLOCK_ASYNC_STRESS_SECONDS=10 VMCLOCK_ASYNC_HISTORIES=100000 \
-	    $(BIN)/python -m pytest tests/test_seqlock_stress.py tests/test_histories.py --timeout 1800
+stress: .venv/installed-test ## run the longer proofs of the seqlock, of random histories and of random time servers
+	VMCLOCK_ASYNC_STRESS_SECONDS=10 VMCLOCK_ASYNC_HISTORIES=100000 VMCLOCK_ASYNC_NTP_WORLDS=1000 \
+	    $(BIN)/python -m pytest tests/test_seqlock_stress.py tests/test_histories.py tests/test_ntp_knowledge.py --timeout 1800
 
 # Virtual machines with a real /dev/vmclock0, and without its driver: see tests/guest/README.md.
 KERNEL ?= 7 6.1
@@ -88,6 +88,7 @@ bench: .venv/installed-bench ## run the benchmarks
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_wakeup.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/bench_publisher.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/bench_bound.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python benchmarks/bench_publisher.py [--seconds 60]
 
-This starts two chronyds that leave the system's clock alone. ``publish chrony`` follows one of them, and
-``publish kernel`` the kernel's clock. Needs chronyd.
+This starts two chronyds that leave the system's clock alone. ``publish chrony`` follows one of them,
+``publish ntp`` asks the other, and ``publish kernel`` has the kernel's clock. Needs chronyd.
 """
 
 import argparse
@@ -47,6 +47,7 @@ def main() -> None:
         commands = {
             "chrony": ["chrony", "--set", f"chrony.address={client.socket}"],
             "kernel": ["kernel", "--set", "kernel.assumed_error=0.01"],
+            "ntp": ["ntp", "--set", f"ntp.servers=127.0.0.1:{port}"],
         }
         running = {
             name: subprocess.Popen(

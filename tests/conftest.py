@@ -22,6 +22,7 @@ from kit import markers
 from kit.adjtimex import AdjtimexStandIn
 from kit.chronyd import Chronyd, free_port
 from kit.forks import Started
+from kit.ntp_source import quicken
 from kit.played_chronyd import PlayedChronyd
 from kit.programs import path_of, started
 from kit.stand_ins import compiled
@@ -229,3 +230,9 @@ def followed() -> Iterator[tuple[Chronyd, int]]:
     port, command_port = free_port(), free_port()
     with Chronyd.server(port), Chronyd.client(port, command_port=command_port) as client:
         yield client, command_port
+
+
+@pytest.fixture
+def quick_ntp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ntp source asks every few hundredths of a second."""
+    quicken(monkeypatch)

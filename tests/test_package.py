@@ -20,6 +20,7 @@ import vmclock_chrony
 import vmclock_clockbound
 import vmclock_device
 import vmclock_kernel
+import vmclock_ntp
 import vmclock_ptp
 import vmclock_pytest
 import vmclock_replay
@@ -33,6 +34,7 @@ PLUGINS: tuple[ModuleType, ...] = (
     vmclock_clockbound,
     vmclock_device,
     vmclock_kernel,
+    vmclock_ntp,
     vmclock_ptp,
     vmclock_pytest,
     vmclock_replay,

@@ -184,7 +184,7 @@ class Term(NamedTuple):
 
     name: str
     ns: "int | Fraction"
-    """Nanoseconds, 0 or more."""
+    """Nanoseconds; below 0 where something else that is known takes a part of the others away."""
     words: str
     """Why it is in the sum, in a few words for people."""
 

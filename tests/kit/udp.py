@@ -54,5 +54,9 @@ class UdpServer(ABC):
                     request, client = self._socket.recvfrom(1024)
                 except BlockingIOError:
                     continue
-                if answer := self._answer(request):
-                    self._socket.sendto(answer, client)
+                self._reply(request, client)
+
+    def _reply(self, request: bytes, client: tuple[str, int]) -> None:
+        """Send what answers *request*."""
+        if answer := self._answer(request):
+            self._socket.sendto(answer, client)
