@@ -27,7 +27,10 @@ _server.set_forkserver_preload(
         *("trio", "vmclock_async.restore", "vmclock_async.testing", "vmclock_async._cli.app"),
         *(f"vmclock_async._cli.{name.replace('-', '_')}" for name in COMMANDS),
         *(f"vmclock_async._cli.configuration.{name}" for name in ("choice", "effective", "schema")),
-        *(f"vmclock_{name}.source" for name in ("chrony", "device", "kernel", "ntp", "replay", "told", "vmgenid")),
+        *(
+            f"vmclock_{name}.source"
+            for name in ("chrony", "clockbound", "device", "kernel", "ntp", "ptp", "replay", "told", "vmgenid")
+        ),
     ]
 )
 
