@@ -159,7 +159,7 @@ static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count,
     UNLOCK(self);
     if (!plain || interval_error_ns(&found) > limit_ns)
         return slowly(self, "_now_slowly", NULL, max_error_ns);
-    return interval_make(state, found.earliest_ns, found.latest_ns, found.status);
+    return interval_make(state, &found);
 }
 
 static bool at_counter(Clock *self, PyObject *stamp, struct interval *out)
@@ -190,7 +190,7 @@ static PyObject *clock_at_stamp(Clock *self, bool (*read)(Clock *, PyObject *, s
     UNLOCK(self);
     if (!plain || interval_error_ns(&found) > limit_ns)
         return slowly(self, in_python, args[0], max_error_ns);
-    return interval_make(state, found.earliest_ns, found.latest_ns, found.status);
+    return interval_make(state, &found);
 }
 
 static PyObject *clock_at(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)

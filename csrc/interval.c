@@ -15,27 +15,15 @@ static void interval_free(TimeInterval *self)
     Py_DECREF(type);
 }
 
-/* One freed interval is kept intact, with its reference to the type, so reusing it only resets its reference count:
- * that saves a tenth of a now() whose interval, or the one before, is dropped soon. Free-threaded builds keep none,
- * because two threads may be here at once. */
-PyObject *interval_make(struct module_state *state, int64_t earliest_ns, int64_t latest_ns, uint8_t status)
+PyObject *interval_new_object(struct module_state *state)
 {
-    TimeInterval *self;
-    if ((self = state->spare)) {
-        state->spare = NULL;
-        Py_SET_REFCNT((PyObject *)self, 1);
-    } else if (!state->interval_type) {
+    if (!state->interval_type) {
         PyErr_SetString(PyExc_RuntimeError, "the module of TimeInterval is gone");
         return NULL;
-    } else {
-        self = PyObject_New(TimeInterval, state->interval_type);
-        if (!self)
-            return NULL;
-        self->state = state;
     }
-    self->bounds.earliest_ns = earliest_ns;
-    self->bounds.latest_ns = latest_ns;
-    self->bounds.status = status;
+    TimeInterval *self = PyObject_New(TimeInterval, state->interval_type);
+    if (self)
+        self->state = state;
     return (PyObject *)self;
 }
 
@@ -94,7 +82,8 @@ static PyObject *interval_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     if (earliest_ns > latest_ns)
         return PyErr_Format(PyExc_ValueError, "earliest_ns must not be after latest_ns: %lld is after %lld",
                             earliest_ns, latest_ns);
-    return interval_make(PyType_GetModuleState(type), earliest_ns, latest_ns, (uint8_t)status);
+    const struct interval bounds = {earliest_ns, latest_ns, (uint8_t)status};
+    return interval_make(PyType_GetModuleState(type), &bounds);
 }
 
 PyObject *core_set_interval_functions(PyObject *module, PyObject *functions)

@@ -16,7 +16,7 @@ typedef struct {
 
 extern PyType_Spec interval_spec;
 
-PyObject *interval_make(struct module_state *state, int64_t earliest_ns, int64_t latest_ns, uint8_t status);
+PyObject *interval_new_object(struct module_state *state);
 void interval_release_spare(struct module_state *state);
 PyObject *core_set_interval_functions(PyObject *module, PyObject *functions);
 
