@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import anyio
@@ -20,12 +21,15 @@ from vmclock_async import SourceUnavailableError
 from vmclock_async.testing import check_source
 from vmclock_chrony import ChronySource
 from vmclock_chrony.connection import Connection
-from vmclock_chrony.reference import BUSY_IN_A_ROW, REMEMBERED, ReferenceFile
+from vmclock_chrony.reference import BUSY_IN_A_ROW, ReferenceFile
 from vmclock_chrony.source import _Run, _Trust, _Warnings
 
 pytest.importorskip("pychrony")
 
 MS = 10**6
+SECOND = Fraction(10**9)
+UPDATES = 65
+"""64 samples (MAX_SAMPLES of chronyd), the first of which may have been taken before the first of 64 updates."""
 REMEDY = "name the file of the clock that chronyd follows .* or remove this setting and set chrony.reference_error"
 
 
@@ -41,18 +45,34 @@ def stated(tmp_path: Path) -> Path:
 
 
 def test_largest_of_the_last_values_counts(stated: Path) -> None:
-    """chronyd's estimate rests on samples that were taken while an earlier value held."""
+    """chronyd's estimate rests on samples that were taken while an earlier value held, however often it is read: a
+    value counts until chronyd has made 65 updates more."""
     file = ReferenceFile(stated)
-    for value in (70, 12, 50, 13):
+    for update, value in enumerate((70, 12, 50, 13)):
         stated.write_text(f"{value}\n")
-        file.read()
-    assert file.error_ns == 70
-    for _ in range(REMEMBERED - 3):
-        file.read()
+        file.read(SECOND * update)
+    for update in range(4, UPDATES):
+        for _ in range(3):
+            assert file.error_ns == 70
+            file.read(SECOND * update)
+    file.read(SECOND * UPDATES)
     assert file.error_ns == 50
-    for _ in range(2):
-        file.read()
+    for update in (1, 2):
+        file.read(SECOND * (UPDATES + update))
     assert file.error_ns == 13
+
+
+def test_largest_value_during_an_update_counts(stated: Path) -> None:
+    """chronyd may have taken the sample at any moment since its update before, whose ref_time its slews move."""
+    file = ReferenceFile(stated)
+    for slewed_ms, value in enumerate((7, 9, 8)):
+        stated.write_text(f"{value}\n")
+        file.read(SECOND + slewed_ms * MS)
+    for update in range(2, UPDATES + 1):
+        file.read(SECOND * update)
+    assert file.error_ns == 9
+    file.read(SECOND * (UPDATES + 1))
+    assert file.error_ns == 8
 
 
 @pytest.mark.parametrize(

@@ -337,9 +337,10 @@ class _Run:
         before = pair(clock_id)
         status = self._connection.tracking()
         after = pair(clock_id)
+        tracking = Tracking.of(status)
         if self._reference is not None:
-            self._reference.read()
-        exchange = Exchange(timex, before, Tracking.of(status), after)
+            self._reference.read(tracking.ref_time_ns)
+        exchange = Exchange(timex, before, tracking, after)
         return exchange if exchange.is_consistent(_timex()) else None
 
     async def _tell_status(self, trust: _Trust) -> None:
