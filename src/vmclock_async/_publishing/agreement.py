@@ -44,13 +44,15 @@ def gap_ns(first: Bounds, second: Bounds) -> int:
 class Pair:
     """Two sources, and what their comparison came to; the writer task changes it, and any thread may read it."""
 
-    __slots__ = ("disagreements", "intervals", "names", "was_compared")
+    __slots__ = ("disagreements", "gap_ns", "intervals", "names", "was_compared")
 
     def __init__(self, names: tuple[str, str]) -> None:
         self.names: Final = names
         """In order of rank."""
         self.intervals: tuple[Bounds, Bounds] | None = None
         """The intervals of both at the counter value of the last comparison; None: they cannot be compared now."""
+        self.gap_ns = 0
+        """The gap between these two; 0 where they cannot be compared."""
         self.disagreements = 0
         """How often they began to contradict each other."""
         self.was_compared = False
@@ -58,7 +60,7 @@ class Pair:
     @property
     def disagrees(self) -> bool:
         """Whether the two contradicted each other at the last comparison."""
-        return self.intervals is not None and gap_ns(*self.intervals) != 0
+        return self.gap_ns != 0
 
 
 @final
@@ -83,18 +85,17 @@ class Agreement:
         """Where the interval of each source that contradicts the source *name* lies, seen from that one's."""
         found = {}
         for pair in self.pairs:
-            if pair.intervals is not None and name in pair.names and (gap := gap_ns(*pair.intervals)):
+            if pair.gap_ns and name in pair.names:
                 first, second = pair.names
-                is_later = gap > 0 if name == first else gap < 0
+                is_later = pair.gap_ns > 0 if name == first else pair.gap_ns < 0
                 where = "later" if is_later else "earlier"
-                found[second if name == first else first] = f"{abs(gap) / 10**6:.6f} ms {where}"
+                found[second if name == first else first] = f"{abs(pair.gap_ns) / 10**6:.6f} ms {where}"
         return found
 
     def _compare(self, pair: Pair, first: Bounds, second: Bounds) -> None:
-        disagreed = pair.disagrees
-        pair.intervals = first, second
+        gap, disagreed = gap_ns(first, second), pair.gap_ns
+        pair.intervals, pair.gap_ns = (first, second), gap
         pair.was_compared = True
-        gap = gap_ns(first, second)
         if gap and not disagreed:
             pair.disagreements += 1
             one, other = pair.names
@@ -109,7 +110,7 @@ class Agreement:
             self._say(pair, "agreement", "agree again")
 
     def _give_up(self, pair: Pair, claims: Mapping[str, Claim]) -> None:
-        disagreed, pair.intervals = pair.disagrees, None
+        disagreed, pair.intervals, pair.gap_ns = pair.gap_ns, None, 0
         if disagreed:
             lacking = " and ".join(name for name in pair.names if name not in claims)
             self._say(pair, "agreement", f"disagreed, and cannot be compared any more: no time from {lacking}")
