@@ -97,6 +97,22 @@ def test_clock_is_named_by_path_link_or_name(machine: PlayedPtp) -> None:
     assert "ptp0 (igc): what it counts is not known; if you know it, set ptp.timescale" in refusal(machine, "igc")
 
 
+def test_link_in_a_circle_is_refused(machine: PlayedPtp) -> None:
+    """As the kernel refuses it, on one line; it ends no publisher."""
+    (machine.dev / "here").symlink_to("there")
+    (machine.dev / "there").symlink_to("here")
+    path = str(machine.dev / "here")
+    assert f"{path} cannot be opened (Too many levels of symbolic links)" in refusal(machine, path, TimeType.UTC)
+
+
+def test_fifo_is_not_waited_for(machine: PlayedPtp) -> None:
+    """A path that is no device at all is opened without waiting for its writer."""
+    path = machine.dev / "fifo"
+    os.mkfifo(path)
+    descriptor = machine.open(str(path))
+    machine.close(descriptor)
+
+
 def test_clocks_are_in_order_of_their_numbers(machine: PlayedPtp) -> None:
     """Of two alike the first is taken, and 10 comes after 9."""
     for number in (10, 9):
@@ -115,9 +131,9 @@ def test_smeared_and_monotonic_clocks_say_why_not(machine: PlayedPtp) -> None:
 def test_what_is_not_there_is_named_with_what_is(machine: PlayedPtp) -> None:
     """No clock, none of that name, no such device: each with what to do."""
     assert refusal(machine).startswith("no PTP clock; under KVM: modprobe ptp_kvm")
-    assert "no PTP clock is called ice; seen are none" in refusal(machine, "ice")
+    assert "no PTP clock is called ice; there is none at all" in refusal(machine, "ice")
     machine.add(0)
-    assert f"seen are {machine.dev}/ptp0 ({KVM})" in refusal(machine, "ice")
+    assert f"there is {machine.dev}/ptp0 ({KVM})" in refusal(machine, "ice")
     assert "ptp7 cannot be opened (No such file or directory): look into /sys/class/ptp" in refusal(
         machine, str(machine.dev / "ptp7"), TimeType.UTC
     )

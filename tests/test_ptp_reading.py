@@ -183,6 +183,32 @@ def test_tightest_reading_is_taken() -> None:
     assert reading.pairing.window_ticks * machine.NS_PER_TICK < 10**6 / 500
 
 
+@pytest.mark.parametrize("way", ["precise", "extended"])
+def test_slow_device_is_asked_once(way: str) -> None:
+    """A device that takes 120 ms for each sample would else take seconds for a reading; its window is that wide."""
+
+    class Slow(SimulatedPtp):
+        answers = 0
+
+        def _pass(self, longest_ns: int) -> None:
+            if longest_ns >= 5000:
+                self.advance(60_000_000)
+            super()._pass(longest_ns)
+
+        def extended(self, descriptor: int) -> list[Crossing]:
+            self.answers += 1
+            return super().extended(descriptor)
+
+        def precise(self, descriptor: int) -> list[Crossing]:
+            self.answers += way == "precise"
+            return super().precise(descriptor)
+
+    machine = Slow(1, way, error_ns=0, slew_ppm=0)
+    reading = read(machine, 3)
+    assert (reading.way.lower().endswith(way), machine.answers) == (True, 1)
+    assert 24 * 10**7 * (way == "extended") <= reading.pairing.window_ticks < 25 * 10**7
+
+
 def test_driver_that_gives_another_clock_is_read_in_another_way() -> None:
     """ptp_vmclock fills in CLOCK_REALTIME whatever is asked for: that is found out, and the next way is taken."""
 

@@ -86,7 +86,7 @@ def _opened(machine: Machine, clock: PtpClock, timescale: TimeType | None) -> Op
 
 
 def _seen(clocks: list[PtpClock]) -> str:
-    return "seen are " + (", ".join(f"{clock.path} ({clock.name})" for clock in clocks) or "none")
+    return "there is " + (", ".join(f"{clock.path} ({clock.name})" for clock in clocks) or "none at all")
 
 
 def _unavailable(reason: str) -> SourceUnavailableError:

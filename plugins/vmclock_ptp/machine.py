@@ -65,7 +65,7 @@ class Machine:
 
     def clock_at(self, path: str) -> PtpClock:
         """The PTP clock whose device, or a link to it, is *path*."""
-        return self._clock(path, Path(path).resolve().name)
+        return self._clock(path, os.path.basename(os.path.realpath(path)))
 
     def _clock(self, path: str, name: str) -> PtpClock:
         sysfs = self._class / name
@@ -93,7 +93,8 @@ class Machine:
         Raises:
             OSError: as open(2) gives it.
         """
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK a FIFO would be waited for.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def close(self, descriptor: int) -> None:
         """Close *descriptor*."""

@@ -25,6 +25,9 @@ __all__ = ("Reading", "read")
 _TRIES: Final = 3
 """How often a way is tried, because a thread that waits for its turn between two calls has a wide window."""
 
+_SLOW_NS: Final = 100_000_000
+"""A device whose answer took longer is not asked again at once: its time is wanted within seconds."""
+
 
 class Reading(NamedTuple):
     """The counter paired with a PTP clock."""
@@ -63,4 +66,6 @@ def _crossed(machine: Machine, cross: Callable[[int], Sequence[Crossing]], descr
         tightest = min(crossings, key=lambda crossing: crossing.raw_after_ns - crossing.raw_before_ns)
         if (pairing := paired(tightest, before, after)) is not None:
             found.append(pairing)
+        if after.clock_ns - before.clock_ns > _SLOW_NS:
+            break
     return found
