@@ -100,6 +100,25 @@ def test_tai_offset_is_the_kernels_where_it_knows_one() -> None:
     assert tai_offset_s(unknown, TimeType.UTC, -38) is None
 
 
+MIDNIGHT_NS = THEN_NS - THEN_NS % (86_400 * NS)
+
+
+@pytest.mark.parametrize(
+    ("since_midnight_ns", "is_near"),
+    [(-2 * NS - 1, False), (-2 * NS, True), (-1, True), (0, True), (2 * NS - 1, True), (2 * NS, False)],
+)
+def test_measurement_at_a_leap_second_is_known(since_midnight_ns: int, is_near: bool) -> None:
+    """Within two seconds of midnight, by UTC, on the day of a leap: kernel and clock need not leap at one moment."""
+    announced = timex(state=ClockState.INS, status=0x10)
+    for state in (announced, timex(state=ClockState.OOP), timex(state=ClockState.WAIT)):
+        assert measured(clock_ns=MIDNIGHT_NS + since_midnight_ns, timex=state).is_at_leap is is_near
+    tai_ns = MIDNIGHT_NS + since_midnight_ns + 37 * NS
+    in_tai = measured(clock_ns=tai_ns, time_type=TimeType.TAI, tai_offset_s=-37, timex=announced)
+    assert in_tai.is_at_leap is is_near
+    for none in (timex(), None):
+        assert not measured(clock_ns=MIDNIGHT_NS + since_midnight_ns, timex=none).is_at_leap
+
+
 # The rate
 
 SECOND = 2 * NS

@@ -26,6 +26,7 @@ from vmclock_async import (
 )
 from vmclock_async.sources import Probes, build_source
 from vmclock_async.testing import check_source
+from vmclock_async.timebase import ClockState, Pairing
 from vmclock_ptp import PtpSettings, PtpSource
 
 
@@ -128,25 +129,86 @@ async def test_clock_without_a_known_error_has_no_bound(
 async def test_devices_claim_is_the_bound_while_it_makes_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """ENA's claim of each reading, plus the assumption; one that turns to nonsense is none, and a warning says so."""
+    """ENA's claim of each reading, plus the assumption. Once it turns to nonsense nothing is measured until it is back,
+    because the assumption is what comes on top; and one warning says so."""
     machine, notes = PlayedPtp(tmp_path), Notes()
     machine.add(0, "ena-ptp-05", claim="700000000\n")
-    async with running(machine, notes):
+    async with running(machine, notes, assumed_error="0.02"):
         await until(lambda: bool(notes.updates))
         assert notes.updates[0].time_maxerror_nanosec is not None
-        assert 700 * MS < notes.updates[0].time_maxerror_nanosec
+        assert 720 * MS < notes.updates[0].time_maxerror_nanosec
         machine.claim(0, "800000000\n")
-        await until(lambda: (notes.last.time_maxerror_nanosec or 0) > 800 * MS)
+        await until(lambda: (notes.last.time_maxerror_nanosec or 0) > 820 * MS)
         assert not warnings_in(caplog)
         machine.claim(0, "-1\n")
+        await until(lambda: len(warnings_in(caplog)) == 1)
+        told = len(notes.updates)
+        await read_again(machine, 5)
+        assert len(notes.updates) == told
+        machine.claim(0, "900000000\n")
+        await until(lambda: len(notes.updates) > told)
+        assert (notes.last.time_maxerror_nanosec or 0) > 920 * MS
+    assert len(warnings_in(caplog)) == 1
+    assert "no bound any more, because phc_error_bound cannot be read, or is none" in warnings_in(caplog)[0]
+
+
+@pytest.mark.anyio
+async def test_device_that_never_claims_a_bound_has_the_assumed_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ENA's without the file, or with one that holds none: the assumption is all, and without it there is no bound."""
+    machine, notes = PlayedPtp(tmp_path), Notes()
+    machine.add(0, "ena-ptp-05", claim="0\n")
+    async with running(machine, notes, assumed_error="0.25"):
+        await until(lambda: bool(notes.updates))
+    assert 250 * MS < (notes.last.time_maxerror_nanosec or 0) < 700 * MS
+    async with running(machine, notes):
         await until(lambda: notes.last.time_maxerror_nanosec is None)
         await until(lambda: len(warnings_in(caplog)) == 1)
-    assert "phc_error_bound cannot be read, or is none" in warnings_in(caplog)[0]
-    async with running(machine, notes, assumed_error="0.25"):
-        told = len(notes.updates)
-        await until(lambda: len(notes.updates) > told)
-    assert notes.last.time_maxerror_nanosec is not None
-    assert 250 * MS < notes.last.time_maxerror_nanosec
+    assert "and phc_error_bound cannot be read, or is none" in warnings_in(caplog)[0]
+
+
+@pytest.mark.parametrize("claims", [(700, 100), (100, 700)])
+def test_larger_claim_counts_where_it_changes_during_the_reading(tmp_path: Path, claims: tuple[int, int]) -> None:
+    """The reading that counts may be one of before the change, or of after it."""
+
+    class Changing(PlayedPtp):
+        def pair(self, clock_id: int) -> Pairing:
+            if clock_id < 0:
+                self.claim(0, f"{claims[1] * MS}\n")
+            return super().pair(clock_id)
+
+    machine = Changing(tmp_path)
+    machine.add(0, "ena-ptp-05")
+    source = source_on(machine)
+    clock = source._open()
+    machine.claim(0, f"{claims[0] * MS}\n")
+    try:
+        measurement, _ = source._measure(clock)
+    finally:
+        machine.close(clock.descriptor)
+    assert measurement.claimed_ns == 700 * MS
+
+
+@pytest.mark.anyio
+async def test_nothing_is_measured_around_a_leap_second(tmp_path: Path) -> None:
+    """The kernel's offset and the clock may then be a second apart; the measurement before holds on both sides."""
+
+    class Standing(PlayedPtp):
+        at_ns = 1_798_761_599 * NS  # 2026-12-31 23:59:59
+
+        def pair(self, clock_id: int) -> Pairing:
+            pairing = super().pair(clock_id)
+            return pairing._replace(clock_ns=self.at_ns) if clock_id < 0 else pairing
+
+    machine, notes = Standing(tmp_path), Notes()
+    machine.add(0)
+    machine.state = timex(state=ClockState.INS, status=0x10)
+    async with running(machine, notes, assumed_error=1):
+        await read_again(machine, 5)
+        assert notes.updates == []
+        machine.at_ns += 4 * NS
+        await until(lambda: bool(notes.updates))
 
 
 @pytest.mark.anyio
@@ -328,6 +390,7 @@ def test_assumed_error_is_exact(given: object, expected: int | None) -> None:
         {"tai_offset": 0},
         {"timescale": "gps"},
         {"device": ""},
+        {"device": "/dev/ptp\0"},
         {"poll": 1},
     ],
 )

@@ -103,9 +103,15 @@ CHRONY: Final = (
 REFERENCE: Final = (
     Mutant("return max(self._values_ns)", "return min(self._values_ns)", "take the smallest of the values"),
     Mutant("return max(self._values_ns)", "return self._values_ns[-1]", "take the last of the values"),
-    Mutant("append(int(text))", "append(-int(text))", "sign of the value"),
+    Mutant("= int(text)", "= -int(text)", "sign of the value"),
+    Mutant("if abs(update_ns - self._update_ns) > _SAME_UPDATE_NS or not", "if not", "keep the largest value for ever"),
+    Mutant("abs(update_ns - self._update_ns) > _SAME_UPDATE_NS or not self._values_ns", "True", "count reads for updates"),
+    Mutant("abs(update_ns - self._update_ns) > _SAME_UPDATE_NS", "update_ns != self._update_ns",
+           "count slews for updates"),
+    Mutant("= max(self._values_ns[-1], value_ns)", "= value_ns", "take an update's last value"),
+    Mutant("REMEMBERED: Final = 65", "REMEMBERED: Final = 64", "forget an update too early"),
     Mutant("[1-9][0-9]{0,14}", "[0-9]{1,15}", "take a silent zero"),
-)
+)  # fmt: skip
 
 AGREEMENT: Final = (
     Mutant("return second.earliest_ns - first.latest_ns", "return second.earliest_ns + first.latest_ns", "sign of the gap"),
@@ -345,7 +351,17 @@ PTP: Final = (
     Mutant("abs(expected_ns) * _FASTEST_SLEW + windows", "windows", "drop the slew from a step"),
     Mutant("self._measurements[1 - Slope.LENGTH :]", "self._measurements", "keep every reading as the first end"),
     Mutant("rate=rate,", "rate=rate._replace(error=Fraction(0)),", "drop R"),
+    Mutant("_AROUND_LEAP_NS <= self.utc_ns", "0 <= self.utc_ns", "measure right after a leap"),
+    Mutant("< _DAY_NS - _AROUND_LEAP_NS", "< _DAY_NS", "measure right before a leap"),
+    Mutant("self.timex is None or leap_indicator(self.timex) == LeapIndicator.NONE", "self.timex is None",
+           "measure at no midnight"),
 )  # fmt: skip
+CLAIM: Final = (
+    Mutant("max(claimed_ns, claimed_before_ns or 0)", "claimed_ns", "drop the claim from before the reading"),
+    Mutant("max(claimed_ns, claimed_before_ns or 0)", "claimed_before_ns or 0", "drop that from after it"),
+    Mutant("return path in self._claiming", "return False", "let the assumption stand in for a claim"),
+    Mutant("if measurement.is_at_leap or self", "if self", "measure at a leap second"),
+)
 
 CROSSING: Final = (
     Mutant("Fraction(max(before.window_ticks, after.window_ticks), 2) + 1", "Fraction(1)", "drop the half window"),
@@ -545,6 +561,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_ntp/leap.py": (("test_ntp_knowledge.py",), NTP_LEAP),
     "src/vmclock_ntp/packet.py": (("test_ntp_packet.py",), NTP_PACKET),
     "src/vmclock_ptp/measure.py": (("test_ptp_measure.py",), PTP),
+    "src/vmclock_ptp/source.py": (("test_ptp_source.py",), CLAIM),
     "src/vmclock_ptp/pairing.py": (("test_ptp_reading.py",), CROSSING),
     "src/vmclock_async/reckoning.py": (("test_reckoning.py", "test_reckoning_cases.py"), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Final, NamedTuple, final
 
-from vmclock_async.abi import TimeType
+from vmclock_async.abi import LeapIndicator, TimeType
 from vmclock_async.models import BodyUpdate
 from vmclock_async.sources import Explanation, Term
 from vmclock_async.timebase import Pairing, Rate, Slope, Timex, leap_indicator, ticks_between, timescale
@@ -34,6 +34,10 @@ EARLIEST_NS: Final = 1_577_836_800 * 10**9
 """2020-01-01: a clock that nobody has set begins at 1970."""
 LATEST_NS: Final = 2**63
 """2262-04-11: later times do not fit the reader's interval."""
+
+_DAY_NS: Final = 86_400 * 10**9
+_AROUND_LEAP_NS: Final = 2 * 10**9
+"""The clock and the kernel, which are not set to each other, may make a leap that far apart."""
 
 _NOMINAL: Final = Fraction(500, 10**6)
 _OSCILLATOR: Final = Fraction(50, 10**6)
@@ -68,6 +72,16 @@ class Measurement(NamedTuple):
         """UTC at the pairing, nanoseconds since 1970."""
         offset_s = (self.tai_offset_s or 0) if self.time_type == TimeType.TAI else 0
         return self.pairing.clock_ns + offset_s * 10**9
+
+    @property
+    def is_at_leap(self) -> bool:
+        """Whether an announced leap second may be passing at this moment.
+
+        Kernel and clock may then be a second apart, the one before its leap and the other after it.
+        """
+        if self.timex is None or leap_indicator(self.timex) == LeapIndicator.NONE:
+            return False
+        return not _AROUND_LEAP_NS <= self.utc_ns % _DAY_NS < _DAY_NS - _AROUND_LEAP_NS
 
     @property
     def clock_error_ns(self) -> int | None:

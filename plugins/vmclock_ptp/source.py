@@ -50,7 +50,7 @@ class PtpSettings(BaseModel):
 
     device: str = Field(
         AUTO,
-        min_length=1,
+        pattern=r"^[^\x00]+$",
         description="path of the clock's device, or its clock_name; auto: the best that is known",
     )
     poll_interval: float = Field(1.0, gt=0, allow_inf_nan=False, description="seconds between two measurements")
@@ -114,6 +114,8 @@ class PtpSource:
         """Makes the terms of the last measurement, which few ask for."""
         self._unbounded = False
         """Whether the log reports a missing bound."""
+        self._claiming: set[str] = set()
+        """Paths of clocks whose device has claimed a bound: assumed_error says what they may be off beyond that."""
         self._epoch_number = 0
         """The last epoch that was seen. A publisher's first one is 0; any other begins with a disruption."""
         self._reliable_at = -math.inf
@@ -172,6 +174,9 @@ class PtpSource:
                 epoch = await self._begin(number, clock, emit)
                 continue  # the epoch may have ended meanwhile
             measurement, _ = await anyio.to_thread.run_sync(self._measure, clock)
+            if measurement.is_at_leap or self._lacks_claim(clock, measurement):
+                await anyio.sleep(self._settings.poll_interval)
+                continue  # its offset or its bound is uncertain, and the measurement before still holds
             try:
                 raw = epoch.calibration.rate()
             except ValueError:
@@ -213,13 +218,16 @@ class PtpSource:
 
     def _measure(self, clock: OpenClock) -> tuple[Measurement, str]:
         """A measurement, and the way it was made; runs in a worker thread."""
+        claimed_before_ns = self._claimed_ns(clock)
         try:
             reading = read(self._machine, clock.descriptor)
         except OSError as exc:
             raise SourceUnavailableError("ptp", failed(clock.clock, exc)) from exc
-        # The ENA driver's claim belongs to the device's last answer, so it is read after that.
-        claim = clock.kind.claim
-        claimed_ns = self._machine.claimed_error_ns(clock.clock, claim) if claim else None
+        # The ENA driver's claim belongs to the device's last answer to anybody, so it is read after ours. The reading
+        # that counts may be an earlier one.
+        claimed_ns = self._claimed_ns(clock)
+        if claimed_ns is not None:
+            claimed_ns = max(claimed_ns, claimed_before_ns or 0)
         timex = self._machine.timex()
         offset_s = tai_offset_s(timex, clock.time_type, self._settings.tai_offset)
         if clock.time_type == TimeType.TAI and offset_s is None:
@@ -238,6 +246,27 @@ class PtpSource:
                 "2262: nobody has set it; use another clock, or run the daemon that sets it",
             )
         return measurement, reading.way
+
+    def _claimed_ns(self, clock: OpenClock) -> int | None:
+        claim = clock.kind.claim
+        return self._machine.claimed_error_ns(clock.clock, claim) if claim else None
+
+    def _lacks_claim(self, clock: OpenClock, measurement: Measurement) -> bool:
+        """Whether the device of *clock*, which has claimed a bound before, claims none for *measurement*."""
+        path = clock.clock.path
+        if measurement.claimed_ns is not None:
+            self._claiming.add(path)
+            self._unbounded = False
+            return False
+        if path in self._claiming and not self._unbounded:
+            self._unbounded = True
+            _log.warning(
+                "%s: no bound any more, because %s cannot be read, or is none; nothing is measured until it is back, "
+                "and the last time holds",
+                clock,
+                clock.kind.claim,
+            )
+        return path in self._claiming
 
     def _warn_without_bound(self, clock: OpenClock, measurement: Measurement) -> None:
         has_bound = measurement.clock_error_ns is not None

@@ -50,7 +50,9 @@ class PlayedPtp(Machine):
         if claim is None:
             path.unlink(missing_ok=True)
         else:
-            path.write_text(claim)
+            new = path.with_suffix(".new")
+            new.write_text(claim)
+            new.replace(path)  # as sysfs, which nobody finds half-written
 
     def _device(self, descriptor: int) -> str:
         return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
