@@ -13,6 +13,7 @@ import pytest
 
 from kit.kernel_readings import MS, NS, US, timex
 from kit.notes import Notes, bounds, contains_realtime
+from kit.played_machine import timed_page
 from kit.played_ptp import KVM, PlayedPtp
 from kit.waits import until
 from vmclock_async import (
@@ -216,6 +217,7 @@ async def test_clock_in_tai_needs_the_offset(tmp_path: Path) -> None:
     """The kernel's, else the setting's; without one there is no time, and the error says what to set."""
     machine, notes = PlayedPtp(tmp_path), Notes()
     machine.add(0, "vmclock0")
+    timed_page(machine.dev / "vmclock0")
     machine.release = "7.3.4"
     machine.ahead_ns["ptp0"] = 37 * NS
     with pytest.raises(SourceUnavailableError, match=r"counts in TAI.*set ptp.tai_offset \(-37 since 2017\)"):
@@ -231,6 +233,30 @@ async def test_clock_in_tai_needs_the_offset(tmp_path: Path) -> None:
         await until(lambda: len(notes.updates) > told)
     assert notes.last.tai_offset_sec == -37
     assert contains_realtime(notes.last)
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_page_that_takes_its_time_back_gives_none(tmp_path: Path, look: int) -> None:
+    """The kernel's driver goes on from what the page had, so its status counts, before the reading and after it."""
+
+    class Migrated(PlayedPtp):
+        looks = 0
+
+        def page_status(self, device: str) -> int:
+            self.looks += 1
+            return ClockStatus.UNKNOWN if self.looks == look else super().page_status(device)
+
+    machine = Migrated(tmp_path)
+    machine.add(0, "vmclock0")
+    timed_page(machine.dev / "vmclock0")
+    source = source_on(machine, assumed_error=1)
+    with pytest.raises(SourceUnavailableError, match=r"page that .*ptp0 \(vmclock0, UTC\) shows says UNKNOWN"):
+        source.probe()
+    machine.looks = look
+    assert "the time of the page /dev/vmclock0" in source.probe()
+    (machine.dev / "vmclock0").unlink()
+    with pytest.raises(SourceUnavailableError, match=r"its page cannot be read: .*vmclock0"):
+        source.probe()
 
 
 @pytest.mark.anyio

@@ -361,7 +361,10 @@ CLAIM: Final = (
     Mutant("max(claimed_ns, claimed_before_ns or 0)", "claimed_before_ns or 0", "drop that from after it"),
     Mutant("return path in self._claiming", "return False", "let the assumption stand in for a claim"),
     Mutant("if measurement.is_at_leap or self", "if self", "measure at a leap second"),
-)
+    Mutant("        self._require_time_on_page(clock)\n        claimed", "        claimed", "drop the page's status before"),
+    Mutant("claimed_before_ns or 0)\n        self._require_time_on_page(clock)", "claimed_before_ns or 0)",
+           "drop the page's status after"),
+)  # fmt: skip
 
 CROSSING: Final = (
     Mutant("Fraction(max(before.window_ticks, after.window_ticks), 2) + 1", "Fraction(1)", "drop the half window"),

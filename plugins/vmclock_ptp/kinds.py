@@ -25,6 +25,8 @@ class Kind(NamedTuple):
     unusable_because: str = ""
     claim: str = ""
     """Name of the file, in the directory of the clock's device, with the bound that the device claims, nanoseconds."""
+    page: str = ""
+    """Name of the VMClock device whose page the clock shows."""
     settles_s: float = 0.0
     """Seconds after a disruption during which the clock may still give a time from before it."""
 
@@ -57,7 +59,7 @@ def kind_of(name: str, kernel_release: str) -> Kind:
         # The driver adds to the host's last sample, which comes every few seconds, what a counter has counted since.
         return Kind(3, "the clock of the host", TimeType.UTC, settles_s=30.0)
     if re.fullmatch(r"vmclock\d+", name):
-        return Kind(4, "the time of the page /dev/" + name, _vmclock_time_type(kernel_release))
+        return Kind(4, "the time of the page /dev/" + name, _vmclock_time_type(kernel_release), page=name)
     return UNKNOWN
 
 

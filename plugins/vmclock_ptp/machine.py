@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from vmclock_async import SegmentReader
 from vmclock_async.timebase import Calibration, Pairing, Rate, Timex, adjtimex, counter_unfit_because, pair
 from vmclock_ptp import uapi
 
@@ -86,6 +87,15 @@ class Machine:
             return None
         claimed_ns = int(text) if text.isdecimal() and len(text) <= 10 else 0
         return claimed_ns if 0 < claimed_ns < _NO_CLAIM else None
+
+    def page_status(self, device: str) -> int:
+        """The clock_status of the page of the VMClock device called *device*.
+
+        Raises:
+            SegmentError, OSError: it cannot be read.
+        """
+        with SegmentReader(self._dev / device) as reader:
+            return reader.snapshot().body.clock_status
 
     def open(self, path: str) -> int:
         """A descriptor of the PTP clock at *path*, for reading.

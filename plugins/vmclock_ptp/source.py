@@ -24,8 +24,8 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
-from vmclock_async.abi import CounterId, TimeType
-from vmclock_async.errors import SourceUnavailableError
+from vmclock_async.abi import TELLS_TIME, CounterId, TimeType, name_of
+from vmclock_async.errors import SegmentError, SourceUnavailableError
 from vmclock_async.models import BodyUpdate
 from vmclock_async.sources import Emit, Explanation
 from vmclock_ptp.choice import AUTO, OpenClock, chosen
@@ -218,6 +218,7 @@ class PtpSource:
 
     def _measure(self, clock: OpenClock) -> tuple[Measurement, str]:
         """A measurement, and the way it was made; runs in a worker thread."""
+        self._require_time_on_page(clock)
         claimed_before_ns = self._claimed_ns(clock)
         try:
             reading = read(self._machine, clock.descriptor)
@@ -228,6 +229,7 @@ class PtpSource:
         claimed_ns = self._claimed_ns(clock)
         if claimed_ns is not None:
             claimed_ns = max(claimed_ns, claimed_before_ns or 0)
+        self._require_time_on_page(clock)
         timex = self._machine.timex()
         offset_s = tai_offset_s(timex, clock.time_type, self._settings.tai_offset)
         if clock.time_type == TimeType.TAI and offset_s is None:
@@ -246,6 +248,25 @@ class PtpSource:
                 "2262: nobody has set it; use another clock, or run the daemon that sets it",
             )
         return measurement, reading.way
+
+    def _require_time_on_page(self, clock: OpenClock) -> None:
+        """Raise an error if *clock* shows the time of a page that takes it back.
+
+        The kernel's driver goes on with what the page had, unless its status is UNRELIABLE. But after a migration it
+        is UNKNOWN, for example, until the new host has measured.
+        """
+        if not clock.kind.page:
+            return
+        try:
+            status = self._machine.page_status(clock.kind.page)
+        except (SegmentError, OSError) as exc:
+            raise SourceUnavailableError(
+                "ptp", f"nobody knows whether the time of {clock} counts, because its page cannot be read: {exc}"
+            ) from exc
+        if status not in TELLS_TIME:
+            raise SourceUnavailableError(
+                "ptp", f"the page that {clock} shows says {name_of(status)}: it has no time that counts"
+            )
 
     def _claimed_ns(self, clock: OpenClock) -> int | None:
         claim = clock.kind.claim
