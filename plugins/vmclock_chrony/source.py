@@ -130,6 +130,9 @@ class ChronySource:
         # A publisher's first epoch is 0. Any other begins with a disruption, though nobody saw it here.
         self._trust = _Trust(0, None)
         self._warnings = _Warnings(settings)
+        path = settings.reference_error_path
+        self._reference = None if path is None else ReferenceFile(path)
+        """It outlasts a run, because the samples that chronyd's estimate rests on do."""
         self._run: _Run | None = None
 
     def explanation(self) -> Explanation | None:
@@ -159,7 +162,7 @@ class ChronySource:
         """Ask and emit, until it is cancelled."""
         await self._require_fit_counter(emit)
         with Connection(self._settings.address) as connection:
-            self._run = run = _Run(self._settings, connection, emit, self._warnings)
+            self._run = run = _Run(self._settings, connection, emit, self._warnings, self._reference)
             await anyio.sleep(CALIBRATE_S)
             due = anyio.current_time()
             while True:
@@ -222,7 +225,15 @@ def _timex() -> Timex:
 class _Run:
     """What one run of the source knows, over one connection."""
 
-    def __init__(self, settings: ChronySettings, connection: Connection, emit: Emit, warnings: _Warnings) -> None:
+    def __init__(
+        self,
+        settings: ChronySettings,
+        connection: Connection,
+        emit: Emit,
+        warnings: _Warnings,
+        reference: ReferenceFile | None = None,
+    ) -> None:
+        self._reference = reference
         self._settings = settings
         self._warnings = warnings
         self._connection = connection
@@ -241,8 +252,6 @@ class _Run:
             reference_error_ns=Fraction(self._settings.reference_error or 0) * 10**9,
         )
         self._doubt = Doubt()
-        path = self._settings.reference_error_path
-        self._reference = None if path is None else ReferenceFile(path)
 
     @property
     def explanation(self) -> Explanation | None:
