@@ -230,6 +230,13 @@ WIDENING: Final = (
     Mutant("max(0, math.floor(left", "(math.floor(left", "let the use end before it begins"),
     Mutant("left_ns * _SLOWEST_MONOTONIC", "left_ns", "take CLOCK_MONOTONIC for true time"),
     Mutant("as_of_ns + min(", "min(", "drop as_of"),
+    Mutant("return _LEAP_NS if begins_ns", "return 0 if begins_ns", "drop the leap second"),
+    Mutant("month_end_ns - _LEAP_NS - 2", "month_end_ns - 2", "take a negative leap second for one at the month's end"),
+    Mutant("- 2 * LONGEST_USE_NS", "- LONGEST_USE_NS", "take a slow clock's minute for a minute"),
+    Mutant("- 2 * LONGEST_USE_NS", "+ 2 * LONGEST_USE_NS", "sign of the longest use"),
+    Mutant("begins_ns <= interval", "begins_ns < interval", "begin a nanosecond late"),
+    Mutant("latest_ns < month_end_ns + _LEAP_NS else", "latest_ns < month_end_ns else", "end with the month"),
+    Mutant("latest_ns < month_end_ns + _LEAP_NS else", "latest_ns <= month_end_ns + _LEAP_NS else", "end a nanosecond late"),
 )  # fmt: skip
 
 NTP: Final = (
@@ -563,6 +570,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_ntp/selection.py": (("test_ntp_selection.py",), NTP_VOTES),
     "src/vmclock_ntp/leap.py": (("test_ntp_knowledge.py",), NTP_LEAP),
     "src/vmclock_ntp/packet.py": (("test_ntp_packet.py",), NTP_PACKET),
+    "src/vmclock_async/clockbound/_widening.py": (("test_clockbound_widening.py", "test_clockbound_leap.py"), WIDENING),
     "src/vmclock_ptp/measure.py": (("test_ptp_measure.py",), PTP),
     "src/vmclock_ptp/source.py": (("test_ptp_source.py",), CLAIM),
     "src/vmclock_ptp/pairing.py": (("test_ptp_reading.py",), CROSSING),

@@ -44,6 +44,7 @@ __all__ = (
     "Bounds",
     "Budget",
     "Reckoned",
+    "announced_leap_ns",
     "bounds_at",
     "bounds_in_range",
     "budget_at",
@@ -264,8 +265,18 @@ def gives_interval(contents: Snapshot | Contents, counter: int, *, counter_id: C
 
 def reference_month_ns(contents: Snapshot | Contents) -> int:
     """The beginning of the UTC month in which the reference of *contents* lies, nanoseconds since 1970."""
-    offset_s = contents.body.tai_offset_sec if contents.time_type == TimeType.TAI else 0
-    return _month_start_ns(contents.body.time_sec + offset_s)
+    return _month_start_ns(_reference_utc_s(contents))
+
+
+def announced_leap_ns(contents: Snapshot | Contents) -> int | None:
+    """The end of the UTC month for which *contents* announces a leap second, nanoseconds since 1970; None: for none."""
+    if contents.body.leap_indicator not in (LeapIndicator.PRE_POS, LeapIndicator.PRE_NEG):
+        return None
+    return _month_end_ns(_reference_utc_s(contents))
+
+
+def _reference_utc_s(contents: Snapshot | Contents) -> int:
+    return contents.body.time_sec + (contents.body.tai_offset_sec if contents.time_type == TimeType.TAI else 0)
 
 
 @lru_cache(maxsize=64)  # each commit asks for the same few limits

@@ -28,6 +28,7 @@ from vmclock_async.clockbound._steps import Steps
 from vmclock_async.clockbound._widening import (
     Instant,
     bound_ns,
+    leap_ns,
     max_drift_ppb,
     void_after_ns,
 )
@@ -39,7 +40,7 @@ from vmclock_async.errors import (
     SegmentUnstableError,
 )
 from vmclock_async.models import Snapshot
-from vmclock_async.reckoning import maxerror_rate
+from vmclock_async.reckoning import announced_leap_ns, maxerror_rate
 from vmclock_async.timebase import LARGEST_CORRECTION_PPB
 
 __all__ = ("SOURCE", "ErrorBoundFollower", "Followed", "SystemClocks")
@@ -279,6 +280,7 @@ class ErrorBoundFollower:
                 "segment has no room; wait for a better measurement",
             )
         off_ns = bound_ns(instant, drift_ppb, self._clocks.lag_ns)
+        off_ns += leap_ns(instant.interval, announced_leap_ns(snapshot))
         if off_ns >= UNKNOWN_BOUND.bound_ns:
             return Followed(marked, "CLOCK_REALTIME is more than 31 years off; set it")
         left_ns = int(self._clock.max_age * 10**9) - age_ns(snapshot, counter) - 1

@@ -1,6 +1,6 @@
 """From an interval of true time to a bound on the error of CLOCK_REALTIME. Nothing here waits or looks at a clock.
 
-    bound         = max(latest - r_least, r_most - earliest) + lag * max_drift + 2 ns
+    bound         = max(latest - r_least, r_most - earliest) + lag * max_drift + 2 ns + leap
     max_drift     = s / (1 - s),   s = slew + max(500 ppm, R / P)
     void_after    = as_of + min(60 s, 0.899 * the time for which the segment's time may be used)
 
@@ -18,6 +18,12 @@ as_of and a client's later reading are both of a clock that stands still between
 between them may seem shorter by a lag than it is. The two nanoseconds are a client's own: it calculates in 64-bit
 floats, and cuts the result to whole nanoseconds.
 
+leap is a second from two minutes before an announced leap second on. UTC makes it within a client's use then, and
+CLOCK_REALTIME may make it earlier, later, or not at all. It is over once the interval contains both readings of UTC.
+Up to there the interval has at most the later one, and a clock that does not make a positive leap is on the other side.
+Two minutes are the longest use by a client's clock that goes at half the speed, the least for which there is a
+max_drift.
+
 void_after is the end of a client's use. 60 s is far less than 32,767 commits take, after which the generation is one
 that a client may have seen before: such a client would keep its old copy. 0.899 is CLOCK_MONOTONIC at its slowest.
 """
@@ -32,6 +38,7 @@ __all__ = (
     "LONGEST_USE_NS",
     "Instant",
     "bound_ns",
+    "leap_ns",
     "max_drift_ppb",
     "void_after_ns",
 )
@@ -42,6 +49,7 @@ _OSCILLATOR: Final = Fraction(500, 10**6)
 _SLOWEST_MONOTONIC: Final = Fraction(899, 1000)
 _CLIENT_NS: Final = 2
 _END_PPB: Final = 10**9
+_LEAP_NS: Final = 10**9
 
 
 class Instant(NamedTuple):
@@ -72,6 +80,18 @@ def bound_ns(instant: Instant, drift_ppb: int, lag_ns: int) -> int:
     fast_ns = max(instant.before_ns, instant.after_ns) - instant.interval.earliest_ns
     slow_ns = instant.interval.latest_ns - min(instant.before_ns, instant.after_ns)
     return max(fast_ns, slow_ns) + math.ceil(Fraction(lag_ns * drift_ppb, 10**9)) + _CLIENT_NS
+
+
+def leap_ns(interval: TimeInterval, month_end_ns: int | None) -> int:
+    """What a leap second that is announced for *month_end_ns* adds to a bound by *interval*; None: none is announced.
+
+    UTC makes a negative one a second before the month's end. From there on *interval* is a second longer, and from the
+    month's end on it contains both readings; see ``reckoning``.
+    """
+    if month_end_ns is None:
+        return 0
+    begins_ns = month_end_ns - _LEAP_NS - 2 * LONGEST_USE_NS
+    return _LEAP_NS if begins_ns <= interval.latest_ns < month_end_ns + _LEAP_NS else 0
 
 
 def max_drift_ppb(slew_ppb: int, counter_off: Fraction) -> int | None:
