@@ -9,7 +9,7 @@ import pytest
 from kit.clockbound import NS, UNKNOWN, answer, coarse_ns
 from kit.kept_bound import PlayedClocks, keeping
 from kit.told_world import BOUNDED, World, origin
-from vmclock_async import Flags, TimeInterval, TimeType, _core, open_clock
+from vmclock_async import Flags, SegmentReader, TimeInterval, TimeType, _core
 from vmclock_async.abi import LeapIndicator
 from vmclock_async.clockbound._widening import LONGEST_USE_NS, leap_ns
 
@@ -49,9 +49,10 @@ async def read_at(
         tai_offset_sec=offset_s,
         flags=BOUNDED | Flags.TAI_OFFSET_VALID if offset_s else BOUNDED,
     )
-    async with keeping(world, clocks=clocks, max_slew_ppm=0) as (_, client), open_clock(world.path, fence=None) as clock:
+    async with keeping(world, clocks=clocks, max_slew_ppm=0) as (_, client):
         counter = _core.counter()
-        body = clock.snapshot().body
+        with SegmentReader(world.path) as reader:
+            body = reader.snapshot().body
         passed_ns = (counter - body.counter_value) * origin().ns_per_tick
         return client.read(), sec * NS + ns + int(passed_ns), clocks.realtime_ns(), coarse_ns()
 

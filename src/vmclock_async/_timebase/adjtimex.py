@@ -15,7 +15,11 @@ __all__ = ("LARGEST_CORRECTION_PPB", "ClockState", "ClockStatusBits", "Timex", "
 
 LARGEST_CORRECTION_PPB: Final = 100_500_000
 """Largest speed-up or slow-down of the kernel's clock: ``tick`` by a tenth (``timekeeping_validate_timex``,
-kernel/time/timekeeping.c), ``freq`` by 500 ppm (``MAXFREQ``, include/linux/timex.h)."""
+kernel/time/timekeeping.c), ``freq`` by 500 ppm (``MAXFREQ``, include/linux/timex.h).
+
+The kernel's own loop corrects in a second up to a quarter of an offset that ADJ_OFFSET gives (``ntp_offset_chunk``,
+kernel/time/ntp.c). That is a tenth of a second for systemd-timesyncd, which gives 0.4 s at most, and so no more than
+this. Only a program that gives ``MAXPHASE``, 0.5 s, at time constant 0 would correct 0.125 s."""
 _MAX_PHASE_NS: Final = 500_000_000
 """Largest offset that the kernel's own loop takes: ``MAXPHASE``, include/linux/timex.h."""
 _MAX_ERROR_US: Final = 16_000_000

@@ -10,9 +10,10 @@ after that. The larger distance to an end is the largest error that it can have.
 
 A client adds max_drift times the time that CLOCK_MONOTONIC_COARSE has made since as_of. Daemons slew that clock and
 CLOCK_REALTIME alike. If both go wrong by the part s of true time, they make 1 - s of a second in a second in which they
-are wrong by s, so the rate by that clock is s / (1 - s). slew is what daemons do, at most what the kernel lets them: a
-tenth (ADJ_TICK) and 500 ppm (ADJ_FREQUENCY). On top comes what the oscillator itself is off: the 500 ppm that the
-kernel assumes (``kernel/time/ntp.c``), or the possible error R / P of the counter's rate, if the page says more.
+are wrong by s, so the rate by that clock is s / (1 - s). slew is what daemons do: by default at most a tenth (ADJ_TICK)
+and 500 ppm (ADJ_FREQUENCY), see ``LARGEST_CORRECTION_PPB``. On top comes what the oscillator itself is off: the 500 ppm
+that the kernel assumes (``kernel/time/ntp.c``), or the possible error R / P of the counter's rate, if the page says
+more.
 
 as_of and a client's later reading are both of a clock that stands still between two ticks, lag apart. So the time
 between them may seem shorter by a lag than it is. The two nanoseconds are a client's own: it calculates in 64-bit
