@@ -100,6 +100,18 @@ async def test_clockbounds_daemon_is_noticed(world: World) -> None:
     assert (world.path.parent / "clockbound/shm0").read_bytes() == daemons
 
 
+async def test_error_stands_alone(world: World, kept_path: Path) -> None:
+    """Outside any group, so that a program can catch it by its type."""
+
+    def begin_daemon(followed: object) -> None:
+        put(kept_path, segment(generation=300))
+
+    with Clock(world.path, fence=None) as clock:
+        follower = ErrorBoundFollower(clock, kept_path.parent, interval=0.01, on_change=begin_daemon)
+        with pytest.raises(SegmentInUseError, match="is ClockBound's daemon running"):
+            await follower.run()
+
+
 async def test_what_is_no_segment_ends_it(world: World, kept_path: Path) -> None:
     """Not a wait: somebody has to look. Clients read UNKNOWN."""
 
@@ -126,7 +138,7 @@ async def test_arguments_are_checked(clock: Clock, played: ManualClock) -> None:
     for slew in (-1, 400_001):
         with pytest.raises(ValueError, match="max_slew_ppm"):
             ErrorBoundFollower(clock, "/nowhere", max_slew_ppm=slew)
-    for interval in (0, -1, 1.1, float("nan")):
+    for interval in (0, -1, 0.004, 1.1, float("nan")):
         with pytest.raises(ValueError, match="interval"):
             ErrorBoundFollower(clock, "/nowhere", interval=interval)
     with pytest.raises(SegmentError, match="it is played"):

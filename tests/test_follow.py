@@ -139,14 +139,16 @@ def test_killed_command_is_started_again(world: World, directory: Path, tmp_path
 
 
 def test_segment_that_is_not_there_yet(segment_path: Path, tmp_path: Path) -> None:
-    """It is waited for, and the wait is said."""
+    """It is waited for, and the wait is said; a client that begins meanwhile reads UNKNOWN, and then the time."""
     args = (segment_path, "--clockbound", segment_path.parent / "clockbound")
     process = start_command(tmp_path, "follow", *args, stderr=subprocess.PIPE)
     try:
         assert process.stderr is not None
         assert "waiting for it" in process.stderr.readline()
+        client = Client(segment_path.parent / "clockbound/shm0")
+        assert client.now().status == UNKNOWN
         world = World(segment_path)
-        client = opened(segment_path.parent / "clockbound/shm0")
+        eventually(lambda: client.now().status == SYNCHRONIZED)
         assert is_right(client)
         client.close()
         world.close()
@@ -163,6 +165,17 @@ def test_device_and_both_layouts(world: World, directory: Path, tmp_path: Path) 
             client = opened(directory / name, layout=layout, device=world.device)
             assert (client.read()["marker"], client.read()["enabled"]) == (1, 1)
             client.close()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_directory_that_cannot_be_used(segment_path: Path, tmp_path: Path, is_there: bool) -> None:
+    """One line, before the publisher begins and after it, and nothing that claims that the segment is kept."""
+    (tmp_path / "file").write_text("")
+    world = World(segment_path) if is_there else None
+    done = run_command(tmp_path, "follow", segment_path, "--clockbound", tmp_path / "file")
+    assert_one_line(done, "a part of the path is no directory: choose another path")
+    if world is not None:
+        world.close()
 
 
 def test_what_cannot_be_followed(world: World, directory: Path, tmp_path: Path) -> None:
@@ -191,7 +204,8 @@ def test_what_cannot_be_followed(world: World, directory: Path, tmp_path: Path) 
     [
         ((), "--clockbound"),
         (("--clockbound", "/x", "--max-slew", "400001"), "--max-slew"),
-        (("--clockbound", "/x", "--interval", "1001ms"), "each second at least"),
+        (("--clockbound", "/x", "--interval", "1001ms"), "from 5ms to 1s"),
+        (("--clockbound", "/x", "--interval", "4ms"), "from 5ms to 1s"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, args: tuple[str, ...], words: str) -> None:

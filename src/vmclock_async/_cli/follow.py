@@ -4,7 +4,7 @@ import signal
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, final
 
 import typer
 
@@ -13,11 +13,13 @@ from vmclock_async._cli.output import complain, print_json, run_async
 from vmclock_async._notation import duration_text
 from vmclock_async._reading.arrival import until_there
 from vmclock_async.clock import Clock, open_clock
-from vmclock_async.clockbound import ErrorBoundFollower, Followed, Layout
+from vmclock_async.clockbound import ErrorBoundFollower, ErrorBoundWriter, Followed, Layout
+from vmclock_async.errors import SegmentNotInitializedError
 
 __all__ = ("follow",)
 
 _INTERVAL: Final = "100ms"
+_SHORTEST_INTERVAL_NS: Final = 5 * 10**6
 _LONGEST_INTERVAL_NS: Final = 10**9
 _MOST_SLEW_PPM: Final = 400_000
 
@@ -37,12 +39,14 @@ def follow(
             min=0,
             max=_MOST_SLEW_PPM,
             help="Fastest that a daemon here slews CLOCK_REALTIME, such as maxslewrate in chrony.conf; by default "
-            "what the kernel lets it do.",
+            "a tenth and 500 ppm, which no known daemon exceeds.",
         ),
     ] = None,
     interval_ns: Annotated[
         int,
-        typer.Option("--interval", metavar="DURATION", parser=duration, help="Longest time between two updates."),
+        typer.Option(
+            "--interval", metavar="DURATION", parser=duration, help="Longest time between two updates, 5ms to 1s."
+        ),
     ] = _INTERVAL,  # type: ignore[assignment]
     device: Annotated[
         Path | None,
@@ -63,8 +67,8 @@ def follow(
 
     vmclock-async follow --clockbound /var/run/clockbound
     """
-    if interval_ns > _LONGEST_INTERVAL_NS:
-        raise typer.BadParameter("clients are to read a new bound each second at least", param_hint="--interval")
+    if not _SHORTEST_INTERVAL_NS <= interval_ns <= _LONGEST_INTERVAL_NS:
+        raise typer.BadParameter("must be from 5ms to 1s", param_hint="--interval")
     orders = _Orders(
         str(directory),
         "auto" if device is None else device,
@@ -93,7 +97,7 @@ async def _serve(path: Path | None, orders: _Orders) -> None:
         clock = await until_there(
             path,
             lambda: stack.enter_async_context(open_clock(path, fence=orders.fence)),
-            lambda exc: complain(f"{exc}; waiting for it"),
+            partial(_begin_waiting, orders),
             fence=orders.fence,
         )
         follower = ErrorBoundFollower(
@@ -102,27 +106,49 @@ async def _serve(path: Path | None, orders: _Orders) -> None:
             layouts=orders.layouts,
             max_slew_ppm=orders.max_slew_ppm,
             interval=orders.interval_s,
-            on_change=partial(_report, clock, orders),
+            on_change=_Reports(clock, orders).add,
         )
-        complain(f"keeping ClockBound's segment in {follower.directory} by {clock.path}; Ctrl-C ends it")
         await follower.run()
 
 
-def _report(clock: Clock, orders: _Orders, followed: Followed) -> None:
-    bound = followed.bound
-    if followed.reason is None:
-        complain(f"{bound.status.name}: CLOCK_REALTIME is within {duration_text(bound.bound_ns)}")
-    else:
-        complain(f"{bound.status.name}: {followed.reason}")
-    if orders.as_json:
-        print_json(
-            {
-                "path": clock.path,
-                "clockbound": orders.directory,
-                "bounded": followed.reason is None,
-                "status": bound.status.name,
-                "bound_ns": bound.bound_ns,
-                "max_drift_ppb": bound.max_drift_ppb,
-                "reason": followed.reason,
-            }
-        )
+def _begin_waiting(orders: _Orders, exc: SegmentNotInitializedError) -> None:
+    """Make the segments that are missing, so that a directory that cannot be written is said at once, not in the end.
+
+    Clients can then start before the publisher does, and read UNKNOWN.
+    """
+    for layout in orders.layouts:
+        ErrorBoundWriter(Path(orders.directory, layout.file_name), layout=layout).close()
+    complain(f"{exc}; waiting for it")
+
+
+@final
+class _Reports:
+    """A line for people and one for programs at each change of status, and a line at the beginning."""
+
+    def __init__(self, clock: Clock, orders: _Orders) -> None:
+        self._clock: Final = clock
+        self._orders: Final = orders
+        self._has_begun = False
+
+    def add(self, followed: Followed) -> None:
+        """Report what was written."""
+        bound, directory = followed.bound, self._orders.directory
+        if not self._has_begun:
+            self._has_begun = True
+            complain(f"keeping ClockBound's segment in {directory} by {self._clock.path}; Ctrl-C ends it")
+        if followed.reason is None:
+            complain(f"{bound.status.name}: CLOCK_REALTIME is within {duration_text(bound.bound_ns)}")
+        else:
+            complain(f"{bound.status.name}: {followed.reason}")
+        if self._orders.as_json:
+            print_json(
+                {
+                    "path": self._clock.path,
+                    "clockbound": directory,
+                    "bounded": followed.reason is None,
+                    "status": bound.status.name,
+                    "bound_ns": bound.bound_ns,
+                    "max_drift_ppb": bound.max_drift_ppb,
+                    "reason": followed.reason,
+                }
+            )

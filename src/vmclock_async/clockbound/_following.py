@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Final, NamedTuple, final
 
 import anyio
 import anyio.to_thread
 
 from vmclock_async._paths import absolute
+from vmclock_async._reading.background import beside
 from vmclock_async._reading.readings import age_ns
 from vmclock_async._reading.segment_feed import SegmentFeed
 from vmclock_async.abi import ClockStatus
@@ -100,9 +102,9 @@ class ErrorBoundFollower:
         directory: where the segments are or will be; ClockBound's clients read ``/var/run/clockbound``.
         layouts: layouts to write, each in its file.
         max_slew_ppm: greatest rate, in parts per million, by which daemons of this machine slew CLOCK_REALTIME, 0 to
-            400,000; an oscillator's 500 ppm are added. None: what the kernel lets them do, with which the bound grows
-            by a tenth of the time since the last update.
-        interval: longest time, in seconds, between two updates; more than 0, and at most 1.
+            400,000; an oscillator's 500 ppm are added. None: a tenth and 500 ppm, which no known daemon exceeds; the
+            bound then grows by a ninth of the time since the last update.
+        interval: longest time, in seconds, between two updates, 0.005 to 1.
         on_change: called with what was written, when its status changes.
         clocks: the system's clocks.
 
@@ -124,8 +126,8 @@ class ErrorBoundFollower:
     ) -> None:
         if max_slew_ppm is not None and not 0 <= max_slew_ppm <= 400_000:
             raise ValueError(f"max_slew_ppm must be from 0 to 400,000, not {max_slew_ppm}")
-        if not 0 < interval <= 1:
-            raise ValueError(f"interval must be more than 0 s and at most 1 s, not {interval}")
+        if not _SHORTEST_S <= interval <= 1:
+            raise ValueError(f"interval must be from {_SHORTEST_S} s to 1 s, not {interval}")
         if not isinstance(clock._feed, SegmentFeed):
             raise SegmentError(clock.path, "it is played, and its time is not this machine's; take a real clock")
         self.directory: Final = absolute(directory)
@@ -155,8 +157,7 @@ class ErrorBoundFollower:
         with ExitStack() as stack:
             steps = stack.enter_context(Steps())
             await anyio.to_thread.run_sync(self._open, stack)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._rewrite_after, steps)
+            async with beside(partial(self._rewrite_after, steps)):
                 await self._follow()
 
     def _open(self, stack: ExitStack) -> None:
