@@ -100,6 +100,28 @@ async def test_clockbounds_daemon_is_noticed(world: World) -> None:
     assert (world.path.parent / "clockbound/shm0").read_bytes() == daemons
 
 
+@pytest.mark.parametrize("is_replaced", [True, False])
+async def test_clients_of_a_file_that_is_gone_read_unknown(
+    world: World, kept_path: Path, is_replaced: bool
+) -> None:
+    """They keep the file that they opened, so nobody else would ever tell them."""
+    clients: list[Client] = []
+
+    async def follow() -> None:
+        async with keeping(world, interval=0.01):
+            clients.append(Client(kept_path))
+            kept_path.unlink()
+            if is_replaced:
+                put(kept_path, segment())
+            await anyio.sleep_forever()
+
+    error = await error_of(follow)
+    assert isinstance(error, SegmentError)
+    assert ("another file is in its place" if is_replaced else "the file was removed") in str(error)
+    assert clients[0].now().status == UNKNOWN
+    clients[0].close()
+
+
 async def test_error_stands_alone(world: World, kept_path: Path) -> None:
     """Outside any group, so that a program can catch it by its type."""
 

@@ -170,8 +170,7 @@ class ErrorBoundFollower:
         """Take back what *writer* has said, and close it: nobody keeps the promise from now on."""
         self._writers.remove(writer)
         self._status = None
-        with suppress(SegmentError):  # another program's segment by now
-            writer.write(UNKNOWN_BOUND)
+        writer.withdraw()
         writer.close()
 
     async def _follow(self) -> None:

@@ -124,6 +124,15 @@ class ErrorBoundWriter(OfThisProcess):
                 self.path, "the writer is closed; the child of a fork has to open one of its own"
             ) from exc
 
+    def withdraw(self) -> None:
+        """Say UNKNOWN to the clients that have this file open, though it may have been removed or replaced meanwhile.
+
+        Nothing is written if another program has committed to it too, or the writer is closed.
+        """
+        with suppress(ValueError):
+            if self._page.control_word >> 48 == self._generation:
+                self._commit(pack(self._layout, UNKNOWN_BOUND))
+
     def _commit(self, contents: bytes) -> int:
         self._generation = _core.clockbound_commit(self._page, contents)
         return self._generation
