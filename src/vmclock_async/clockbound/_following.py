@@ -1,10 +1,10 @@
-"""Keeping ClockBound's segments by a clock: what its clients read is derived anew whenever it may have changed.
+"""Keeping ClockBound's segments by a clock: a bound is written again whenever it may have changed.
 
 That is at each commit of the clock's segment, when the device's marker moves, when CLOCK_REALTIME is set, and otherwise
 after an interval, because the bound grows by the greatest slew that there may be. ``_widening`` has the arithmetic.
 
-What a client reads between a step of CLOCK_REALTIME and the commit that follows it does not contain the step: this is
-noticed at once, but at once is a fraction of a millisecond, or more where the processor is busy.
+A step of CLOCK_REALTIME is noticed at once, but "at once" takes a fraction of a millisecond, or longer where the
+processor is busy. What a client reads before the commit that follows does not contain the step.
 """
 
 import os
@@ -238,7 +238,7 @@ class ErrorBoundFollower:
         marked = replace(UNKNOWN_BOUND, disruption_marker=device or 0, detects_disruptions=device is not None)
         try:
             self._feed.require_in_place()
-        except SegmentError as exc:  # nobody would tell a disruption there
+        except SegmentError as exc:  # nobody would report a disruption there
             return _Look(Followed(marked, exc.reason), snapshot, fence)
         try:
             interval = self._waiting.readings.interval(snapshot, counter, None, limit_s=0)

@@ -1,6 +1,6 @@
 """Noticing that CLOCK_REALTIME was set, at once: a timer of that clock which setting it cancels (timerfd_create(2)).
 
-Not noticed is a slew, which is no step. Where the kernel has no such timers (a sandbox), nothing is noticed.
+It does not notice a slew. Where the kernel has no such timers (a sandbox), it notices nothing.
 """
 
 import ctypes

@@ -5,8 +5,8 @@
     void_after    = as_of + min(60 s, 0.899 * the time for which the segment's time may be used)
 
 CLOCK_REALTIME is read before and after the interval; r_least and r_most are the lesser and the greater of the two,
-because it may be set meanwhile. They enclose the clock at the interval's own instant, and are right about the clock
-after that. The larger distance to an end is the largest error that it can have.
+because it may be set meanwhile. They enclose the clock at the interval's own instant, and from the later one the
+clock goes on. Its error is at most the larger distance to an end.
 
 A client adds max_drift times the time that CLOCK_MONOTONIC_COARSE has made since as_of. Daemons slew that clock and
 CLOCK_REALTIME alike. If both go wrong by the part s of true time, they make 1 - s of a second in a second in which they
