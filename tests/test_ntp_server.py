@@ -164,3 +164,17 @@ def test_answer_that_contradicts_shows_a_step() -> None:
     assert server.take(sample(ns=NOW_NS + 10_000, trip_ticks=10**6), EXACT) is None
     assert server.take(sample(ns=NOW_NS + NS, trip_ticks=10**6), EXACT) is not None
     assert abs(server.moment(0, EXACT).true_ns - NOW_NS - NS) < Fraction(NS, 1000)
+
+
+def test_answers_of_another_machine_do_not_count_any_more() -> None:
+    """When another address of the name has answered, though the first machine's answer left less open."""
+    server = Server("pool")
+    server.asks = (2, ("192.0.2.1", 123))
+    server.take(sample(), EXACT)
+    server.asks = (2, ("192.0.2.2", 123))
+    assert server.heard_from == (2, ("192.0.2.1", 123))
+    server.take(sample(counter=2 * NS, ns=NOW_NS + NS, trip_ticks=2_000_000), EXACT)
+    assert server.moment(2 * NS, EXACT).error_ns > NS // 2000
+    assert server.heard_from == (2, ("192.0.2.2", 123))
+    server.begin()
+    assert server.heard_from is None

@@ -1,7 +1,9 @@
 """The ntp source as it runs, against servers whose truth is known and is not CLOCK_REALTIME."""
 
 import logging
+import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -211,8 +213,7 @@ def test_servers_that_do_not_answer_are_named(server: NtpResponder) -> None:
 async def test_name_that_does_not_resolve_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the resolver's own words."""
 
-    async def fail(name: ServerName) -> object:
-        await anyio.lowlevel.checkpoint()
+    def fail(name: ServerName) -> object:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(ServerName, "resolve", fail)
@@ -232,8 +233,7 @@ async def test_next_address_of_a_name_is_tried(server: NtpResponder, monkeypatch
         ports = [free_port(), silent.port, server.port]
         looked_up: list[str] = []
 
-        async def found(name: ServerName) -> object:
-            await anyio.lowlevel.checkpoint()
+        def found(name: ServerName) -> object:
             looked_up.append(name.host)
             return [(socket.AF_INET, ("127.0.0.1", port)) for port in ports]
 
@@ -254,6 +254,51 @@ async def test_next_address_of_a_name_is_tried(server: NtpResponder, monkeypatch
                 before = len(looked_up)
                 await until(lambda: len(looked_up) > before)
                 tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quick_ntp")
+async def test_name_that_is_looked_up_for_longer_than_a_run_is_found(
+    server: NtpResponder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run says that it waits for the resolver; a later run takes the answer, and does not ask again."""
+    monkeypatch.setattr(vmclock_ntp.source, "_FIRST_ROUND_S", 0.01)
+    looked_up: list[str] = []
+    answered = threading.Event()
+
+    def find(name: ServerName) -> object:
+        looked_up.append(name.host)
+        answered.wait(BOUND_S)
+        return [(socket.AF_INET, ("127.0.0.1", server.port))]
+
+    monkeypatch.setattr(ServerName, "resolve", find)
+    source, notes = NtpSource(NtpSettings(servers=("ntp.example.org",))), Notes()
+    for _ in range(2):
+        with pytest.raises(SourceUnavailableError, match=r"ntp\.example\.org: its name is still being looked up"):
+            await source.run(notes)
+    monkeypatch.setattr(vmclock_ntp.source, "_FIRST_ROUND_S", BOUND_S)
+    answered.set()
+    async with running(source, notes):
+        await until(lambda: bool(notes.updates))
+    assert contains_truth(notes.last, ahead)
+    assert looked_up == ["ntp.example.org"]
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("quick_ntp")
+async def test_one_machine_has_one_vote(server: NtpResponder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liar with two names of three is no majority; the second name says whose address it has."""
+    with NtpResponder(lambda ns: ahead(ns) + 300 * MS) as liar:
+        addresses = {"honest": server.port, "liar": liar.port, "alias": liar.port}
+        monkeypatch.setattr(
+            ServerName, "resolve", lambda name: [(socket.AF_INET, ("127.0.0.1", addresses[name.host]))]
+        )
+        source, notes = NtpSource(NtpSettings(servers=tuple(addresses))), Notes()
+        async with running(source, notes):
+            await until(lambda: len(server.heard) >= 6 and len(liar.heard) >= 6)
+    assert not any(update.measures for update in notes.updates)
+    (failure,) = (one.failure for one in source._knowledge.servers if one.failure)
+    assert re.fullmatch(r"127\.0\.0\.1 is asked already, as (liar|alias): each server has one vote", failure)
 
 
 @pytest.mark.anyio

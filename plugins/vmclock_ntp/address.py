@@ -3,15 +3,13 @@
 The addresses of clouds are link-local: they lead to the host, and to nobody else's server. Amazon's two are in the EC2
 User Guide ("Amazon Time Sync Service"). 169.254.169.254 is that of metadata.google.internal in Google Compute Engine
 ("Configure NTP on a VM"), and of Oracle's cloud ("Configuring the Oracle Cloud Infrastructure NTP Service"). Amazon and
-Google smear leap seconds, also at their public servers; no packet says so.
+Google smear leap seconds, also at their public servers, and so do Meta's public servers; no packet says so.
 """
 
 import ipaddress
 import re
 import socket
-from typing import Final, NamedTuple, Self
-
-import anyio
+from typing import Final, NamedTuple, Self, cast
 
 from vmclock_ntp.exchange import Address
 
@@ -21,7 +19,9 @@ _PORT: Final = 123
 _BRACKETED: Final = re.compile(r"\[([^\]]+)\](?::(\d{1,5}))?")
 _PLAIN: Final = re.compile(r"([A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 _SMEARING: Final = re.compile(
-    r"169\.254\.169\.(123|254)|fd00:ec2::123|(metadata|time[1-4]?)\.google\.(internal|com)|time\.aws\.com", re.I
+    r"169\.254\.169\.(123|254)|fd00:ec2::123|(metadata|time[1-4]?)\.google\.(internal|com)|216\.239\.35\.(0|4|8|12)"
+    r"|time\.aws\.com|time[1-5]?\.facebook\.com",
+    re.I,
 )
 """Hosts whose operators say that they smear. Oracle's may not, but has Google's address."""
 
@@ -59,7 +59,7 @@ class ServerName(NamedTuple):
     @property
     def smears(self) -> bool:
         """Whether it is known to smear leap seconds."""
-        return _SMEARING.fullmatch(self.host) is not None
+        return _SMEARING.fullmatch(self.host.removesuffix(".")) is not None  # the dot ends a complete name
 
     @property
     def numeric(self) -> Address:
@@ -71,18 +71,15 @@ class ServerName(NamedTuple):
         version = ipaddress.ip_address(self.host).version
         return (socket.AF_INET6 if version == 6 else socket.AF_INET), (self.host, self.port)
 
-    async def resolve(self) -> list[Address]:
-        """Its addresses, best first.
+    def resolve(self) -> list[Address]:
+        """Its addresses by the resolver, best first; blocks for as long as that takes.
 
         Raises:
             OSError: the resolver finds none.
         """
-        try:
-            return [self.numeric]
-        except ValueError:
-            pass
-        found = await anyio.getaddrinfo(self.host, self.port, type=socket.SOCK_DGRAM)
-        return [(family, address) for family, _, _, _, address in found]
+        host = self.host.encode("ascii")  # as text it would go through IDNA, which raises errors of its own
+        found = socket.getaddrinfo(host, self.port, type=socket.SOCK_DGRAM)
+        return [(family, cast("tuple[str | int, ...]", address)) for family, _, _, _, address in found]
 
 
 LINK_LOCAL: Final = tuple(

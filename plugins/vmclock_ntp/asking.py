@@ -2,8 +2,9 @@
 
 Where a name has several addresses, the next one is tried at once if there is no way to the first (as to an IPv6 address
 from a machine that has none), and with the next request if it does not answer. When none is left the name is looked up
-again, because the names of pools lead to other machines from time to time. The log has a line when a server begins to
-fail, and one when it is good again.
+again, because the names of pools lead to other machines from time to time. An address that another server of the list
+has is passed over: if two names lead to one machine, it must not have two votes. The log has a line when a server
+begins to fail, and one when it is good again.
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import Final, final
 import anyio
 
 from vmclock_async import Emit
-from vmclock_ntp.exchange import ANSWERED_WITHIN_S, Exchange, ask
+from vmclock_ntp.exchange import ANSWERED_WITHIN_S, Address, Exchange, ask
 from vmclock_ntp.knowledge import Knowledge
 from vmclock_ntp.server import Server
 
@@ -92,11 +93,17 @@ class Asking:
             OSError: the resolver finds no address.
         """
         if not server.addresses:
-            server.addresses = await self._knowledge.servers[server].resolve()
+            server.failure = "its name is still being looked up"
+            server.addresses = await self._knowledge.servers[server].addresses()
         failure = "its name has no address"
         while server.addresses:
             address = server.addresses[0]
             server.note_request(anyio.current_time())
+            if namesake := self._asked_as(address, server):
+                server.addresses.pop(0)
+                failure = f"{address[1][0]} is asked already, as {namesake}: each server has one vote"
+                continue
+            server.asks = address
             try:
                 if (exchange := await ask(address)) is not None:
                     return exchange, ""
@@ -107,6 +114,15 @@ class Asking:
                 server.addresses.pop(0)
                 return None, f"no answer from {address[1][0]} within {ANSWERED_WITHIN_S:g} s"
         return None, failure
+
+    def _asked_as(self, address: Address, server: Server) -> str | None:
+        """Name of another server than *server* that asks *address*, or counts by its answers; None if there is none."""
+        place = address[1][:2]  # what follows host and port depends on where the address is from
+        for other in self._knowledge.servers:
+            theirs = {known[1][:2] for known in (other.asks, other.heard_from) if known}
+            if other is not server and place in theirs:
+                return other.name
+        return None
 
     def _complain(self, server: Server) -> None:
         if not self._are_set:

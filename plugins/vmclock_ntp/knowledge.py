@@ -17,6 +17,7 @@ from vmclock_async.timebase import Calibration, Rate
 from vmclock_ntp.address import ServerName
 from vmclock_ntp.exchange import Exchange
 from vmclock_ntp.leap import LeapSecond
+from vmclock_ntp.lookup import Lookup
 from vmclock_ntp.measure import Baseline, Moment, Sample, counter_rate, interval_text
 from vmclock_ntp.selection import Choice, Selection
 from vmclock_ntp.server import Server
@@ -64,8 +65,8 @@ class Knowledge:
     ) -> None:
         self._are_set: Final = are_set
         self._calibrate: Final = calibrate
-        self.servers: Final = {Server(str(name)): name for name in names}
-        """Each server, and where it is."""
+        self.servers: Final = {Server(str(name)): Lookup(name) for name in names}
+        """Each server, and what looks up where it is."""
         self.epoch: int | None = None
         self.was_synchronized = False
         """Whether a measurement was made in this epoch."""

@@ -55,6 +55,8 @@ class Server:
         """Why the last request brought no useful answer; None if it brought one, or none was sent."""
         self.addresses: list[Address] = []
         """Addresses that its name had at the last look, without those that have failed since."""
+        self.asks: Address | None = None
+        """The address that was asked last."""
         self._least_s = LEAST_PAUSE_S
         self._asked_at_s: float | None = None
         self.begin()
@@ -64,6 +66,8 @@ class Server:
         self._samples: deque[Sample] = deque(maxlen=_REMEMBERED)
         self._best: Sample | None = None
         """The answer that leaves the least open."""
+        self.heard_from: Address | None = None
+        """The address that gave these answers."""
         self.leap = 0
         """Its last leap indicator."""
         self._is_erratic = False
@@ -115,6 +119,10 @@ class Server:
         self._missed = 0
         self.failure = None
         self.leap = sample.leap
+        if self.heard_from != self.asks:  # another machine answers to the same name
+            self.heard_from = self.asks
+            self._samples.clear()
+            self._best = None
         stepped = None
         contradicts = False
         if self._best is not None:

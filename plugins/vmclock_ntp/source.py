@@ -68,7 +68,7 @@ class NtpSettings(BaseModel):
     smeared: bool | None = Field(
         None,
         description="the servers smear leap seconds: publish neither UTC nor TAI within a day of one; by default "
-        "true for Amazon's and Google's",
+        "true for Amazon's, Google's and Meta's",
     )
 
     @field_validator("servers")
@@ -197,7 +197,8 @@ class NtpSource:
         if not self._settings.servers:
             return _NOBODY
         failures = "; ".join(f"{one.name}: {one.failure or 'no answer yet'}" for one in self._knowledge.servers)
-        return f"no server gives a time ({failures}); check ntp.servers and that UDP port 123 is open that way"
+        remedy = "check ntp.servers, the resolver, and that UDP port 123 is open that way"
+        return f"no server gives a time ({failures}); {remedy}"
 
     def _smeared(self, update: BodyUpdate, utc_ns: int) -> BodyUpdate:
         """*update*, marked as neither UTC nor TAI while the servers may be smearing."""
