@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from kit.chronyd import Chronyd, needs_chronyd
+import vmclock_ntp.source
+from kit.chronyd import Chronyd, free_port, needs_chronyd
 from kit.fitness import fit
+from kit.ntp import NtpResponder
 from kit.played_chronyd import PlayedChronyd
 from kit.played_machine import NOW_S, PATIENCE_S, SYNCHRONIZED, played_machine, put, vmclock_page
 from kit.told_world import World
@@ -20,6 +22,7 @@ from kit.udp import UdpServer
 from kit.waits import eventually
 from vmclock_async._cli.findings import LOOKS, Finding, Level, Machine, Probing, Report, look
 from vmclock_async.timebase import COUNTER_ID, ClockStatusBits, Timex
+from vmclock_ntp.address import ServerName
 
 OK, WARNING, MISSING = Level.OK, Level.WARNING, Level.MISSING
 x86 = pytest.mark.skipif(COUNTER_ID != 1, reason="CNTVCT is fit by architecture")
@@ -391,6 +394,27 @@ def test_verdict_of_a_machine_without_time_says_why(machine: Machine) -> None:
     assert "no answer at 127.0.0.1:1" in seen
     assert "the kernel's clock is not synchronized" in seen
     assert remedy.startswith("install and start chronyd")
+    assert "no servers are set" in seen
+    assert remedy.endswith("without a daemon: vmclock-async publish ntp --set ntp.servers=HOST,HOST,HOST")
+
+
+def test_verdict_names_no_source_that_may_not_be_used(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the source ntp there are no servers to set."""
+    monkeypatch.setenv("VMCLOCK_ASYNC_SOURCES", "chrony")
+    (machine.dev / "vmclock0").unlink()
+    report = look(with_timex(UNSYNCHRONIZED)(no_segment(machine)))
+    assert report.verdict.endswith("systemctl start chronyd")
+
+
+def test_servers_of_a_cloud_are_found(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they answer, the source ntp has a time; else servers have to be set."""
+    with NtpResponder(lambda ns: ns) as server:
+        monkeypatch.setattr(vmclock_ntp.source, "LINK_LOCAL", (ServerName("127.0.0.1", server.port),))
+        found = LOOKS["ntp"](replace(machine, probing=Probing(PATIENCE_S)))
+        assert found == Finding(OK, f"{server.name} of this cloud gives the time", "", "ntp")
+    monkeypatch.setattr(vmclock_ntp.source, "LINK_LOCAL", (ServerName("127.0.0.1", free_port()),))
+    found = LOOKS["ntp"](replace(machine, probing=Probing(PATIENCE_S)))
+    assert (found.level, found.remedy) == (MISSING, "say with ntp.servers which ones to ask")
 
 
 def test_verdict_of_an_unfit_counter_is_the_counter(machine: Machine) -> None:

@@ -364,7 +364,7 @@ async def test_servers_of_a_cloud_are_asked_by_default(
     assert caplog.messages == []
     monkeypatch.setattr(vmclock_ntp.source, "LINK_LOCAL", tuple(local[:1]))
     source = NtpSource(NtpSettings())
-    with pytest.raises(SourceUnavailableError, match=r"say with ntp\.servers which ones to ask"):
+    with pytest.raises(SourceUnavailableError, match=r"; say with ntp\.servers which ones to ask"):
         source.probe()
     with anyio.fail_after(BOUND_S), pytest.raises(SourceUnavailableError, match=r"say with ntp\.servers"):
         await source.run(Notes())

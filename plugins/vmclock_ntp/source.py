@@ -42,7 +42,7 @@ _PROBE_S: Final = 1.0
 _MOST_SERVERS: Final = 8
 _NOBODY: Final = (
     "no servers are set, and none answers at the addresses that clouds have for them "
-    f"({', '.join(map(str, LINK_LOCAL))}): say with ntp.servers which ones to ask"
+    f"({', '.join(map(str, LINK_LOCAL))}); say with ntp.servers which ones to ask"
 )
 
 _log: Final = logging.getLogger("vmclock_async.ntp")

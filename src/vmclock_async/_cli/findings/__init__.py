@@ -8,7 +8,16 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple, final
 
-from vmclock_async._cli.findings import chronyd, counter, guest, installed, kernel_clock, process, published
+from vmclock_async._cli.findings import (
+    chronyd,
+    counter,
+    guest,
+    installed,
+    kernel_clock,
+    process,
+    published,
+    servers,
+)
 from vmclock_async._cli.findings.finding import Finding, Level, warning
 from vmclock_async._cli.findings.machine import Machine, Probing
 from vmclock_async._wording import failure
@@ -30,6 +39,7 @@ LOOKS: Final[Mapping[str, Callable[[Machine], Finding]]] = {
     "chrony-port": chronyd.chrony_port,
     "chronyd-version": chronyd.chronyd_version,
     "pychrony": chronyd.pychrony,
+    "ntp": servers.ntp,
     "kernel-clock": kernel_clock.kernel_clock,
     "tai-offset": kernel_clock.tai_offset,
     "leap-seconds": kernel_clock.leap_seconds,
@@ -43,7 +53,7 @@ LOOKS: Final[Mapping[str, Callable[[Machine], Finding]]] = {
     "sources": installed.sources,
 }
 """The findings by their ids, in the order in which they are shown."""
-_OF_TIME: Final = ("device", "chrony-socket", "chrony-port", "kernel-clock", "reading")
+_OF_TIME: Final = ("device", "chrony-socket", "chrony-port", "ntp", "kernel-clock", "reading")
 """Findings that say whether a time can be had."""
 
 
@@ -70,7 +80,8 @@ class Report(NamedTuple):
         nearest = min(
             (self.findings[name] for name in _OF_TIME[1:]), key=lambda found: found.level is Level.MISSING
         )
-        return f"nothing here can give a bounded time: {seen}; {_plain(nearest.remedy)}"
+        otherwise = f", or {servers.WITHOUT_A_DAEMON}" if "ntp" in installed_sources() else ""
+        return f"nothing here can give a bounded time: {seen}; {_plain(nearest.remedy)}{otherwise}"
 
 
 def _plain(text: str) -> str:

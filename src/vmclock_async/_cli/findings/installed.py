@@ -9,7 +9,7 @@ from vmclock_async.sources import installed_sources
 
 __all__ = ("begin_probes", "sources")
 
-_WITH_FINDINGS: Final = ("device", "vmgenid", "told", "chrony", "kernel")
+_WITH_FINDINGS: Final = ("device", "vmgenid", "told", "chrony", "ntp", "kernel")
 """Sources whose time has findings of its own."""
 
 
