@@ -169,8 +169,9 @@ def at_end_of_month(before_s: int, **models: Model) -> NtpWorld:
 def test_announced_leap_second_makes_no_interval_wrong(lost_from_s: int | None) -> None:
     """From two seconds before it until two after it nothing is measured; then everything is new, also when no answer
     comes for minutes after it, or has come for long before it. What the page has from before it says what is due."""
-    simulated = at_end_of_month(860, a=Model(leap=1), b=Model())
-    simulated.run(850 if lost_from_s is None else 860 + lost_from_s)
+    begins_s = -860 if lost_from_s == -800 else -100
+    simulated = at_end_of_month(-begins_s, a=Model(leap=1), b=Model())
+    simulated.run((lost_from_s or -10) - begins_s)
     assert {update.leap_indicator for update in simulated.updates} == {LeapIndicator.PRE_POS}
     if lost_from_s is not None:
         simulated.models["a"].loses = simulated.models["b"].loses = 1.0
