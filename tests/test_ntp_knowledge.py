@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import vmclock_ntp.knowledge
 from kit.ntp_exchanges import NOW_NS, NS, exchange
 from kit.ntp_world import START_NS, Model, NtpWorld
 from vmclock_async import LeapIndicator
@@ -65,8 +66,9 @@ def test_bound_gets_small(alone: bool) -> None:
     assert min(simulated.half_widths_ns) < 300_000
 
 
-def test_liar_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """Once, with its interval and that of the others; and again when it has come back."""
+def test_liar_is_named(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, with its interval and that of the others; and again when it has been right for a while."""
+    monkeypatch.setattr(vmclock_ntp.knowledge, "CALM_VOTES", 30)
     simulated = world(a=Model(), b=Model(), liar=Model(off_ns=700 * MS))
     simulated.run(60)
     (message,) = caplog.messages
@@ -78,6 +80,20 @@ def test_liar_is_named(caplog: pytest.LogCaptureFixture) -> None:
     simulated.run(60)
     assert simulated.wrong == []
     assert "no server is found false by the others any more" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("names", ["ab-liar", "a-liar"])
+def test_liar_that_is_a_little_off_is_named_once(names: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its interval overlaps with the others' whenever it has grown for a while: that is no new quarrel each time. Of
+    two, what both contain then is not the truth."""
+    first, _, liar = names.partition("-")
+    simulated = world(
+        **{name: Model(stated_ns=50_000) for name in first}, **{liar: Model(stated_ns=50_000, off_ns=MS)}
+    )
+    simulated.run(300)
+    assert simulated.wrong == []
+    assert simulated.updates
+    assert len(caplog.messages) == 1
 
 
 def test_liar_does_not_become_right_because_the_others_fail() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from vmclock_async import TimeInterval
 from vmclock_async.intervals import intersection
-from vmclock_ntp.selection import Choice, Selection, agreed
+from vmclock_ntp.selection import CALM_VOTES, Choice, Selection, agreed
 
 
 def intervals(**ends: tuple[int, int]) -> dict[str, TimeInterval]:
@@ -99,6 +99,26 @@ def test_truth_is_inside_whoever_is_silent(data: st.DataObject) -> None:
         assert not _having(truth, given) & choice.false
     elif len(answered) == count:
         raise AssertionError("all have answered, and more than half are right")
+
+
+def test_two_that_contradicted_each_other_are_doubted() -> None:
+    """For an hour of votes in which they agree they have what either contains, and neither is believed alone; a
+    majority ends that."""
+    selection = Selection()
+    both = intervals(a=(5, 9), b=(8, 20))
+    assert ends(selection.vote(both).interval) == (8, 9)
+    assert selection.vote(intervals(a=(5, 9), b=(10, 20))).interval is None
+    for _ in range(CALM_VOTES):
+        assert ends(selection.vote(both).interval) == (5, 20)
+    assert ends(selection.vote(both).interval) == (8, 9)
+    assert selection.vote(intervals(a=(5, 9), b=(10, 20))).interval is None
+    assert ends(selection.vote(both).interval) == (5, 20)
+    assert selection.vote(intervals(a=(5, 9))).interval is None
+    assert selection.vote({}).interval is None
+    assert selection.vote(intervals(a=(5, 9), b=(10, 20), c=(30, 40))).interval is None
+    assert ends(selection.vote(both).interval) == (5, 20)
+    assert ends(selection.vote(intervals(a=(5, 9), b=(8, 20), c=(30, 40))).interval) == (8, 9)
+    assert ends(selection.vote(both).interval) == (8, 9)
 
 
 def test_server_found_false_decides_nothing_by_itself() -> None:

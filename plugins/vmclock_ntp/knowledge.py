@@ -19,7 +19,7 @@ from vmclock_ntp.exchange import Exchange
 from vmclock_ntp.leap import LeapSecond
 from vmclock_ntp.lookup import Lookup
 from vmclock_ntp.measure import Baseline, Moment, Sample, counter_rate, interval_text
-from vmclock_ntp.selection import Choice, Selection
+from vmclock_ntp.selection import CALM_VOTES, Choice, Selection
 from vmclock_ntp.server import Server
 
 __all__ = ("Knowledge", "Lack", "Measured")
@@ -71,8 +71,12 @@ class Knowledge:
         self.was_synchronized = False
         """Whether a measurement was made in this epoch."""
         self._selection = Selection()
-        self._is_contradicted = False
-        """Whether the log says that two servers contradict each other."""
+        self._named: frozenset[str] = frozenset()
+        """Names of the servers that the log calls false."""
+        self._is_quarrel_named = False
+        """Whether the log says that too few servers agree."""
+        self._calm_votes = 0
+        """Number of votes in a row without either."""
 
     def begin(self, epoch: int) -> None:
         """Begin *epoch*, if it is another: all that was known is void."""
@@ -169,27 +173,28 @@ class Knowledge:
 
     def _vote(self, intervals: Mapping[str, TimeInterval]) -> Choice:
         """The choice among *intervals*; the log says what is new about it."""
-        false_before = self._selection.false
         silent = sum(server.is_waited_for for server in self.servers) if self._are_set else 0
         choice = self._selection.vote(intervals, silent)
-        false = self._selection.false
-        if choice.interval is not None and false != false_before:
-            if false:
-                said = ", ".join(
-                    f"{name} ({interval_text(intervals[name])})" for name in sorted(false & intervals.keys())
-                )
-                _log.warning(
-                    "found false by the other servers, which have %s: %s", interval_text(choice.interval), said
-                )
-            else:
-                _log.info("no server is found false by the others any more")
-        is_contradicted = choice.interval is None and len(intervals) > 1 and not silent
-        if is_contradicted and not self._is_contradicted:
+        is_quarrel = choice.interval is None and len(intervals) > 1 and not silent
+        if is_quarrel and not self._is_quarrel_named:
+            self._is_quarrel_named = True
             said = ", ".join(
                 f"{name} has {interval_text(interval)}" for name, interval in sorted(intervals.items())
             )
             _log.warning("no time: too few servers agree (%s); with three or more, a majority decides", said)
-        self._is_contradicted = is_contradicted
+        if choice.false - self._named:
+            said = ", ".join(f"{name} ({interval_text(intervals[name])})" for name in sorted(choice.false))
+            assert choice.interval is not None, "without an interval none is false"
+            _log.warning(
+                "found false by the other servers, which have %s: %s", interval_text(choice.interval), said
+            )
+        self._named |= choice.false
+        is_calm = choice.interval is not None and not self._selection.false
+        self._calm_votes = self._calm_votes + 1 if is_calm else 0
+        if self._calm_votes >= CALM_VOTES:
+            if self._named:
+                _log.info("no server is found false by the others any more")
+            self._named, self._is_quarrel_named = frozenset(), False
         return choice
 
 

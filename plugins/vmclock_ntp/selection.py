@@ -15,8 +15,12 @@ that so many contain.
 A server whose interval lies outside of the result is certain to be wrong, and found false.
 
 Two servers must agree, and have what both contain. If they contradict each other nobody knows which one is right, so
-there is no time. One server is believed. But a server that a majority found false does not count where fewer than three
-are left, until a majority finds it right again: a server does not become right because the others fail.
+there is no time. One of them stays wrong when their intervals have grown until they overlap a little, and what both
+contain then may be just what is not true. So for an hour of votes after a contradiction two that overlap have what
+either contains, and neither is believed alone.
+
+One server is believed. But a server that a majority found false does not count where fewer than three are left, until a
+majority finds it right again: a server does not become right because the others fail.
 """
 
 from collections.abc import Mapping
@@ -24,8 +28,11 @@ from typing import Final, NamedTuple, final
 
 from vmclock_async import TimeInterval
 
-__all__ = ("Choice", "Selection", "agreed")
+__all__ = ("CALM_VOTES", "Choice", "Selection", "agreed")
 
+CALM_VOTES: Final = 3600
+"""Number of votes in a row, one a second, after which a quarrel of servers is over. An interval that grows from answer
+to answer makes servers agree and contradict each other by turns: a turn takes eight polls of 64 s at most."""
 _FOR_A_VOTE: Final = 3
 
 
@@ -71,11 +78,31 @@ class Selection:
     def __init__(self) -> None:
         self.false: frozenset[str] = frozenset()
         """Names of the servers that the last majority found false, and none has found right since."""
+        self._doubted_votes = 0
+        """Number of votes for which two servers have to agree yet, because they contradicted each other."""
 
     def vote(self, intervals: Mapping[str, TimeInterval], silent: int = 0) -> Choice:
         """What *intervals* agree on, without those of servers that may not take part; *silent* as for ``agreed``."""
         if len(intervals) + silent < _FOR_A_VOTE:
-            return agreed({name: interval for name, interval in intervals.items() if name not in self.false})
+            return self._of_two({name: one for name, one in intervals.items() if name not in self.false})
         choice = agreed(intervals, silent)
         self.false = self.false - choice.right | choice.false
+        if choice.interval is not None:
+            self._doubted_votes = 0  # it is known who is false
+        return choice
+
+    def _of_two(self, intervals: Mapping[str, TimeInterval]) -> Choice:
+        """What at most two servers agree on, and nobody else decides."""
+        choice = agreed(intervals)
+        if len(intervals) == 2 and choice.interval is None:
+            self._doubted_votes = CALM_VOTES
+        elif self._doubted_votes and len(intervals) == 2:
+            self._doubted_votes -= 1
+            either = TimeInterval(
+                min(one.earliest_ns for one in intervals.values()),
+                max(one.latest_ns for one in intervals.values()),
+            )
+            return choice._replace(interval=either)
+        elif self._doubted_votes:
+            return Choice(None, frozenset(), frozenset())
         return choice
