@@ -301,6 +301,10 @@ NTP_VOTES: Final = (
     Mutant("        max(ns for ns", "        min(ns for ns", "take the first end"),
     Mutant("self.false - choice.right |", "self.false |", "never forgive"),
     Mutant(" if name not in self.false}", "}", "believe a liar that is left alone"),
+    Mutant("min(one.earliest_ns", "max(one.earliest_ns", "take the later beginning of two that are doubted"),
+    Mutant("max(one.latest_ns", "min(one.latest_ns", "take the earlier end of two that are doubted"),
+    Mutant("_doubted_votes = CALM_VOTES", "_doubted_votes = 1", "forget a contradiction"),
+    Mutant("        elif self._doubted_votes:\n", "        elif False:\n", "believe one of two that are doubted alone"),
 )  # fmt: skip
 
 NTP_LEAP: Final = (
