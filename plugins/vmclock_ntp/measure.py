@@ -16,7 +16,7 @@ s, and a server may have cut them: one unit of the dispersion, and half a unit o
 the counter's own last tick at each end and the middle's rounding; a nanosecond is more than the timestamps' last digit.
 
 The time in which the server held the packet is taken off the round trip. If that leaves less than nothing, and not by
-the precision alone, the server's clock does not go as time does, and the answer is refused.
+the precision and the last digits alone, the server's clock does not go as time does, and the answer is refused.
 
 P and R are the counter's period and its maximum error, by one of two ways: the one with the smaller R.
 
@@ -54,6 +54,11 @@ def counter_rate(raw: Rate, measured: Rate | None) -> Rate:
         return nominal
     wandering = measured._replace(error=measured.error + measured.ns_per_tick * WANDER)
     return min(wandering, nominal, key=lambda rate: rate.error)
+
+
+def _digits_ns(rate: Rate) -> Fraction:
+    """Two ticks of the counter and a nanosecond: what the last digits of an exchange may hide."""
+    return 2 * rate.ns_per_tick + 1
 
 
 def interval_text(interval: TimeInterval) -> str:
@@ -118,7 +123,7 @@ class Sample:
     def objection(self, rate: Rate) -> str | None:
         """Why this is not used, in words; None if it is."""
         ways_ns = self._ways_ns(rate)
-        if ways_ns < -self._precision_ns:
+        if ways_ns < -(self._precision_ns + _digits_ns(rate)):
             return (
                 f"it says that it held the packet for {float(self._held_ns) / 1e9:g} s, "
                 f"{float(-ways_ns) / 1e9:g} s longer than the round trip"
@@ -137,7 +142,7 @@ class Sample:
             ),
             Term("precision", self._precision_ns, "the resolution of the server's clock"),
             Term("rounding by the server", STATED_UNIT_NS * 3 / 2, "its statements count 15 us"),
-            Term("counter", 2 * rate.ns_per_tick + 1, "its last tick, and the last digit of timestamps"),
+            Term("counter", _digits_ns(rate), "its last tick, and the last digit of timestamps"),
             Term(
                 "oscillator",
                 abs(ticks_between(self.counter_ticks, counter_ticks)) * rate.error,
