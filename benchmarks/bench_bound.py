@@ -1,10 +1,10 @@
-"""The bounds of ``publish chrony`` and of ``publish ntp`` side by side, over one server on loopback.
+"""The bounds of the sources chrony, ntp and clockbound side by side, over one server on loopback.
 
     PYTHONPATH=tests python benchmarks/bench_bound.py [--seconds 120]
 
 This starts a chronyd that serves the system's clock, and one that follows it with polls of 16 s, as the source ntp
-asks; both leave the clock alone. Needs chronyd. A line for each source: half-widths of readings ten times a second,
-after a minute in which chronyd and the source settle.
+asks; both leave the clock alone. ``follow`` keeps ClockBound's segment by that of chrony. Needs chronyd. A line for
+each source: half-widths of readings ten times a second, after a minute in which chronyd and the sources settle.
 """
 
 import argparse
@@ -33,15 +33,18 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory, Chronyd.server(port), client:
         commands = {
-            "chrony": ["chrony", "--set", f"chrony.address={client.socket}"],
-            "ntp": ["ntp", "--set", f"ntp.servers=127.0.0.1:{port}"],
+            name: ["publish", name, "--set", option, "--segment", f"{directory}/{name}"]
+            for name, option in {
+                "chrony": f"chrony.address={client.socket}",
+                "ntp": f"ntp.servers=127.0.0.1:{port}",
+                "clockbound": f"clockbound.path={directory}/cb/shm0",
+            }.items()
         }
+        # Nobody slews the clock here. Without the option, what clients read grows by a tenth of the time.
+        follow = ["follow", "--max-slew", "500", "--clockbound", f"{directory}/cb", f"{directory}/chrony"]
         running = [
-            subprocess.Popen(
-                [sys.executable, "-m", "vmclock_async", "publish", *command, "--segment", f"{directory}/{name}"],
-                stderr=subprocess.DEVNULL,
-            )
-            for name, command in commands.items()
+            subprocess.Popen([sys.executable, "-m", "vmclock_async", *command], stderr=subprocess.DEVNULL)
+            for command in (*commands.values(), follow)
         ]
         try:
             time.sleep(arguments.settle)
