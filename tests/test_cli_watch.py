@@ -63,15 +63,22 @@ def waiting_in(pipe: IO[str] | None) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def test_watch_whose_terminal_is_gone_says_so_by_its_status(world: World) -> None:
-    """129, as of SIGHUP, and not as of an error."""
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["drawn", "json"])
+@pytest.mark.parametrize("told", [True, False], ids=["told", "not told"])
+def test_watch_whose_terminal_is_gone_says_so_by_its_status(
+    world: World, words: tuple[str, ...], told: bool
+) -> None:
+    """129, as of SIGHUP, and not as of an error; also where a write is refused before that signal comes."""
     parent, child = pty.openpty()
-    process = start_command(world.path.parent, "watch", world.path, stdout=child, stderr=child)
+    process = start_command(world.path.parent, "watch", *words, world.path, stdout=child, stderr=child)
     os.close(child)
     try:
         os.read(parent, 1)
         os.close(parent)
-        process.send_signal(signal.SIGHUP)
+        if told:
+            process.send_signal(signal.SIGHUP)
+        else:
+            world.tell()  # so that there is something to write
         assert process.wait(BOUND_S) == 129
     finally:
         process.kill()

@@ -6,7 +6,7 @@ from functools import partial
 from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import fail, wants_debug, wants_json
 from vmclock_async._cli.logs import logging_to_stderr, report_bug
-from vmclock_async._cli.output import EndedError, show_traceback
+from vmclock_async._cli.output import EndedError, show_traceback, terminal_is_gone
 from vmclock_async._cli.reading import plain_reading
 from vmclock_async.errors import VMClockError
 
@@ -33,6 +33,8 @@ def run(argv: Sequence[str]) -> int:
                 return ExitStatus.DONE
             return exc.code if isinstance(exc.code, int) else ExitStatus.FAILED
         except (VMClockError, OSError) as exc:
+            if isinstance(exc, OSError) and terminal_is_gone():
+                return ExitStatus.HUNG_UP
             if debug:
                 show_traceback(exc)
             return fail(exc, as_json=as_json)

@@ -1,5 +1,6 @@
 """Output shared by all commands: printing, showing values, and running an async command."""
 
+import errno
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import select
 import signal
 import stat
 import sys
+import termios
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +35,7 @@ __all__ = (
     "shape_complaints",
     "show_traceback",
     "snapshot_fields",
+    "terminal_is_gone",
 )
 
 EventLine = Callable[[str, int, Mapping[str, object]], str]
@@ -107,7 +110,7 @@ def _silence(stream: TextIO) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line of result on stdout; if its reader has closed the pipe, end quietly with 0.
+    """Print a line of result on stdout; if its reader has closed the pipe, end quietly with 0, or 129 if its terminal.
 
     Raises:
         OSError: stdout is closed, or cannot be written.
@@ -120,6 +123,8 @@ def print_line(text: str) -> None:
         _silence(sys.stdout)
         raise EndedError from None
     except OSError as exc:
+        if terminal_is_gone():
+            raise EndedError(ExitStatus.HUNG_UP) from None
         _silence(sys.stdout)
         raise OSError(f"stdout cannot be written ({exc.strerror}), and so the result is lost") from exc
 
@@ -196,6 +201,23 @@ def let_go_of_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not select.select([], [stream], [], 0)[1]:
             _silence(stream)
+
+
+def terminal_is_gone() -> bool:
+    """Whether the terminal of an output is gone; then that output is redirected to /dev/null.
+
+    The kernel refuses to write there, with EIO, from a moment before SIGHUP comes.
+    """
+    gone = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                termios.tcgetattr(stream.fileno())
+        except termios.error as exc:
+            if exc.args[0] == errno.EIO:
+                gone = True
+                _silence(stream)
+    return gone
 
 
 def _silence_terminals() -> None:

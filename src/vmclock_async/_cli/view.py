@@ -18,9 +18,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from vmclock_async._cli.exit_status import ExitStatus
 from vmclock_async._cli.failures import failure_fields
 from vmclock_async._cli.history import Column, History
-from vmclock_async._cli.output import print_json, print_line, printable, snapshot_fields
+from vmclock_async._cli.output import (
+    EndedError,
+    print_json,
+    print_line,
+    printable,
+    snapshot_fields,
+    terminal_is_gone,
+)
 from vmclock_async._cli.plot import STATUS_STYLE, plot, plot_width
 from vmclock_async._cli.reporting.series import unannounced
 from vmclock_async.abi import Flags, name_of
@@ -232,6 +240,8 @@ class TerminalView:
         self._draw(snapshot, now)
 
     def _draw(self, snapshot: Snapshot, now: Reading) -> None:
+        if terminal_is_gone():  # rich would draw nothing from now on, for ever
+            raise EndedError(ExitStatus.HUNG_UP)
         console = self._live.console
         width = min(console.width, _WIDTH)
         table = _table(snapshot, now)
