@@ -120,7 +120,7 @@ AGREEMENT: Final = (
     Mutant("first.earliest_ns > second.latest_ns", "first.latest_ns > second.latest_ns", "take an earlier end for a gap"),
     Mutant("elif not (first.is_quiet or second.is_quiet):", "else:", "compare quiet sources"),
     Mutant("if gap and not disagreed", "if gap", "count each comparison"),
-    Mutant("gap > 0 if name == first else gap < 0", "gap > 0", "see the gap from the first source alone"),
+    Mutant("gap_ns > 0 if name == first else pair.gap_ns < 0", "gap_ns > 0", "see the gap from the first source alone"),
     Mutant("self._give_up(pair, claims)", "pass", "let what cannot be compared disagree"),
 )  # fmt: skip
 
