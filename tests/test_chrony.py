@@ -15,6 +15,7 @@ import pytest
 from kit.adjtimex import AdjtimexStandIn
 from kit.chrony_source import running, settings, under
 from kit.chronyd import Chronyd, needs_chronyd
+from kit.fitness import fit
 from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd, PlayedSource
 from kit.waits import BOUND_S, until
@@ -26,13 +27,13 @@ from vmclock_async import (
     TimeType,
 )
 from vmclock_async.testing import check_source
-from vmclock_async.timebase import Pairing, counter_unfit_because, pair
+from vmclock_async.timebase import Pairing, pair
 from vmclock_chrony import ChronySource
 from vmclock_chrony.connection import Connection
 from vmclock_chrony.source import _Run, _Trust, _Warnings
 
 pychrony = pytest.importorskip("pychrony")
-pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
+pytestmark = fit
 
 NS = 10**9
 

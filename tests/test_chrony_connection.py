@@ -16,6 +16,7 @@ import pytest
 
 from kit.chrony_source import running, settings
 from kit.chronyd import Chronyd, needs_chronyd
+from kit.fitness import fit
 from kit.notes import Notes, contains_realtime
 from kit.played_chronyd import PlayedChronyd, PlayedSource
 from kit.waits import until
@@ -24,12 +25,11 @@ from vmclock_async import (
     SourceError,
     SourceUnavailableError,
 )
-from vmclock_async.timebase import counter_unfit_because
 from vmclock_chrony import ChronySource
 from vmclock_chrony.connection import Connection
 
 pychrony = pytest.importorskip("pychrony")
-pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
+pytestmark = fit
 
 NS = 10**9
 

@@ -11,8 +11,8 @@ from kit.kernel_readings import NS, PPM, RAW, US, realtime_of, timex
 from kit.notes import bounds
 from vmclock_async import ClockStatus, LeapIndicator, TimeType
 from vmclock_async.clockbound import ErrorBound, ErrorBoundStatus
-from vmclock_async.timebase import ClockState, ClockStatusBits, Pairing, Rate, Timex
-from vmclock_clockbound.measure import Reading, Steering, Steps, drift, error_terms, explanation, time_update
+from vmclock_async.timebase import ClockState, ClockStatusBits, Pairing, Rate, Steering, Timex
+from vmclock_clockbound.measure import Reading, Steps, drift, error_terms, explanation, time_update
 
 AS_OF = 500 * NS
 FIFTY = 50 * PPM

@@ -22,12 +22,12 @@ from vmclock_async.timebase import (
     ClockStatusBits,
     Pairing,
     Rate,
+    Steering,
     Timex,
     fixed_point_period,
 )
 from vmclock_kernel.measure import (
     Reading,
-    Steering,
     assumed_error_ns,
     drift,
     explanation,

@@ -13,15 +13,15 @@ import anyio
 import pytest
 
 from kit.chronyd import Chronyd, free_port, needs_chronyd
+from kit.fitness import fit
 from kit.notes import Notes
 from kit.ntp import NtpResponder
 from kit.ntp_source import contains_truth, running, source_of
 from kit.waits import until
 from vmclock_async import ClockStatus
-from vmclock_async.timebase import counter_unfit_because
 from vmclock_ntp import NtpSettings, NtpSource
 
-pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
+pytestmark = fit
 
 MS = 10**6
 

@@ -17,6 +17,7 @@ import pytest
 import vmclock_ntp.exchange
 import vmclock_ntp.source
 from kit.chronyd import free_port
+from kit.fitness import fit
 from kit.notes import Notes
 from kit.ntp import NtpResponder
 from kit.ntp_source import LEAST_PAUSE_S, contains_truth, running, source_of
@@ -32,12 +33,11 @@ from vmclock_async import (
     TimeType,
 )
 from vmclock_async.testing import check_source
-from vmclock_async.timebase import counter_unfit_because
 from vmclock_ntp import NtpSettings, NtpSource
 from vmclock_ntp.address import ServerName
 from vmclock_ntp.server import Server
 
-pytestmark = pytest.mark.skipif(counter_unfit_because() is not None, reason=str(counter_unfit_because()))
+pytestmark = fit
 
 MS = 10**6
 

@@ -151,16 +151,12 @@ KERNEL: Final = (
     Mutant("+ abs(rate.ns_per_tick - raw.ns_per_tick) + rate", "+ rate", "drop the distance from RAW's period"),
     Mutant("abs(rate.ns_per_tick - raw", "abs(rate.ns_per_tick + raw", "sign of that distance"),
     Mutant("raw.ns_per_tick) + rate.error", "raw.ns_per_tick)", "drop the period's own uncertainty"),
-    Mutant("1 + Fraction(frequency_ppb", "1 - Fraction(frequency_ppb", "sign of the kernel's correction"),
-    Mutant("raw.error * faster + raw.ns_per_tick / 10**9", "raw.error * faster", "drop the frequency's rounding"),
-    Mutant("raw.error * faster + raw", "raw", "drop RAW's uncertainty"),
     Mutant("max(abs(before_ns), abs(", "max(0, abs(", "drop the offset of before"),
     Mutant("abs(after_ns)) + cut", "0) + cut", "drop the offset of after"),
     Mutant("abs(after_ns)) + cut_ns", "abs(after_ns))", "drop the offset's rounding"),
     Mutant("window_ticks // 2 + 2", "window_ticks // 2", "drop the half window's two ticks"),
     Mutant("reading.after.esterror_ns + offset", "offset", "drop the estimated error"),
     Mutant("    if lacking_ns > 0:", "    if False:", "let the estimated error exceed the bound"),
-    Mutant("raw.error + raw.ns_per_tick * LARGEST", "0 * raw.ns_per_tick * LARGEST", "drop an unknown correction"),
     Mutant("clock_ns + (self.timescale.tai_offset_s", "clock_ns - (self.timescale.tai_offset_s", "sign of TAI offset"),
     Mutant("tai_offset_sec=reading.timescale.tai_offset_s",
            "tai_offset_sec=reading.timescale.tai_offset_s and -reading.timescale.tai_offset_s",
@@ -184,11 +180,6 @@ CLOCKBOUND: Final = (
     Mutant("+ abs(rate.ns_per_tick - raw.ns_per_tick) + rate", "+ rate", "drop the distance from RAW's period"),
     Mutant("abs(rate.ns_per_tick - raw", "abs(rate.ns_per_tick + raw", "sign of that distance"),
     Mutant("- raw.ns_per_tick) + rate.error", "- raw.ns_per_tick)", "drop the period's own uncertainty"),
-    Mutant("1 + frequency_ppb", "1 - frequency_ppb", "sign of the kernel's correction"),
-    Mutant("raw.error * faster + raw.ns_per_tick * _PPB", "raw.error * faster", "drop the frequency's rounding"),
-    Mutant("raw.error * faster + raw", "raw", "drop RAW's uncertainty"),
-    Mutant("raw.error + raw.ns_per_tick * _FASTEST_SLEW", "raw.error", "drop an unknown correction"),
-    Mutant("expected_ns * _FASTEST_SLEW + windows", "windows", "take a slew for a step"),
     Mutant("clock_ns + (self.timescale.tai_offset_s", "clock_ns - (self.timescale.tai_offset_s", "sign of TAI offset"),
     Mutant("tai_offset_sec=reading.timescale.tai_offset_s",
            "tai_offset_sec=reading.timescale.tai_offset_s and -reading.timescale.tai_offset_s",
@@ -481,6 +472,15 @@ MERGING: Final = (
     Mutant("        self._choice.void_all_but(None)\n", "", "keep the measurements on disruption"),
 )  # fmt: skip
 
+STEERING: Final = (
+    Mutant("raw.error * faster + raw.ns_per_tick * _PPB", "raw.error * faster", "drop the frequency's rounding"),
+    Mutant("raw.error * faster + raw", "raw", "drop RAW's uncertainty"),
+    Mutant("raw.error + raw.ns_per_tick * LARGEST_CORRECTION_PPB * _PPB", "raw.error", "drop an unknown correction"),
+    Mutant("raw.error + raw.ns_per_tick * LARGEST", "raw.ns_per_tick * LARGEST", "drop RAW's uncertainty beside it"),
+    Mutant("expected_ns * LARGEST_CORRECTION_PPB * _PPB + windows", "windows", "take a slew for a step"),
+    Mutant("1 + frequency_ppb * _PPB", "1 - frequency_ppb * _PPB", "sign of the kernel's correction of the rate"),
+)  # fmt: skip
+
 TIMEBASE: Final = (
     Mutant("(later - earlier + 2**63)", "(earlier - later + 2**63)", "sign of the ticks"),
     Mutant("/ 10**9) + 1\n", "/ 10**9)\n", "drop the period's rounding"),
@@ -589,8 +589,14 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_async/_publishing/disruptions.py": (_WORLD, DISRUPTION),
     "src/vmclock_async/_publishing/merger.py": (("test_histories.py",), MERGING),
     "src/vmclock_async/timebase.py": (
-        ("test_timebase.py", "test_timebase_measured.py", "test_adjtimex.py"),
-        TIMEBASE + MEASUREMENT,
+        (
+            "test_timebase.py",
+            "test_timebase_measured.py",
+            "test_adjtimex.py",
+            "test_clockbound_measure.py",
+            "test_kernel_measure.py",
+        ),
+        TIMEBASE + MEASUREMENT + STEERING,
     ),
     "src/vmclock_async/_timebase/continuity.py": (("test_continuity.py", "test_standstill.py"), CONTINUITY),
     "src/vmclock_async/_publishing/standstill.py": (("test_standstill.py",), STANDSTILL),

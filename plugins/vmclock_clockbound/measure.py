@@ -25,21 +25,17 @@ from vmclock_async.clockbound import ErrorBound
 from vmclock_async.models import BodyUpdate
 from vmclock_async.sources import Explanation, Term
 from vmclock_async.timebase import (
-    LARGEST_CORRECTION_PPB,
     Pairing,
     Rate,
-    Slope,
     Timescale,
     Timex,
     leap_indicator,
-    ticks_between,
     timescale,
 )
 
-__all__ = ("Reading", "Steering", "Steps", "drift", "error_terms", "explanation", "time_update")
+__all__ = ("Reading", "Steps", "drift", "error_terms", "explanation", "time_update")
 
 _PPB: Final = Fraction(1, 10**9)
-_FASTEST_SLEW: Final = LARGEST_CORRECTION_PPB * _PPB
 _TOLERATED_STEP_NS: Final = 10_000
 """Where a sandbox computes its clocks each by itself, they differ by some microseconds."""
 
@@ -103,50 +99,6 @@ class Steps:
         if self._least_ns > self._most_ns:  # within what is tolerated
             self._least_ns, self._most_ns = least_ns, most_ns
         return False
-
-
-@final
-class Steering:
-    """Rate of CLOCK_REALTIME against the counter, from one reading after the other."""
-
-    def __init__(self) -> None:
-        self._slope = Slope()
-        self._last: Reading | None = None
-
-    def rate(self, reading: Reading, raw: Rate) -> Rate:
-        """The rate at *reading*, which is later than all before; *raw* is that of CLOCK_MONOTONIC_RAW.
-
-        A step, another timescale or a leap second starts the measurement over.
-        """
-        if not self._continues(reading, raw):
-            self._slope = Slope()
-        self._last = reading
-        self._slope.add(reading.pairing)
-        if len(self._slope) > 1:
-            try:
-                return self._slope.rate()
-            except ValueError:
-                pass  # too close together for an answer
-        return _steered(raw, reading.after.frequency_ppb)
-
-    def _continues(self, reading: Reading, raw: Rate) -> bool:
-        last = self._last
-        if last is None or (last.timescale, last.after.state) != (reading.timescale, reading.after.state):
-            return False
-        ticks = ticks_between(last.pairing.counter_ticks, reading.pairing.counter_ticks)
-        passed_ns = reading.pairing.clock_ns - last.pairing.clock_ns
-        windows = reading.pairing.window_ticks + last.pairing.window_ticks
-        expected_ns = ticks * raw.ns_per_tick
-        allowed_ns = expected_ns * _FASTEST_SLEW + windows * raw.ns_per_tick
-        return ticks > 0 and abs(passed_ns - expected_ns) <= allowed_ns
-
-
-def _steered(raw: Rate, frequency_ppb: int | None) -> Rate:
-    if frequency_ppb is None:
-        return raw._replace(error=raw.error + raw.ns_per_tick * _FASTEST_SLEW)
-    faster = 1 + frequency_ppb * _PPB
-    # A part in 10**9, because the frequency is rounded.
-    return Rate(raw.ns_per_tick * faster, raw.error * faster + raw.ns_per_tick * _PPB)
 
 
 def drift(rate: Rate, raw: Rate, bound: ErrorBound, clock_error: Fraction) -> Fraction:

@@ -30,9 +30,9 @@ from vmclock_async import BodyUpdate, ClockStatus, CounterId, Emit, SourceUnavai
 from vmclock_async.clockbound import ErrorBoundStatus, Layout
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError, SegmentUnstableError
 from vmclock_async.sources import Explanation
-from vmclock_async.timebase import Calibration
+from vmclock_async.timebase import Calibration, Steering
 from vmclock_clockbound.machine import Machine
-from vmclock_clockbound.measure import Reading, Steering, Steps, explanation, time_update
+from vmclock_clockbound.measure import Reading, Steps, explanation, time_update
 
 __all__ = ("ClockBoundSettings", "ClockBoundSource")
 

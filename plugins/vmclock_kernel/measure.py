@@ -19,20 +19,17 @@ Sources: adjtimex(2), ``include/linux/timex.h``, ``kernel/time/ntp.c``.
 import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple
 
 from vmclock_async.models import BodyUpdate
 from vmclock_async.sources import Explanation, Term
 from vmclock_async.timebase import (
-    LARGEST_CORRECTION_PPB,
     ClockStatusBits,
     Pairing,
     Rate,
-    Slope,
     Timescale,
     Timex,
     leap_indicator,
-    ticks_between,
     timescale,
 )
 from vmclock_kernel.written import STEP_NS
@@ -40,7 +37,6 @@ from vmclock_kernel.written import STEP_NS
 __all__ = (
     "CHRONYD_ASSUMED_NS",
     "Reading",
-    "Steering",
     "assumed_error_ns",
     "drift",
     "error_terms",
@@ -54,8 +50,6 @@ CHRONYD_ASSUMED_NS: Final = 10_000_000
 """Allowance, in nanoseconds, for what chronyd is still slewing, which its maxerror leaves out."""
 
 _DRIFT: Final = Fraction(500, 10**6)
-_FASTEST_SLEW: Final = Fraction(100_000, 10**6)
-"""The kernel's own limit (ADJ_TICK by a tenth). A clock that moves faster was stepped."""
 
 
 class Reading(NamedTuple):
@@ -90,50 +84,6 @@ class Reading(NamedTuple):
         return (
             before.realtime_ns <= self.utc_ns <= after.realtime_ns + 1000
         )  # realtime_ns is cut to whole microseconds
-
-
-@final
-class Steering:
-    """Rate of the kernel's clock against the counter, from one reading after the other."""
-
-    def __init__(self) -> None:
-        self._slope = Slope()
-        self._last: Reading | None = None
-
-    def rate(self, reading: Reading, raw: Rate) -> Rate:
-        """The rate at *reading*, which is later than all before; *raw* is that of CLOCK_MONOTONIC_RAW.
-
-        A step, another timescale or a leap second starts the measurement over.
-        """
-        if not self._continues(reading, raw):
-            self._slope = Slope()
-        self._last = reading
-        self._slope.add(reading.pairing)
-        if len(self._slope) > 1:
-            try:
-                return self._slope.rate()
-            except ValueError:
-                pass  # too close together for an answer
-        return _steered(raw, reading.after.frequency_ppb)
-
-    def _continues(self, reading: Reading, raw: Rate) -> bool:
-        last = self._last
-        if last is None or (last.timescale, last.after.state) != (reading.timescale, reading.after.state):
-            return False
-        ticks = ticks_between(last.pairing.counter_ticks, reading.pairing.counter_ticks)
-        passed_ns = reading.pairing.clock_ns - last.pairing.clock_ns
-        windows = reading.pairing.window_ticks + last.pairing.window_ticks
-        expected_ns = ticks * raw.ns_per_tick
-        allowed_ns = expected_ns * _FASTEST_SLEW + windows * raw.ns_per_tick
-        return ticks > 0 and abs(passed_ns - expected_ns) <= allowed_ns
-
-
-def _steered(raw: Rate, frequency_ppb: int | None) -> Rate:
-    if frequency_ppb is None:
-        return raw._replace(error=raw.error + raw.ns_per_tick * LARGEST_CORRECTION_PPB / 10**9)
-    faster = 1 + Fraction(frequency_ppb, 10**9)
-    # A part in 10**9, because the frequency is rounded.
-    return Rate(raw.ns_per_tick * faster, raw.error * faster + raw.ns_per_tick / 10**9)
 
 
 def assumed_error_ns(

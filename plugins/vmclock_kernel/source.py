@@ -26,9 +26,9 @@ from vmclock_async.abi import ClockStatus, CounterId
 from vmclock_async.errors import SourceUnavailableError
 from vmclock_async.models import BodyUpdate
 from vmclock_async.sources import Emit, Explanation
-from vmclock_async.timebase import Calibration, ClockStatusBits, Timex, timescale
+from vmclock_async.timebase import Calibration, ClockStatusBits, Steering, Timex, timescale
 from vmclock_kernel.machine import Machine
-from vmclock_kernel.measure import Reading, Steering, assumed_error_ns, explanation, time_update
+from vmclock_kernel.measure import Reading, assumed_error_ns, explanation, time_update
 from vmclock_kernel.written import WrittenMaxError
 
 __all__ = ("KernelSettings", "KernelSource")

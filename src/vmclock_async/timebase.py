@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from fractions import Fraction
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, Protocol, final
 
 from vmclock_async import _core
 from vmclock_async._timebase.adjtimex import LARGEST_CORRECTION_PPB, ClockState, ClockStatusBits, Timex, adjtimex
@@ -30,6 +30,8 @@ __all__ = (
     "Period",
     "Rate",
     "Slope",
+    "Steered",
+    "Steering",
     "Timescale",
     "Timex",
     "adjtimex",
@@ -50,6 +52,7 @@ COUNTER_ID: Final = CounterId(_core.COUNTER_ID)
 counter_ticks = _core.counter
 """The raw counter, 0 to 2**64 - 1, read in order with the loads around it."""
 
+_PPB: Final = Fraction(1, 10**9)
 _TRIES: Final = 10
 
 
@@ -202,6 +205,67 @@ def timescale(timex: Timex) -> Timescale:
     if timex.tai_offset_s >= _LEAST_TAI_OFFSET_S:
         return Timescale(time.CLOCK_TAI, TimeType.TAI, -timex.tai_offset_s)
     return Timescale(time.CLOCK_REALTIME, TimeType.UTC, None)
+
+
+class Steered(Protocol):
+    """A reading of a clock of the kernel that a daemon may steer."""
+
+    @property
+    def pairing(self) -> Pairing:
+        """The counter paired with that clock."""
+
+    @property
+    def timescale(self) -> Timescale:
+        """The timescale that the counter is paired with."""
+
+    @property
+    def after(self) -> Timex:
+        """The kernel's clock discipline, read after the pairing."""
+
+
+@final
+class Steering:
+    """Rate of a clock of the kernel against the counter, from one reading after the other."""
+
+    def __init__(self) -> None:
+        self._slope = Slope()
+        self._last: Steered | None = None
+
+    def rate(self, reading: Steered, raw: Rate) -> Rate:
+        """The rate at *reading*, which is later than all before; *raw* is that of CLOCK_MONOTONIC_RAW.
+
+        A step, another timescale or a leap second starts the measurement over. A clock was stepped if it moved by more
+        than the kernel lets a daemon correct it (``LARGEST_CORRECTION_PPB``).
+        """
+        if not self._continues(reading, raw):
+            self._slope = Slope()
+        self._last = reading
+        self._slope.add(reading.pairing)
+        if len(self._slope) > 1:
+            try:
+                return self._slope.rate()
+            except ValueError:
+                pass  # too close together for an answer
+        return _steered(raw, reading.after.frequency_ppb)
+
+    def _continues(self, reading: Steered, raw: Rate) -> bool:
+        last = self._last
+        if last is None or (last.timescale, last.after.state) != (reading.timescale, reading.after.state):
+            return False
+        ticks = ticks_between(last.pairing.counter_ticks, reading.pairing.counter_ticks)
+        passed_ns = reading.pairing.clock_ns - last.pairing.clock_ns
+        windows = reading.pairing.window_ticks + last.pairing.window_ticks
+        expected_ns = ticks * raw.ns_per_tick
+        allowed_ns = expected_ns * LARGEST_CORRECTION_PPB * _PPB + windows * raw.ns_per_tick
+        return ticks > 0 and abs(passed_ns - expected_ns) <= allowed_ns
+
+
+def _steered(raw: Rate, frequency_ppb: int | None) -> Rate:
+    if frequency_ppb is None:
+        return raw._replace(error=raw.error + raw.ns_per_tick * LARGEST_CORRECTION_PPB * _PPB)
+    faster = 1 + frequency_ppb * _PPB
+    # A part in 10**9, because the frequency is rounded.
+    return Rate(raw.ns_per_tick * faster, raw.error * faster + raw.ns_per_tick * _PPB)
 
 
 def leap_indicator(timex: Timex) -> LeapIndicator:

@@ -15,7 +15,7 @@ import os
 from vmclock_async import _core
 from vmclock_async._segment.directory import Directory
 from vmclock_async._segment.remedies import os_error
-from vmclock_async.errors import SegmentInUseError
+from vmclock_async.errors import SegmentError, SegmentInUseError
 
 _MODE = 0o600
 """Nobody else may read the lock's file, because whoever can read it can take the lock."""
@@ -62,6 +62,21 @@ def _in_use(segment: str, fd: int) -> SegmentInUseError:
     holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
     who = f"process {holder}" if holder.isdigit() else "another process"
     return SegmentInUseError(segment, f"{who} is writing to it; stop that one, or choose another segment")
+
+
+def release(segment: str, page: _core.Page) -> None:
+    """End the writing of *segment* by *page*: close it, and with it the descriptor of the lock that it holds.
+
+    Nothing happens if another call closes it, or in a fork's child, where the lock is the parent's.
+    """
+    fd = page.retire()  # the last commit ends before the next writer may begin
+    if fd is None:
+        return
+    try:
+        with contextlib.suppress(SegmentError), Directory(segment, create=False) as directory:
+            remove(segment, directory, fd)
+    finally:
+        page.close()
 
 
 def remove(segment: str, directory: Directory, fd: int) -> None:

@@ -1,7 +1,7 @@
 """The writer's side of a segment. Invariants: segment.py."""
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Final, Self, final
 
 from vmclock_async import _core, abi
@@ -172,14 +172,7 @@ class SegmentWriter(OfThisProcess):
 
     def close(self) -> None:
         """Unmap, and release the lock. The file stays: readers keep the last body, and the next writer starts warm."""
-        lock_fd = self._page.retire()  # the last commit ends before the next writer may begin
-        if lock_fd is None:
-            return  # another call closes it; or this is a fork's child, and the lock is the parent's
-        try:
-            with suppress(SegmentError), Directory(self.path, create=False) as directory:
-                lock.remove(self.path, directory, lock_fd)
-        finally:
-            self._page.close()
+        lock.release(self.path, self._page)
 
     def __enter__(self) -> Self:
         return self

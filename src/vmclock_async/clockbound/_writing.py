@@ -161,14 +161,7 @@ class ErrorBoundWriter(OfThisProcess):
 
     def close(self) -> None:
         """Unmap, and release the lock. The file stays, and says what was written last."""
-        lock_fd = self._page.retire()
-        if lock_fd is None:
-            return
-        try:
-            with suppress(SegmentError), Directory(self.path, create=False) as directory:
-                lock.remove(self.path, directory, lock_fd)
-        finally:
-            self._page.close()
+        lock.release(self.path, self._page)
 
     def __enter__(self) -> Self:
         return self
