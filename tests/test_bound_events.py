@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from kit.told_world import World
+from kit.told_world import World, true_ns
 from kit.waits import BOUND_S, meanwhile
 from vmclock_async import (
     Clock,
@@ -202,6 +202,48 @@ async def test_bound_is_the_last_event_of_its_commit(world: World, clock: Clock)
         world.tell(disruption_marker=2)
         kinds = [type(event) for event in await received(events, 2)]
         assert kinds == [StatusChanged, Bounded]
+
+
+@pytest.mark.parametrize("looks", [True, False])
+async def test_slow_task_misses_no_bound_of_a_page_that_it_noted(world: World, clock: Clock, looks: bool) -> None:
+    """The bound is back before the task comes again; it was lost where the first event was, and that is told."""
+    async with clock.events() as events:
+        world.tell(disruption_marker=2, clock_status=ClockStatus.UNKNOWN)
+        (first,) = await received(events)
+        assert isinstance(first, Disrupted)
+        if looks:
+            assert not events.bounded
+        world.tell(disruption_marker=2)
+        kinds = [type(event) for event in await received(events, 4)]
+        assert kinds == [StatusChanged, Unbounded, StatusChanged, Bounded]
+
+
+async def test_noted_page_is_judged_by_the_counter_of_its_time(world: World, clock: Clock) -> None:
+    """The task comes again later, when the bound is lost again: the reading is of the moment of the first event."""
+    world.tell(flags=0)
+    async with clock.events() as events:
+        before = clock.counter_ticks()
+        world.tell(disruption_marker=2)
+        await received(events)
+        after = clock.counter_ticks()
+        await anyio.sleep(0.01)
+        world.tell(disruption_marker=2, flags=0)
+        bounded, unbounded = await received(events, 2)
+        assert isinstance(bounded, Bounded)
+        assert true_ns(before) <= bounded.interval.latest_ns
+        assert bounded.interval.earliest_ns <= true_ns(after)
+        assert bounded.snapshot.body.flags
+        assert isinstance(unbounded, Unbounded)
+
+
+async def test_bound_of_a_noted_page_can_be_asked_of_a_closed_clock(world: World) -> None:
+    """It is what was seen last, and no error."""
+    with Clock(world.path, fence=world.device) as clock:
+        async with clock.events() as events:
+            world.tell(disruption_marker=2)
+            await received(events)
+            clock.close()
+            assert events.bounded
 
 
 async def test_writer_that_died_in_mid_commit_ends_the_bound(segment: PlayedSegment) -> None:

@@ -24,7 +24,7 @@ import anyio.lowlevel
 from vmclock_async._reading.waiting import Look, Waiting
 from vmclock_async._segment.belonging import OfThisProcess
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, name_of, shows_restore
-from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
+from vmclock_async.errors import ClockError, SegmentError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot, VMClockBody
 from vmclock_async.reckoning import find_bounds
@@ -221,7 +221,7 @@ def _events_between(before: Snapshot, after: Snapshot, generation_before: int | 
 def _jump_ns(before: Snapshot, after: Snapshot) -> int | None:
     """By how much the time of *after* is later than that of *before*, at the reference of *after*."""
     counter, counter_id = after.body.counter_value, after.counter_id
-    if not isinstance(counter_id, CounterId):
+    if not isinstance(counter_id, CounterId) or not after.body.counter_period_frac_sec:
         return None
     # Without the second by which an announced leap widens one side: it would move the middle.
     old, new = (find_bounds(each, counter, counter_id=counter_id, leap=False) for each in (before, after))
@@ -252,6 +252,8 @@ class EventStream(OfThisProcess):
         self._generation = seen.body.vm_generation_counter
         """The last generation that the page had."""
         self._pending: Final[deque[Event]] = deque()
+        self._unjudged: int | None = None
+        """A counter value read within the page last seen, if the reading there is still to be judged."""
         if since is not None:
             self._pending.extend(_missed(since, seen))
             if self._generation is None:
@@ -265,6 +267,7 @@ class EventStream(OfThisProcess):
     @property
     def bounded(self) -> bool:
         """Whether there was a bounded time when this stream last looked; at first: at the beginning of the stream."""
+        self._judge_noted()
         return self._bounded
 
     async def receive(self) -> Event:
@@ -277,13 +280,14 @@ class EventStream(OfThisProcess):
             SegmentError: what is there now is no segment, or the clock is closed.
         """
         await anyio.lowlevel.checkpoint()
-        if not self._pending:
+        self._judge_noted()
+        while not self._pending:
             look = await self._judge()
-            while not self._pending:
-                snapshot = await self._waiting.wait(self._seen, look.again_s, fence_seen=look.fence)
-                if snapshot is not None:
-                    self._note(snapshot)
-                look = await self._judge()
+            if self._pending:
+                break
+            snapshot = await self._waiting.wait(self._seen, look.again_s, fence_seen=look.fence)
+            if snapshot is not None:
+                self._note(snapshot)
         return self._pending.popleft()
 
     def __aiter__(self) -> Self:
@@ -296,19 +300,41 @@ class EventStream(OfThisProcess):
     async def _judge(self) -> Look:
         """Look at the page, and add the event if the bound came or went."""
         look = await self._waiting.look(self._seen, patient=self._bounded)
-        event = None if look.reading is None else bound_event(self._bounded, look.reading, self._seen)
+        if look.reading is not None:
+            self._note_reading(look.reading)
+        return look
+
+    def _judge_noted(self) -> None:
+        """Add the event if the bound came or went with the page that was noted last."""
+        counter, self._unjudged = self._unjudged, None
+        if counter is None:
+            return
+        try:
+            self._note_reading(self._waiting.readings.interval(self._seen, counter, None, limit_s=0))
+        except ClockError as exc:
+            self._note_reading(exc)
+        except SegmentError:
+            pass  # the clock is closed, or the device's page is being written: receive() judges the page anyway
+
+    def _note_reading(self, reading: TimeInterval | VMClockError) -> None:
+        event = bound_event(self._bounded, reading, self._seen)
         if event is not None:
             self._bounded = not self._bounded
             self._pending.append(event)
-        return look
 
     def _note(self, snapshot: Snapshot) -> None:
-        """Add what happened from the last snapshot to *snapshot*."""
+        """Add what happened from the last snapshot to *snapshot*.
+
+        The reading there is judged after the events are out, because a look takes as long as all the rest between
+        a commit and its event. The counter is read now, so that a slow task misses no bound that is lost and back.
+        """
         # A page may lack its generation for a while, and no two snapshots show a restore in that time.
         self._pending.extend(_events_between(self._seen, snapshot, self._generation))
         if snapshot.body.vm_generation_counter is not None:
             self._generation = snapshot.body.vm_generation_counter
         self._seen = snapshot
+        if self._pending:
+            self._unjudged = self._waiting.feed.counter_within(snapshot)
 
 
 def _missed(since: VMClockBody, seen: Snapshot) -> list[Event]:

@@ -68,6 +68,9 @@ class Feed(Protocol):
             SegmentError: there is no snapshot.
         """
 
+    def counter_within(self, snapshot: Snapshot) -> int | None:
+        """The counter at this moment, if *snapshot* is still the page; None if not, or if neither can be read."""
+
     def fence_marker(self) -> int | None:
         """The disruption marker of the device at this moment; None without a fence.
 

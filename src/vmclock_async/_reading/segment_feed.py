@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import os
 import time
 from typing import Final, Literal, final
@@ -13,7 +14,7 @@ from vmclock_async._reading.feed import Attachment, Witness
 from vmclock_async._segment.account import Account, recorded_account
 from vmclock_async._segment.time_source import TimeSource, recorded_time_source
 from vmclock_async._timebase.continuity import RecentClocksource, counter_distrusted_because
-from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError
+from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError, VMClockError
 from vmclock_async.models import Snapshot
 from vmclock_async.segment import SegmentReader, SegmentReaderStatistics
 from vmclock_async.timebase import COUNTER_ID, pair
@@ -77,6 +78,13 @@ class SegmentFeed:
         if self._fence is not None:
             self._fence._reopen_if_replaced()
         return self._reader._sample_within(limit_s)
+
+    def counter_within(self, snapshot: Snapshot) -> int | None:
+        try:
+            sample = self._reader._attempt_with_counter()
+        except VMClockError:
+            return None
+        return sample[1] if sample is not None and sample[0] is snapshot else None
 
     def fence_marker(self) -> int | None:
         self._require_open()
@@ -159,22 +167,26 @@ class SegmentFeed:
             return None
 
     async def next(self, seen: Snapshot) -> Snapshot:
-        self._require_open()
-        try:
-            return await self._reader.wait_changed(seen)
-        except SegmentError:
-            self._require_open()  # without this the message would say that the reader is closed
-            raise
+        while (snapshot := await self.wait(seen, math.inf)) is None:
+            continue
+        return snapshot
 
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
-        end = anyio.current_time() + timeout
-        left = timeout
-        while True:  # at least once, because next() is a checkpoint: where time stands still, this must not block
-            with anyio.move_on_after(left if fence_seen is None else min(left, _FENCE_POLL_S)):
-                return await self.next(seen)
+        now = anyio.current_time()
+        end = now + timeout
+        while True:
+            self._require_open()
+            try:
+                until = end if fence_seen is None else min(end, now + _FENCE_POLL_S)
+                snapshot = await self._reader._wait_changed_until(until, seen)
+            except SegmentError:
+                self._require_open()  # without this the message would say that the reader is closed
+                raise
+            if snapshot is not None:
+                return snapshot
             if fence_seen is not None and self.fence_marker() != fence_seen:
                 return None
-            if (left := end - anyio.current_time()) <= 0:
+            if (now := anyio.current_time()) >= end:
                 return None
 
     def statistics(self) -> SegmentReaderStatistics:

@@ -63,6 +63,9 @@ class VirtualFeed(ABC):
             raise SegmentUnstableError(self.path, reason, number)
         return snapshot, self.counter_ticks()
 
+    def counter_within(self, snapshot: Snapshot) -> int | None:
+        return self.counter_ticks() if self.page_now() == (snapshot, True) else None
+
     def fence_marker(self) -> int | None:
         return None
 
