@@ -1,9 +1,10 @@
 """The ntp source against servers in other threads and processes: is true time in every interval?
 
-A real chronyd, whose truth is CLOCK_REALTIME; and servers whose time is not CLOCK_REALTIME, by a known law: they prove
-the signs.
+A real chronyd and a real ntpd, whose truth is CLOCK_REALTIME; and servers whose time is not CLOCK_REALTIME, by a
+known law: they prove the signs.
 """
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,7 +18,8 @@ from kit.fitness import fit
 from kit.notes import Notes
 from kit.ntp import NtpResponder
 from kit.ntp_source import contains_truth, running, source_of
-from kit.waits import until
+from kit.ntpd import asking_ntpd, needs_ntpd
+from kit.waits import BOUND_S, until
 from vmclock_async import ClockStatus
 from vmclock_ntp import NtpSettings, NtpSource
 
@@ -61,6 +63,22 @@ def test_chronyd_is_a_server(caplog: pytest.LogCaptureFixture) -> None:
     assert wrong == []
     assert notes.statuses == [ClockStatus.SYNCHRONIZED]
     assert caplog.messages == []
+
+
+@needs_ntpd
+def test_ntpd_is_a_server() -> None:
+    """The same with ntpsec, at another pace, in a network of its own."""
+    with asking_ntpd() as asking:
+        try:
+            output, messages = asking.communicate(timeout=2 * BOUND_S)  # ntpd itself needs ten seconds
+        finally:
+            asking.kill()
+    assert asking.returncode == 0, messages
+    found = json.loads(output)
+    assert found["outside"] == 0, found
+    assert found["looks"] >= 100
+    assert found["statuses"] == [ClockStatus.SYNCHRONIZED]
+    assert found["errors_ns"][0] > 10 * found["errors_ns"][-1], "its dispersion falls"
 
 
 @pytest.mark.long

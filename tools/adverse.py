@@ -57,7 +57,10 @@ def set_up(copy: Path) -> None:
     )
     shutil.copytree(CHECKOUT, copy, symlinks=True, ignore=hidden)
     shift = f"CORE_CFLAGS=-DVMCLOCK_COUNTER_SHIFT={2**64 - _core.counter()}u"
-    subprocess.run(["make", "-C", copy, f"PYTHON={readable_python()}", shift, ".venv/installed-test"], check=True)
+    subprocess.run(
+        ["make", "-C", copy, f"PYTHON={readable_python()}", shift, ".venv/installed-test", ".venv/ntpsec"],
+        check=True,
+    )
 
 
 def say(text: str) -> None:
