@@ -43,6 +43,7 @@ def test_settings_take_a_list_and_text() -> None:
     assert NtpSettings.model_validate({"servers": ""}).names == LINK_LOCAL == NtpSettings().names
     for wrong, why in (
         ("a,a:123", "more than once"),
+        ("time.example,Time.Example", "Time.Example, time.example is named more than once"),
         (",".join("abcdefghi"), "at most 8"),
         ("a,b c", "no server"),
     ):

@@ -75,7 +75,8 @@ class NtpSettings(BaseModel):
     @classmethod
     def _are_servers(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
         names = [str(ServerName.parse(server)) for server in servers]
-        if twice := {name for name in names if names.count(name) > 1}:
+        lower = [name.lower() for name in names]  # DNS knows no other: RFC 4343
+        if twice := {name for name in names if lower.count(name.lower()) > 1}:
             raise ValueError(f"{', '.join(sorted(twice))} is named more than once: each server has one vote")
         return tuple(names)
 

@@ -210,7 +210,7 @@ def _open_fence(fence: Fence, reader: SegmentReader, trust_writable: bool) -> Se
         try:
             return SegmentReader(fence, trust_writable=trust_writable)
         except SegmentNotInitializedError as exc:
-            reason = 'nothing is there that could be the fence; check the path, or take fence="auto" or None'
+            reason = "nothing is there that could be the fence; check its path, or leave it out"
             raise SegmentNotInitializedError(exc.path, reason) from exc
     try:
         return SegmentReader(DEVICE)
