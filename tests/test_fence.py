@@ -100,7 +100,9 @@ def test_machines_device_is_the_fence_where_it_can_be_read(world: World, device:
 def test_fence_that_cannot_be_read_is_an_error(world: World, tmp_path: Path) -> None:
     """A path that was asked for is not left out quietly; nothing stays open."""
     before = open_descriptors()
-    with pytest.raises(SegmentNotInitializedError, match=r"nothing is there that could be the fence; .* leave it out"):
+    with pytest.raises(
+        SegmentNotInitializedError, match=r"nothing is there that could be the fence; .* leave it out"
+    ):
         Clock(world.path, fence=tmp_path / "none")
     (tmp_path / "garbage").write_bytes(b"x" * 4096)
     with pytest.raises(SegmentMalformedError, match="garbage"):

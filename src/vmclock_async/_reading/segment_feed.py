@@ -8,10 +8,12 @@ import time
 from typing import Final, Literal, final
 
 import anyio
+import anyio.lowlevel
 
 from vmclock_async import _core
 from vmclock_async._reading.feed import Attachment, Witness
 from vmclock_async._segment.account import Account, recorded_account
+from vmclock_async._segment.reader import TIMER_S
 from vmclock_async._segment.time_source import TimeSource, recorded_time_source
 from vmclock_async._timebase.continuity import RecentClocksource, counter_distrusted_because
 from vmclock_async.errors import ClockDisruptedError, SegmentError, SegmentNotInitializedError, VMClockError
@@ -174,20 +176,20 @@ class SegmentFeed:
     async def wait(self, seen: Snapshot, timeout: float, *, fence_seen: int | None = None) -> Snapshot | None:
         now = anyio.current_time()
         end = now + timeout
-        while True:
-            self._require_open()
-            try:
+        try:
+            while True:
                 until = end if fence_seen is None else min(end, now + _FENCE_POLL_S)
-                snapshot = await self._reader._wait_changed_until(until, seen)
-            except SegmentError:
-                self._require_open()  # without this the message would say that the reader is closed
-                raise
-            if snapshot is not None:
-                return snapshot
-            if fence_seen is not None and self.fence_marker() != fence_seen:
-                return None
-            if (now := anyio.current_time()) >= end:
-                return None
+                if (snapshot := await self._reader._wait_changed_until(until, seen)) is not None:
+                    return snapshot
+                if fence_seen is not None and self.fence_marker() != fence_seen:
+                    return None
+                if (now := anyio.current_time()) > end - TIMER_S:
+                    return None
+        except SegmentError:
+            # Who cancels a task and then closes its clock, in one turn, has cancelled it.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            self._require_open()  # without this the message would say that the reader is closed
+            raise
 
     def statistics(self) -> SegmentReaderStatistics:
         return self._reader.statistics()

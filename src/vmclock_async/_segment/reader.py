@@ -27,7 +27,7 @@ from vmclock_async._segment.watch import Followed
 from vmclock_async.errors import SegmentError, SegmentNotInitializedError
 from vmclock_async.models import Snapshot
 
-__all__ = ("UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics")
+__all__ = ("TIMER_S", "UNSTABLE_S", "SegmentReader", "SegmentReaderStatistics")
 
 _log: Final = logging.getLogger("vmclock_async.segment")
 
@@ -36,6 +36,8 @@ UNSTABLE_S: Final = 0.1
 _RETRY_S: Final = 0.0002
 _POLL_WHILE_REPLACED_S: Final = 0.05
 """Poll interval of wait_changed() while the path leads to no segment, or to one that has just begun."""
+TIMER_S: Final = 0.001
+"""Resolution of the timers of event loops, in seconds: uvloop's count whole milliseconds."""
 _Read = TypeVar("_Read")
 _unpack: Final = Snapshot.unpack
 """Looked up once, because finding an attribute of a pydantic class goes through its metaclass, Python's slowest way."""
@@ -194,7 +196,7 @@ class SegmentReader(OfThisProcess):
     async def _wait_changed_until(
         self, end: float, seq_count: int | Snapshot, poll_interval: float = 0.05
     ) -> Snapshot | None:
-        """The same, or None at *end*, a time of ``anyio.current_time``.
+        """The same, or None at *end*, a time of ``anyio.current_time``, to ``TIMER_S``.
 
         Not ``move_on_after``, because leaving its scope takes a tenth of the time from a commit to its event.
         """
@@ -207,6 +209,7 @@ class SegmentReader(OfThisProcess):
         loop = event_loop()
         if self._process is not this_process():
             self._leave_to_parent()
+        least_s = 0.0
         thread = threading.get_ident()
         self._calls[thread] = self._calls.get(thread, 0) + 1
         try:
@@ -227,10 +230,11 @@ class SegmentReader(OfThisProcess):
                     snapshot = self._changed_from(seen, whole)
                 if snapshot is not None:
                     return snapshot
-                if (left := end - anyio.current_time()) <= 0:
+                if (left := end - anyio.current_time()) <= least_s:
                     return None
                 self._waits += 1
                 await followed.watch.wait(min(timeout, left))
+                least_s = TIMER_S  # a timer that fires too early by less is not set again
         finally:
             self._calls[thread] -= 1
 

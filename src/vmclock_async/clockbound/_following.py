@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final, NamedTuple, final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from vmclock_async._paths import absolute
@@ -181,6 +182,9 @@ class ErrorBoundFollower:
                 self._write(Followed(UNKNOWN_BOUND, exc.reason))
                 await anyio.sleep(_POLL_WHILE_MISSING_S)
                 continue
+            except SegmentError:
+                await anyio.lowlevel.checkpoint_if_cancelled()  # the clock may be closed in the same turn
+                raise
             await self._wait(look)
 
     async def _wait(self, look: _Look) -> None:
