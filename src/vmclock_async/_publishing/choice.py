@@ -33,6 +33,16 @@ class Claim(NamedTuple):
     """Whether it has not measured for longer than the grace."""
 
 
+class Chosen(NamedTuple):
+    """A source, chosen for its time."""
+
+    told: Testimony
+    time: Contents | None
+    """Its time with its calendar, in the segment's constants; None without one, or where it cannot be expressed so."""
+    is_quiet: bool
+    """Whether it has not measured for longer than the grace."""
+
+
 @final
 class Choice:
     """Chooses among what the sources called *names* say, for a segment that keeps *constants*."""
@@ -63,7 +73,7 @@ class Choice:
             if told is not measuring:
                 told.end_epoch()
 
-    def choose(self, current: Testimony | None, published: Contents, counter: int) -> Testimony | None:
+    def choose(self, current: Testimony | None, published: Contents, counter: int) -> Chosen | None:
         """The source whose time to publish after *published*, which has that of *current*; None: keep the old time."""
         quiet: list[Testimony] = []
         fresh: list[Testimony] = []
@@ -72,14 +82,29 @@ class Choice:
                 continue
             if is_quiet(told.contents, counter):
                 quiet.append(told)
-            elif self._is_readable(told, published, counter):
-                return told
+            elif (time := self._readable(told, published, counter)) is not None:
+                return Chosen(told, time, False)
             else:
                 fresh.append(told)
+        held = self._without_a_fresh_time(current, quiet, fresh, published, counter)
+        if held is None:
+            return None
+        time = self.expressed(held, published, counter) if held.has_measured else None
+        return Chosen(held, time, is_quiet(held.contents, counter))
+
+    def _without_a_fresh_time(
+        self,
+        current: Testimony | None,
+        quiet: list[Testimony],
+        fresh: list[Testimony],
+        published: Contents,
+        counter: int,
+    ) -> Testimony | None:
+        """The choice where none of the *fresh* times gives readers an interval."""
         if self._is_still_readable(current, published, counter):
             return current
         for told in quiet:
-            if self._is_readable(told, published, counter):
+            if self._readable(told, published, counter) is not None:
                 return told
         if fresh:
             return next((told for told in fresh if self._counts_here(told, published, counter)), fresh[0])
@@ -115,14 +140,14 @@ class Choice:
             return f"its status is {name_of(told.contents.body.clock_status)}"
         if is_quiet(told.contents, counter):
             return f"it has not measured for {GRACE_S} s"
-        if not self._is_readable(told, published, counter):
+        if self._readable(told, published, counter) is None:
             return "its time gives readers on this machine no interval"
         return "its time came only after this one"
 
-    def _is_readable(self, told: Testimony, published: Contents, counter: int) -> bool:
-        """Whether readers on this machine would get an interval from the measurement of *told*."""
+    def _readable(self, told: Testimony, published: Contents, counter: int) -> Contents | None:
+        """The time of *told* as ``expressed``; None where readers on this machine would get no interval from it."""
         time = self.expressed(told, published, counter)
-        return time is not None and self.bounds_of(time, counter) is not None
+        return time if time is not None and self.bounds_of(time, counter) is not None else None
 
     def bounds_of(self, time: Contents, counter: int) -> Bounds | None:
         """The interval that *time* gives readers on this machine; kept, because a chosen time is asked for twice."""

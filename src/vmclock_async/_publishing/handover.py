@@ -8,11 +8,15 @@ are taken in the order in which they came.
 """
 
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
+from types import coroutine
 from typing import Final, Generic, TypeVar, final
 
 import anyio
 import anyio.lowlevel
+
+from vmclock_async._segment.descriptor import asyncio_loop
 
 __all__ = ("Handover",)
 
@@ -28,6 +32,15 @@ class _Offer(Generic[_T]):
     """Made by a sender that waits: it is set when the message is taken, or never will be."""
 
 
+@coroutine
+def _asyncio_turn() -> Generator[None, None, None]:
+    """anyio's checkpoint on asyncio, where it is ``asyncio.sleep(0)``, without asking each time which loop runs.
+
+    The question takes a twentieth of an update's way to the page.
+    """
+    yield
+
+
 @final
 class Handover(Generic[_T]):
     """Connects *senders* tasks, each of which says when it is done, with the one task that receives."""
@@ -38,6 +51,7 @@ class Handover(Generic[_T]):
         self._pending: Final = anyio.Semaphore(0, fast_acquire=True)
         """Released for each offer, and for each sender that is done. An offer may have been withdrawn since."""
         self._is_closed = False
+        self._turn: Final = anyio.lowlevel.checkpoint if asyncio_loop() is None else _asyncio_turn
 
     async def send(self, message: _T) -> None:
         """Hand over *message*.
@@ -52,7 +66,7 @@ class Handover(Generic[_T]):
         self._offers.append(offer)
         self._pending.release()
         try:
-            await anyio.lowlevel.checkpoint()
+            await self._turn()
             if not (offer.is_taken or self._is_closed):  # the receiver is busy, or its turn comes later
                 offer.settled = anyio.Event()
                 await offer.settled.wait()

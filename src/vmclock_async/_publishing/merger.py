@@ -259,25 +259,27 @@ class Merger:
         if _is_promise(earlier):
             self._promise = earlier
         draft = Draft(earlier)
-        told = self._time = self._choice.choose(before, earlier, counter)
-        if told is None:
+        chosen = self._choice.choose(before, earlier, counter)
+        self._time = chosen.told if chosen else None
+        if chosen is None:
             self._take_calendar(draft)
             age(draft, earlier, counter)
-        elif not told.has_measured:
+        elif not (told := chosen.told).has_measured:
             self._take_calendar(draft)
             self._take_status(draft, told)
-        elif (time := self._choice.expressed(told, earlier, counter)) is None:
+        elif chosen.time is None:
             draft.void()
             told.state = _FRESH
             refused = told.contents
             self._complaints.add(told.name, "time in other constants", lambda: self._constants.refusal(refused))
         else:
             if told.state is _FRESH or told is not before:
-                self._take_time(draft, told, time, counter)
+                self._take_time(draft, told, chosen.time, counter)
             else:
                 self._take_calendar(draft)
                 _take_quality(draft, told.contents)
-            age(draft, told.contents, counter)
+            if chosen.is_quiet:
+                age(draft, told.contents, counter)
         self._take_disruption(draft)
         self.contents = draft.freeze()
         return self.contents

@@ -111,7 +111,8 @@ class Testimony:
             elif measures:
                 measured = True
                 self.state = _FRESH
-        self._note_groups(update, spoken)
+        if not spoken <= _TIME_GROUP:  # most updates are of the time alone
+            self._note_groups(update, spoken)
         self._is_heard = True
         return measured
 

@@ -26,7 +26,7 @@ _BYTES: Final = 256
 """Room for sixteen events of a watch. The kernel merges equal events in a row, and events left unread wake again."""
 
 
-def _asyncio_loop() -> "AbstractEventLoop | None":
+def asyncio_loop() -> "AbstractEventLoop | None":
     """The running event loop of asyncio; None if the calling task runs in another kind of loop."""
     asyncio = sys.modules.get("asyncio")  # whoever runs one of its loops has imported it; nobody else has to
     loop: AbstractEventLoop | None = (
@@ -39,7 +39,7 @@ def _asyncio_loop() -> "AbstractEventLoop | None":
 
 def event_loop() -> object:
     """The event loop of the calling task, as an object that lives as long as the loop and can be weakly referenced."""
-    loop = _asyncio_loop()
+    loop = asyncio_loop()
     # Not anyio's current_token(), because it takes microseconds between a commit and the reader that it wakes.
     return sys.modules["trio"].lowlevel.current_trio_token() if loop is None else loop
 
@@ -72,7 +72,7 @@ class Readable:
         """
         if self._closing:
             raise anyio.ClosedResourceError
-        loop = _asyncio_loop()
+        loop = asyncio_loop()
         if loop is None:
             return await self._wait_by_anyio(timeout)
         if self._loop is not loop:
