@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from kit.told_world import World, true_ns
+from kit.told_world import BOUNDED, World, true_ns
 from kit.waits import BOUND_S, meanwhile
 from vmclock_async import (
     Clock,
@@ -23,6 +23,7 @@ from vmclock_async import (
     ClockStatus,
     ClockUnboundedError,
     CounterNotSupportedError,
+    Flags,
     LeapIndicator,
     SegmentError,
     SegmentUnstableError,
@@ -236,13 +237,53 @@ async def test_noted_page_is_judged_by_the_counter_of_its_time(world: World, clo
         assert isinstance(unbounded, Unbounded)
 
 
-async def test_bound_of_a_noted_page_can_be_asked_of_a_closed_clock(world: World) -> None:
-    """It is what was seen last, and no error."""
+@pytest.mark.parametrize("device", [1, 2])
+async def test_bound_of_a_noted_page_can_be_asked_of_a_closed_clock(world: World, device: int) -> None:
+    """It is what the page gave, with the device's marker of then, and no error."""
     with Clock(world.path, fence=world.device) as clock:
         async with clock.events() as events:
+            world.device_says(device)
             world.tell(disruption_marker=2)
             await received(events)
             clock.close()
+            assert events.bounded == (device == 2)
+
+
+async def test_noted_page_is_judged_by_the_fence_of_its_time(world: World) -> None:
+    """The device reports the next disruption before the task comes again: the bound was there, and was lost."""
+    world.device_says(2)
+    async with open_clock(world.path, fence=world.device) as clock, clock.events() as events:
+        assert not events.bounded
+        world.tell(disruption_marker=2)
+        assert isinstance((await received(events))[0], Disrupted)
+        world.device_says(3)
+        kinds = [type(event) for event in await received(events, 2)]
+        assert kinds == [Bounded, Unbounded]
+        world.tell(disruption_marker=3)
+        kinds = [type(event) for event in await received(events, 2)]
+        assert kinds == [Disrupted, Bounded]
+
+
+async def test_fence_that_is_replaced_by_its_like_is_no_lost_bound(world: World) -> None:
+    """The new file is read before the page is judged."""
+    async with open_clock(world.path, fence=world.device) as clock, clock.events() as events:
+        other = world.device.with_name("other")
+        other.write_bytes(world.device.read_bytes())
+        other.rename(world.device)
+        world.tell(flags=BOUNDED | Flags.DISRUPTION_SOON)
+        assert isinstance((await received(events))[0], MaintenanceAnnounced)
+        assert events.bounded
+
+
+@pytest.mark.parametrize("follow_loop", [True, False])
+async def test_jump_in_the_turn_of_a_migration_is_no_lost_bound(follow_loop: bool) -> None:
+    """A played publisher that runs has measured again before anybody looks."""
+    with ManualClock(follow_loop=follow_loop) as clock:
+        async with clock.events() as events:
+            async with meanwhile(clock, events.receive) as outcome:
+                clock.migrate()
+                clock.advance(2000)
+            assert isinstance(outcome[0], Disrupted)
             assert events.bounded
 
 

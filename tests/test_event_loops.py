@@ -8,16 +8,30 @@ import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
+import trio
+from pydantic import BaseModel
 
 from kit.told_world import open_descriptors
 from kit.waits import BOUND_S, eventually
-from vmclock_async import Clock, ClockStatus, SegmentReader, SegmentWriter, VMClockBody
+from vmclock_async import (
+    BodyUpdate,
+    Clock,
+    ClockStatus,
+    Emit,
+    Publisher,
+    SegmentReader,
+    SegmentWriter,
+    VMClockBody,
+    open_clock,
+)
 from vmclock_async.errors import SegmentError
 from vmclock_async.events import StatusChanged
+from vmclock_async.testing import make_body
+from vmclock_async.timebase import COUNTER_ID
 
 NEVER_S = 3600.0
 LOOPS: dict[str, dict[str, Any]] = {
@@ -154,3 +168,35 @@ def test_child_of_a_fork_has_a_watch_of_its_own(
     """Though the parent had waited: the child is woken by inotify, and takes nothing that the parent waits for."""
     writer.close()
     run_script("fork_reader", writer.path, how)
+
+
+def test_trio_may_run_within_a_task_of_asyncio(segment_path: Path) -> None:
+    """As in a notebook's cell, which asyncio runs: publisher and reader go by the loop that is theirs."""
+    seen: list[int] = []
+
+    async def read() -> None:
+        async with open_clock(segment_path, fence=None, wait=True) as clock:
+            seen.append((await clock.wait_status(ClockStatus.SYNCHRONIZED)).seq_count)
+            with SegmentReader(segment_path) as reader:
+                seen.append((await reader.wait_changed(seen[0], poll_interval=NEVER_S)).seq_count)
+
+    class Twice:
+        settings_type: ClassVar[type[BaseModel]] = BaseModel
+
+        async def run(self, emit: Emit) -> None:
+            for count in (1, 2):
+                await emit(BodyUpdate.from_body(make_body(tai_offset_sec=-count), counter_id=COUNTER_ID))
+                while len(seen) < count:
+                    await anyio.sleep(0.01)
+
+    async def main() -> None:
+        with anyio.fail_after(BOUND_S):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                tasks.start_soon(Publisher(segment_path, {"twice": Twice()}).run)
+
+    async def cell() -> None:
+        trio.run(main)
+
+    asyncio.run(cell())
+    assert len(seen) == 2

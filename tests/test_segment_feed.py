@@ -10,6 +10,7 @@ from kit.told_world import World
 from kit.waits import BOUND_S, until_waiting
 from vmclock_async import Clock, SegmentError
 from vmclock_async._reading.segment_feed import SegmentFeed
+from vmclock_async.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +37,10 @@ async def test_wait_with_a_fence_looks_at_it_at_intervals(world: World) -> None:
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_task_that_is_cancelled_as_its_clock_is_closed_was_cancelled(world: World, turns: int) -> None:
+@pytest.mark.parametrize("played", [True, False])
+async def test_task_that_is_cancelled_as_its_clock_is_closed_was_cancelled(
+    world: World, turns: int, played: bool
+) -> None:
     """Also where a commit has just woken it, so that it finds the clock closed before the cancellation reaches it."""
     outcome: list[str] = []
 
@@ -47,11 +51,11 @@ async def test_task_that_is_cancelled_as_its_clock_is_closed_was_cancelled(world
         except SegmentError as exc:
             outcome.append(str(exc))
 
-    with Clock(world.path, fence=None) as clock:
+    with ManualClock() if played else Clock(world.path, fence=None) as clock:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait, clock)
             await until_waiting(clock)
-            world.tell()
+            clock.regain_sync() if isinstance(clock, ManualClock) else world.tell()
             time.sleep(0.005)  # noqa: ASYNC251 - the loop finds the task's descriptor ready when it looks next
             for _ in range(turns):
                 await anyio.lowlevel.checkpoint()

@@ -24,7 +24,7 @@ import anyio.lowlevel
 from vmclock_async._reading.waiting import Look, Waiting
 from vmclock_async._segment.belonging import OfThisProcess
 from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, name_of, shows_restore
-from vmclock_async.errors import ClockError, SegmentError, SegmentUnstableError, VMClockError
+from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot, VMClockBody
 from vmclock_async.reckoning import find_bounds
@@ -288,6 +288,8 @@ class EventStream(OfThisProcess):
             snapshot = await self._waiting.wait(self._seen, look.again_s, fence_seen=look.fence)
             if snapshot is not None:
                 self._note(snapshot)
+                if self._pending and not self._may_judge_later():
+                    await self._judge()
         return self._pending.popleft()
 
     def __aiter__(self) -> Self:
@@ -310,11 +312,9 @@ class EventStream(OfThisProcess):
         if counter is None:
             return
         try:
-            self._note_reading(self._waiting.readings.interval(self._seen, counter, None, limit_s=0))
+            self._note_reading(self._waiting.readings.reckoned(self._seen, counter))
         except ClockError as exc:
             self._note_reading(exc)
-        except SegmentError:
-            pass  # the clock is closed, or the device's page is being written: receive() judges the page anyway
 
     def _note_reading(self, reading: TimeInterval | VMClockError) -> None:
         event = bound_event(self._bounded, reading, self._seen)
@@ -323,18 +323,28 @@ class EventStream(OfThisProcess):
             self._pending.append(event)
 
     def _note(self, snapshot: Snapshot) -> None:
-        """Add what happened from the last snapshot to *snapshot*.
-
-        The reading there is judged after the events are out, because a look takes as long as all the rest between
-        a commit and its event. The counter is read now, so that a slow task misses no bound that is lost and back.
-        """
+        """Add what happened from the last snapshot to *snapshot*."""
         # A page may lack its generation for a while, and no two snapshots show a restore in that time.
         self._pending.extend(_events_between(self._seen, snapshot, self._generation))
         if snapshot.body.vm_generation_counter is not None:
             self._generation = snapshot.body.vm_generation_counter
         self._seen = snapshot
-        if self._pending:
-            self._unjudged = self._waiting.feed.counter_within(snapshot)
+
+    def _may_judge_later(self) -> bool:
+        """Note the counter within the page last seen, if that and the page alone decide whether there is a bound.
+
+        Then it is judged after the events are out, because it takes as long as all the rest between a commit and
+        its event. What else decides is asked now, so that a slow task misses no bound that is lost and back.
+        """
+        readings = self._waiting.readings
+        try:
+            self._unjudged = readings.feed.counter_within(self._seen)
+            readings.require_fit(self._seen, 0)
+            readings.require_fence(self._seen)
+        except VMClockError:
+            self._unjudged = None
+            return False
+        return True
 
 
 def _missed(since: VMClockBody, seen: Snapshot) -> list[Event]:

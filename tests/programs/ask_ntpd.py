@@ -89,10 +89,18 @@ async def serves() -> None:
         await anyio.sleep(0.05)
 
 
-async def main() -> None:
+async def outlive(ntpd: "subprocess.Popen[bytes]") -> None:
+    """End this program if *ntpd* ends: what it wrote says why."""
+    while ntpd.poll() is None:
+        await anyio.sleep(0.1)
+    raise SystemExit(f"ntpd ended with {ntpd.returncode}")
+
+
+async def main(ntpd: "subprocess.Popen[bytes]") -> None:
     notes, looks, outside = Notes(), 0, 0
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(play_clock)
+        tasks.start_soon(outlive, ntpd)
         await serves()
         tasks.start_soon(NtpSource(NtpSettings(servers=("127.0.0.1",))).run, notes)
         while looks < LOOKS or (notes.last.time_maxerror_nanosec or 0) > SMALL_NS:
@@ -114,6 +122,6 @@ with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() 
     ntpd = [sys.argv[1], "--nofork", "--configfile", str(configuration)]
     with subprocess.Popen(ntpd, stdout=sys.stderr) as process:
         try:
-            anyio.run(main)
+            anyio.run(main, process)
         finally:
             process.kill()

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar, final
 import anyio
 import anyio.lowlevel
 
-from vmclock_async._segment.descriptor import asyncio_loop
+from vmclock_async._segment.descriptor import loop_of_asyncio
 
 __all__ = ("Handover",)
 
@@ -51,7 +51,7 @@ class Handover(Generic[_T]):
         self._pending: Final = anyio.Semaphore(0, fast_acquire=True)
         """Released for each offer, and for each sender that is done. An offer may have been withdrawn since."""
         self._is_closed = False
-        self._turn: Final = anyio.lowlevel.checkpoint if asyncio_loop() is None else _asyncio_turn
+        self._turn: Final = anyio.lowlevel.checkpoint if loop_of_asyncio() is None else _asyncio_turn
 
     async def send(self, message: _T) -> None:
         """Hand over *message*.

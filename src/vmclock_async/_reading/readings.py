@@ -134,9 +134,17 @@ class Readings:
             ClockError: there is no interval, for the reason it gives.
             SegmentUnstableError: the device's page is being written, and is needed.
         """
-        if reason := self.feed.unfit_because(snapshot, limit_s):
-            raise CounterNotSupportedError(f"{reason}; or read the device too, where that gives the time")
-        self.feed.require_this_boot()
+        self.require_fit(snapshot, limit_s)
+        interval = self.reckoned(snapshot, counter, max_past_s=max_past_s)
+        self.require_fence(snapshot)
+        return _within(interval, max_error_ns)
+
+    def reckoned(self, snapshot: Snapshot, counter: int, *, max_past_s: float = 1.0) -> TimeInterval:
+        """The interval of *snapshot* at *counter*, by themselves alone.
+
+        Raises:
+            ClockError: there is no interval, for the reason it gives.
+        """
         bounds = bounds_at(
             snapshot,
             counter,
@@ -145,8 +153,13 @@ class Readings:
             max_past_s=max_past_s,
             max_drift_ppb=self.drift_ppb,
         )
-        self.require_fence(snapshot)
-        return _within(TimeInterval(*bounds, snapshot.body.clock_status), max_error_ns)
+        return TimeInterval(*bounds, snapshot.body.clock_status)
+
+    def require_fit(self, snapshot: Snapshot, limit_s: float = SYNC_LIMIT_S) -> None:
+        """Raise if the counter is unreliable, or if the page is of another boot. In a loop's thread *limit_s* is 0."""
+        if reason := self.feed.unfit_because(snapshot, limit_s):
+            raise CounterNotSupportedError(f"{reason}; or read the device too, where that gives the time")
+        self.feed.require_this_boot()
 
     def asked_again_at(self, snapshot: Snapshot, counter: int) -> int | None:
         """The counter value, a quarter of a second after *counter*, up to which one check of the path suffices.

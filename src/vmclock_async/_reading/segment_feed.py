@@ -8,7 +8,6 @@ import time
 from typing import Final, Literal, final
 
 import anyio
-import anyio.lowlevel
 
 from vmclock_async import _core
 from vmclock_async._reading.feed import Attachment, Witness
@@ -86,7 +85,7 @@ class SegmentFeed:
             sample = self._reader._attempt_with_counter()
         except VMClockError:
             return None
-        return sample[1] if sample is not None and sample[0] is snapshot else None
+        return sample[1] if sample is not None and sample[0] == snapshot else None
 
     def fence_marker(self) -> int | None:
         self._require_open()
@@ -186,8 +185,6 @@ class SegmentFeed:
                 if (now := anyio.current_time()) > end - TIMER_S:
                     return None
         except SegmentError:
-            # Who cancels a task and then closes its clock, in one turn, has cancelled it.
-            await anyio.lowlevel.checkpoint_if_cancelled()
             self._require_open()  # without this the message would say that the reader is closed
             raise
 

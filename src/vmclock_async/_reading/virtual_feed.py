@@ -64,7 +64,11 @@ class VirtualFeed(ABC):
         return snapshot, self.counter_ticks()
 
     def counter_within(self, snapshot: Snapshot) -> int | None:
-        return self.counter_ticks() if self.page_now() == (snapshot, True) else None
+        try:
+            present, counter = self.sample(0)
+        except SegmentError:
+            return None
+        return counter if present == snapshot else None
 
     def fence_marker(self) -> int | None:
         return None
@@ -102,6 +106,8 @@ class VirtualFeed(ABC):
         end_ns = self.time.elapsed_ns + round(timeout * 10**9)
         await anyio.lowlevel.checkpoint()
         while True:
+            if self._closed:
+                await anyio.lowlevel.checkpoint_if_cancelled()  # who cancels a task and then closes its clock
             self.require_in_place()
             if (snapshot := self.page_after(seen)) is not None:
                 return snapshot

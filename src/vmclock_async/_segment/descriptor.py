@@ -26,8 +26,11 @@ _BYTES: Final = 256
 """Room for sixteen events of a watch. The kernel merges equal events in a row, and events left unread wake again."""
 
 
-def asyncio_loop() -> "AbstractEventLoop | None":
+def loop_of_asyncio() -> "AbstractEventLoop | None":
     """The running event loop of asyncio; None if the calling task runs in another kind of loop."""
+    in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)  # it may be half imported
+    if in_trio_run is not None and in_trio_run():
+        return None  # it may run within a task of asyncio, as in a notebook's cell
     asyncio = sys.modules.get("asyncio")  # whoever runs one of its loops has imported it; nobody else has to
     loop: AbstractEventLoop | None = (
         asyncio._get_running_loop() if asyncio else None
@@ -39,7 +42,7 @@ def asyncio_loop() -> "AbstractEventLoop | None":
 
 def event_loop() -> object:
     """The event loop of the calling task, as an object that lives as long as the loop and can be weakly referenced."""
-    loop = asyncio_loop()
+    loop = loop_of_asyncio()
     # Not anyio's current_token(), because it takes microseconds between a commit and the reader that it wakes.
     return sys.modules["trio"].lowlevel.current_trio_token() if loop is None else loop
 
@@ -72,7 +75,7 @@ class Readable:
         """
         if self._closing:
             raise anyio.ClosedResourceError
-        loop = asyncio_loop()
+        loop = loop_of_asyncio()
         if loop is None:
             return await self._wait_by_anyio(timeout)
         if self._loop is not loop:

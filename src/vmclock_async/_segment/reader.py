@@ -235,6 +235,10 @@ class SegmentReader(OfThisProcess):
                 self._waits += 1
                 await followed.watch.wait(min(timeout, left))
                 least_s = TIMER_S  # a timer that fires too early by less is not set again
+        except SegmentError:
+            # Who cancels a task and then closes its reader, in one turn, has cancelled it.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            raise
         finally:
             self._calls[thread] -= 1
 
