@@ -23,7 +23,15 @@ import anyio.lowlevel
 
 from vmclock_async._reading.waiting import Look, Waiting
 from vmclock_async._segment.belonging import OfThisProcess
-from vmclock_async.abi import ClockStatus, CounterId, Flags, LeapIndicator, name_of, shows_restore
+from vmclock_async.abi import (
+    TELLS_TIME,
+    ClockStatus,
+    CounterId,
+    Flags,
+    LeapIndicator,
+    name_of,
+    shows_restore,
+)
 from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot, VMClockBody
@@ -185,6 +193,7 @@ Event = (
 
 _IMMINENT: Final = int(Flags.DISRUPTION_IMMINENT)
 _ANNOUNCED: Final = int(Flags.DISRUPTION_SOON) | _IMMINENT
+_TIME_BOUND: Final = int(Flags.TIME_MAXERROR_VALID)
 
 
 def events_between(before: Snapshot, after: Snapshot) -> tuple[Event, ...]:
@@ -336,8 +345,11 @@ class EventStream(OfThisProcess):
         Then it is judged after the events are out, because it takes as long as all the rest between a commit and
         its event. What else decides is asked now, so that a slow task misses no bound that is lost and back.
         """
-        readings = self._waiting.readings
+        readings, body = self._waiting.readings, self._seen.body
         try:
+            if body.clock_status not in TELLS_TIME or not int(body.flags) & _TIME_BOUND:
+                self._unjudged = readings.feed.counter_ticks()  # no counter and no fence gives it a bound
+                return True
             self._unjudged = readings.feed.counter_within(self._seen)
             readings.require_fit(self._seen, 0)
             readings.require_fence(self._seen)
