@@ -1,6 +1,7 @@
 """Waiting in terms of a clock: until the next page, for a time, or until the device's marker moves."""
 
 import time
+from contextlib import closing
 
 import anyio
 import anyio.lowlevel
@@ -17,23 +18,21 @@ pytestmark = pytest.mark.anyio
 
 async def test_wait_for_a_time_sleeps_once(world: World) -> None:
     """A timer that fires a little early, as uvloop's do, is not set again and again until the time has come."""
-    feed = SegmentFeed(world.path, fence=None, trust_writable=False)
-    seen, _ = feed.sample(0)
-    for _ in range(20):
-        assert await feed.wait(seen, 0.0104) is None
-    assert feed.statistics().waits <= 20 + 2  # a poll of 50 ms may come between
-    feed.close()
+    with closing(SegmentFeed(world.path, fence=None, trust_writable=False)) as feed:
+        seen, _ = feed.sample(0)
+        for _ in range(20):
+            assert await feed.wait(seen, 0.0104) is None
+        assert feed.statistics().waits <= 20 + 2  # a poll of 50 ms may come between
 
 
 async def test_wait_with_a_fence_looks_at_it_at_intervals(world: World) -> None:
     """It sleeps for 50 ms at a time, and no more often."""
-    feed = SegmentFeed(world.path, fence=world.device, trust_writable=False)
-    seen, _ = feed.sample(0)
-    assert await feed.wait(seen, 0.52, fence_seen=1) is None
-    assert feed.statistics().waits <= 11
-    world.device_says(2)
-    assert await feed.wait(seen, BOUND_S, fence_seen=1) is None
-    feed.close()
+    with closing(SegmentFeed(world.path, fence=world.device, trust_writable=False)) as feed:
+        seen, _ = feed.sample(0)
+        assert await feed.wait(seen, 0.52, fence_seen=1) is None
+        assert feed.statistics().waits <= 11
+        world.device_says(2)
+        assert await feed.wait(seen, BOUND_S, fence_seen=1) is None
 
 
 @pytest.mark.parametrize("turns", range(6))

@@ -23,15 +23,7 @@ import anyio.lowlevel
 
 from vmclock_async._reading.waiting import Look, Waiting
 from vmclock_async._segment.belonging import OfThisProcess
-from vmclock_async.abi import (
-    TELLS_TIME,
-    ClockStatus,
-    CounterId,
-    Flags,
-    LeapIndicator,
-    name_of,
-    shows_restore,
-)
+from vmclock_async.abi import TELLS_TIME, ClockStatus, CounterId, Flags, LeapIndicator, name_of, shows_restore
 from vmclock_async.errors import ClockError, SegmentUnstableError, VMClockError
 from vmclock_async.intervals import TimeInterval
 from vmclock_async.models import Snapshot, VMClockBody
@@ -297,7 +289,7 @@ class EventStream(OfThisProcess):
             snapshot = await self._waiting.wait(self._seen, look.again_s, fence_seen=look.fence)
             if snapshot is not None:
                 self._note(snapshot)
-                if self._pending and not self._may_judge_later():
+                if self._pending and not self._put_off_judging():
                     await self._judge()
         return self._pending.popleft()
 
@@ -339,8 +331,10 @@ class EventStream(OfThisProcess):
             self._generation = snapshot.body.vm_generation_counter
         self._seen = snapshot
 
-    def _may_judge_later(self) -> bool:
+    def _put_off_judging(self) -> bool:
         """Note the counter within the page last seen, if that and the page alone decide whether there is a bound.
+
+        Returns whether they do.
 
         Then it is judged after the events are out, because it takes as long as all the rest between a commit and
         its event. What else decides is asked now, so that a slow task misses no bound that is lost and back.
