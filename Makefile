@@ -13,8 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed ## publish a recorded machine and watch it, for about 15 seconds
 	$(BIN)/vmclock-async demo
 
-test: .venv/compiled-tests ## run all tests, for three to four minutes on two processors
-	@echo "Three to four minutes on two idle processors; a line of dots says how far it is."
+test: .venv/compiled-tests ## run all tests, for three minutes on two processors
+	@echo "Three minutes on two idle processors; a line of dots says how far it is."
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Without the tests that start processes or chronyds or take half a second, and on one kind of event loop: "make test"

@@ -201,6 +201,7 @@ class Going:
         raise AssertionError(f"it ended without {pattern!r}: {self.said}")
 
 
+@pytest.mark.waits
 @fit
 @needs_chronyd
 def test_chronyd_that_starts_later_is_taken(

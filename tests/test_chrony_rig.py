@@ -105,6 +105,7 @@ def realtime(clock_ns: int) -> int:
     return clock_ns
 
 
+@pytest.mark.waits
 def test_two_chronyds_on_one_clock(segment_path: Path) -> None:
     """Every interval contains CLOCK_REALTIME: for 30 s; without the server; through kill -9 and SIGSTOP."""
     threads, descriptors = threading.active_count(), open_descriptors()
@@ -176,6 +177,7 @@ def test_two_chronyds_on_one_clock(segment_path: Path) -> None:
         assert after[-1].at_s - after[0].at_s > 25
 
 
+@pytest.mark.waits
 def test_servers_of_another_time(segment_path: Path) -> None:
     """Every interval contains that server's time: ahead, behind, fast, slow, lopsided, within its stated error."""
     start_s, start_ns = time.monotonic(), time.time_ns()
@@ -272,6 +274,7 @@ def test_chronyd_that_cannot_step_forgets_nothing_unseen(segment_path: Path) -> 
             assert (given[-1].error_ns or 0) < 10**8, name
 
 
+@pytest.mark.waits
 def test_reference_clock_that_is_off(segment_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """chronyd takes a hypervisor's clock for the truth: with what that may be off in a setting and in a file, true time
     is in every interval; without both, it is not, and the log says what is missing."""

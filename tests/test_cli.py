@@ -228,6 +228,7 @@ def test_demo_that_is_stopped_leaves_nothing_behind(number: int, status: int) ->
     assert not Path(place[1]).exists()
 
 
+@pytest.mark.waits
 @pytest.mark.process  # which is not seen through a parameter
 @pytest.mark.parametrize("run_demo", [demo_on_pipe, partial(run_on_terminal, "demo")], ids=["pipe", "terminal"])
 def test_demo_shows_time_a_migration_and_a_restore(run_demo: Callable[[], tuple[int, str]]) -> None:

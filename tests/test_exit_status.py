@@ -104,10 +104,11 @@ class Place:
     @contextmanager
     def _started(self, name: str) -> Iterator[Started]:
         """The command *name*, once it has begun to wait for a signal."""
-        path, absent = self.world.path, self.directory / "absent"
+        path = self.world.path
+        absent, published = self.directory / "absent", self.directory / "published"
         sets = ("--set", f"replay.path={RECORDING}")
         words, first = {
-            "publish": (("publish", "replay", *sets, "--segment", absent, "--metrics", ":0"), "stderr"),
+            "publish": (("publish", "replay", *sets, "--segment", published, "--metrics", ":0"), "stderr"),
             "watch": (("watch", path), "stdout"),
             "on": (("on", "restored", path, "--now", "--", "false"), "stderr"),
             "record": (("record", path, "--output", self.directory / "recording"), "stderr"),

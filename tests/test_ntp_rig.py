@@ -65,6 +65,7 @@ def test_chronyd_is_a_server(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
 
 
+@pytest.mark.waits
 @needs_ntpd
 def test_ntpd_is_a_server() -> None:
     """The same with ntpsec, at another pace, in a network of its own."""

@@ -365,6 +365,7 @@ def test_command_has_a_time_limit(segment: PlayedSegment, tmp_path: Path) -> Non
         assert "took longer than 0.5 s, and was ended" in hook.complaints
 
 
+@pytest.mark.waits
 def test_child_that_ignores_sigterm_is_killed(segment: PlayedSegment, tmp_path: Path) -> None:
     """The command's own process has ended before it: the next run does not begin beside it."""
     child = tmp_path / "child"
@@ -375,6 +376,7 @@ def test_child_that_ignores_sigterm_is_killed(segment: PlayedSegment, tmp_path: 
         hook.end()
 
 
+@pytest.mark.waits
 def test_command_that_ignores_sigterm_is_killed(segment: PlayedSegment) -> None:
     """5 s later."""
     words = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")

@@ -68,6 +68,7 @@ def hasty_rules(directory: Path) -> Path:
     return path
 
 
+@pytest.mark.waits
 def test_killed_publisher_fires_an_alert(
     start_script: Callable[..., Started], segment_path: Path, tmp_path: Path
 ) -> None:

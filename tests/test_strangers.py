@@ -309,6 +309,7 @@ def test_who_holds_the_loop_is_told_and_can_be_ended(
     assert process.returncode == 0
 
 
+@pytest.mark.waits
 def test_source_that_does_not_end_is_ended_by_force(
     install: Callable[[str, str], None], start: Callable[..., subprocess.Popen[str]], segment_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from kit import chronyd
 from vmclock_async.testing import check_source
 
-__all__ = ("mark",)
+__all__ = ("mark", "with_long_waits_first")
 
 _TESTS: Final = f"{Path(__file__).parent.parent}/"
 _MODULES: Final = ("multiprocessing", "pty", "subprocess")
@@ -32,6 +32,18 @@ def mark(items: list[pytest.Item]) -> None:
             functions = [item.function, *(fixture.func for found in fixtures for fixture in found)]
             for marker in sorted(set().union(*map(_reached, functions))):
                 item.add_marker(marker)
+
+
+def with_long_waits_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """*items*, with those that are marked ``waits`` at the start of the list and at its middle.
+
+    There two of the workers begin, because each of an even number of workers begins with its part of the list. Their
+    waiting goes on beside the others' work. At the end of the list such a test would be all that still runs.
+    """
+    waiting = [item for item in items if item.get_closest_marker("waits")]
+    others = [item for item in items if not item.get_closest_marker("waits")]
+    in_first_half = len(items) // 2 - len(waiting[::2])
+    return [*waiting[::2], *others[:in_first_half], *waiting[1::2], *others[in_first_half:]]
 
 
 @cache
