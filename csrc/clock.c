@@ -36,23 +36,24 @@ typedef struct {
 /* The low half of a marker is the device's. The high half counts the disruptions that the publisher found. */
 static uint32_t device_marker(uint64_t marker) { return (uint32_t)marker; }
 
-/* Copies the attached page, with the counter read inside that copy. False unless the page is as Python saw it. */
-static inline __attribute__((always_inline)) bool read_attached(Clock *self, uint64_t *copy, uint64_t *counter)
+/* Copies the attached page by seqlock_read() or seqlock_try_read(), with the counter read inside that copy. False
+ * unless the page is as Python saw it. */
+INLINE bool read_attached(Clock *self, seqlock_reading *read, uint64_t *copy, uint64_t *counter)
 {
     uint64_t marker = 0;
     Page *page = self->page, *fence = self->fence;
     if (!page || page_is_left(page) || !pages_try_enter(page, fence))
         return false;
-    bool whole = seqlock_read(page->words, copy, counter, fence ? fence->words : NULL, &marker);
+    bool whole = read(page->words, copy, counter, fence ? fence->words : NULL, &marker);
     pages_leave(page, fence);
     return whole && copy[IDENTITY] == self->identity && copy[MARKER] == self->marker &&
            (!fence || device_marker(marker) == device_marker(copy[MARKER])) && (int64_t)(self->until - *counter) >= 0;
 }
 
-static inline __attribute__((always_inline)) bool read_now(Clock *self, struct interval *out)
+INLINE bool read_now(Clock *self, seqlock_reading *read, struct interval *out)
 {
     uint64_t copy[PAGE_WORDS], counter;
-    return read_attached(self, copy, &counter) && reckon(copy, counter, &self->limits, out);
+    return read_attached(self, read, copy, &counter) && reckon(copy, counter, &self->limits, out);
 }
 
 /* The limits of a stamp: it may lie before its reference by as much as a reading may lie after it. */
@@ -66,7 +67,7 @@ static struct limits limits_of_stamps(const Clock *self)
 static bool read_at(Clock *self, uint64_t stamp, struct interval *out)
 {
     uint64_t copy[PAGE_WORDS], counter;
-    if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) ||
+    if (!read_attached(self, seqlock_read, copy, &counter) || !page_is_linked(self->page) ||
         (int64_t)(stamp - self->since_counter) < 0 || (int64_t)(counter - stamp) < 0)
         return false;
     struct limits limits = limits_of_stamps(self);
@@ -90,7 +91,8 @@ static bool read_at_monotonic(Clock *self, int64_t ns, struct interval *out)
 {
     uint64_t copy[PAGE_WORDS], counter;
     struct interval after;
-    if (!read_attached(self, copy, &counter) || !page_is_linked(self->page) || ns < (int64_t)self->since_monotonic_ns)
+    if (!read_attached(self, seqlock_read, copy, &counter) || !page_is_linked(self->page) ||
+        ns < (int64_t)self->since_monotonic_ns)
         return false;
     int64_t age_ns = monotonic_ns() - ns;
     uint64_t later = read_counter(); /* CLOCK_MONOTONIC was read between the two */
@@ -117,6 +119,8 @@ static PyObject *slowly(Clock *self, const char *name, PyObject *stamp, PyObject
 static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyObject *const *args, Py_ssize_t count,
                                    PyObject *names)
 {
+    if (LIKELY(count == positional && !names))
+        return Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count == positional && keywords == 0)
         return Py_None;
@@ -144,21 +148,40 @@ static bool limit_of(PyObject *max_error_ns, uint64_t *limit_ns)
     return max_error_ns == Py_None || number_of(max_error_ns, limit_ns);
 }
 
+/* The interval by seqlock_try_read() or seqlock_read(), and the state that makes an object of it. */
+INLINE bool quick_now(Clock *self, seqlock_reading *read, PyObject *max_error_ns, struct interval *found,
+                      struct module_state **state)
+{
+    uint64_t limit_ns;
+    bool plain = limit_of(max_error_ns, &limit_ns);
+    LOCK(self);
+    plain = plain && read_now(self, read, found);
+    *state = self->state;
+    UNLOCK(self);
+    return plain && (max_error_ns == Py_None || interval_error_ns(found) <= limit_ns);
+}
+
+/* After a first try that gave none: the page may be within a commit. Not inlined, and with an interval of its own, so
+ * that what the first try read and computes stays in registers. */
+static __attribute__((noinline)) PyObject *now_again(Clock *self, PyObject *max_error_ns)
+{
+    struct interval found;
+    struct module_state *state;
+    return quick_now(self, seqlock_read, max_error_ns, &found, &state)
+               ? interval_make(state, &found)
+               : slowly(self, "_now_slowly", NULL, max_error_ns);
+}
+
 static PyObject *clock_now(Clock *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     struct interval found;
-    uint64_t limit_ns;
+    struct module_state *state;
     PyObject *max_error_ns =
         only_max_error_ns("now() takes no arguments but the keyword max_error_ns", 0, args, count, names);
     if (!max_error_ns)
         return NULL;
-    bool plain = limit_of(max_error_ns, &limit_ns);
-    LOCK(self);
-    plain = plain && read_now(self, &found);
-    struct module_state *state = self->state;
-    UNLOCK(self);
-    if (!plain || interval_error_ns(&found) > limit_ns)
-        return slowly(self, "_now_slowly", NULL, max_error_ns);
+    if (!LIKELY(quick_now(self, seqlock_try_read, max_error_ns, &found, &state)))
+        return now_again(self, max_error_ns);
     return interval_make(state, &found);
 }
 

@@ -24,7 +24,7 @@ PyObject *core_set_interval_functions(PyObject *module, PyObject *functions);
 static inline uint64_t interval_error_ns(const struct interval *bounds)
 {
     uint64_t width = (uint64_t)bounds->latest_ns - (uint64_t)bounds->earliest_ns;
-    return (width >> 1) + (width & 1);
+    return width - (width >> 1);
 }
 
 #endif

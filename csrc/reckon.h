@@ -3,9 +3,10 @@
  *
  * This is the arithmetic of reckoning.py, which has the formulas and gives the reason where there is no interval.
  * Here the answer is then a mere false, and it is false in rare cases too (a leap second announced, in progress or just
- * over): the caller asks reckoning.py.
+ * over; an age that is exactly the limit; an error that grew by 2^64 / 2^shift ns): the caller asks reckoning.py.
  *
- * Integers are exact and 128 bits wide; every rounding goes outward. Times without a unit are in 2^-64 s.
+ * Integers are exact; every rounding goes outward. Times without a unit are in 2^-64 s. Beside the counter, this is
+ * what now() takes longest for. So a sum is 128 bits wide only where it has to be: elsewhere it is checked for a carry.
  */
 #ifndef VMCLOCK_ASYNC_RECKON_H
 #define VMCLOCK_ASYNC_RECKON_H
@@ -38,72 +39,85 @@ struct limits {
     uint8_t counter_id;
 };
 
-/* product / 2^shift, rounded down; *rest is whether there was a remainder. The shift is 0 to 63, which the compiler
- * does not know: a shift of the two words together would cost it a case for 64 and more. */
-static inline u128 shifted(u128 product, unsigned shift, bool *rest)
+INLINE u128 product(uint64_t one, uint64_t other) { return (u128)one * other; }
+INLINE uint64_t upper(u128 number) { return (uint64_t)(number >> 64); }
+INLINE uint64_t lower(u128 number) { return (uint64_t)number; }
+
+/* The bits that a shift drops. */
+INLINE uint64_t dropped(unsigned shift) { return (UINT64_C(1) << shift) - 1; }
+
+/* number / 2^shift, rounded down. The shift is 0 to 63, which the compiler does not know: a shift of the two words
+ * together would cost it a case for 64 and more. */
+INLINE u128 shifted(u128 number, unsigned shift)
 {
-    uint64_t high = product >> 64, low = (uint64_t)product;
-    *rest = low & ((UINT64_C(1) << shift) - 1);
+    uint64_t high = upper(number), low = lower(number);
     return (u128)(high >> shift) << 64 | low >> shift | high << 1 << (LARGEST_SHIFT - shift);
 }
 
-/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). What does not need the ticks comes first,
- * because the counter is read last. */
-static inline u128 grown_ns(uint64_t ticks, uint64_t rate, unsigned shift)
+/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). */
+INLINE bool growth_ns(uint64_t ticks, uint64_t rate, unsigned shift, uint64_t *growth)
 {
-    u128 rate_ns = (u128)rate * NS_PER_S;
-    u128 low = (u128)ticks * (uint64_t)rate_ns;
-    u128 high = (rate_ns >> 64) * ticks + (low >> 64); /* units of 2^-shift ns; below it is (uint64_t)low */
-    bool rest;
-    u128 grown = shifted(high, shift, &rest);
-    return grown + (rest | ((uint64_t)low != 0));
+    u128 rate_ns = product(rate, NS_PER_S);
+    u128 low = product(ticks, lower(rate_ns)), high = product(ticks, upper(rate_ns));
+    uint64_t sum; /* of high and of low's upper half, in units of 2^-shift ns; below them is low's lower half */
+    if (upper(high) || __builtin_add_overflow(lower(high), upper(low), &sum) ||
+        __builtin_add_overflow(sum, dropped(shift) + (lower(low) != 0), &sum))
+        return false;
+    *growth = sum >> shift;
+    return true;
 }
 
-static inline __attribute__((always_inline)) bool reckon(const uint64_t *copy, uint64_t counter,
-                                                         const struct limits *limits, struct interval *out)
+INLINE bool reckon(const uint64_t *copy, uint64_t counter, const struct limits *limits, struct interval *out)
 {
     struct vmclock_abi page;
     memcpy(&page, copy, sizeof(page));
     unsigned shift = page.counter_period_shift;
     uint64_t rate = page.counter_period_maxerror_rate_frac_sec;
     int64_t offset_s = 0;
-    if (page.version != 1 || page.counter_id != limits->counter_id || shift > LARGEST_SHIFT ||
-        (page.clock_status != SYNCHRONIZED && page.clock_status != FREERUNNING) || !page.counter_period_frac_sec ||
-        !(page.flags & TIME_MAXERROR_VALID) || page.time_sec >= FARTHEST_S ||
+    uint32_t constants = (uint32_t)copy[CONTROL];
+    if (!LIKELY(constants == control_word(0, UTC, limits->counter_id, 1))) {
+        if (constants != control_word(0, TAI, limits->counter_id, 1) || !(page.flags & TAI_OFFSET_VALID) ||
+            page.tai_offset_sec >= 0)
+            return false;
+        offset_s = page.tai_offset_sec;
+    }
+    if (shift > LARGEST_SHIFT || (page.clock_status != SYNCHRONIZED && page.clock_status != FREERUNNING) ||
+        !page.counter_period_frac_sec || !(page.flags & TIME_MAXERROR_VALID) || page.time_sec >= FARTHEST_S ||
         (page.leap_indicator >= PRE_POS && page.leap_indicator <= POST_NEG))
         return false;
-    if (!(page.flags & PERIOD_MAXERROR_VALID)) {
+    if (!LIKELY(page.flags & PERIOD_MAXERROR_VALID)) {
         if (!limits->drift_ppb)
             return false;
-        u128 drift = (u128)page.counter_period_frac_sec * limits->drift_ppb;
+        u128 drift = product(page.counter_period_frac_sec, limits->drift_ppb);
         rate = (uint64_t)((drift + NS_PER_S - 1) / NS_PER_S); /* fits: at most 10^9 ppb */
     }
-    if (page.time_type == TAI && page.flags & TAI_OFFSET_VALID && page.tai_offset_sec < 0)
-        offset_s = page.tai_offset_sec;
-    else if (page.time_type != UTC)
-        return false;
 
     int64_t difference = (int64_t)(counter - page.counter_value);
-    bool past = difference < 0, rest;
+    bool past = difference < 0;
     uint64_t ticks = past ? -(uint64_t)difference : (uint64_t)difference;
-    u128 elapsed = shifted((u128)ticks * page.counter_period_frac_sec, shift, &rest);
-    if (elapsed + rest > (past ? limits->before : limits->after))
+    u128 span = product(ticks, page.counter_period_frac_sec);
+    u128 elapsed = shifted(span, shift);
+    bool rest = lower(span) & dropped(shift);
+    if (elapsed >= (past ? limits->before : limits->after))
         return false;
-    /* Modulo 2^64 s: a time before 1970 is among the last of them. */
-    u128 reference = (u128)(page.time_sec + (uint64_t)offset_s) << 64 | page.time_frac_sec;
-    u128 low = past ? reference - (elapsed + rest) : reference + elapsed; /* true time is later by at most `rest` */
-    uint64_t low_s = low >> 64;
+    /* From `low` on, true time is later by at most `rest`. Seconds are modulo 2^64: before 1970 they are large. */
+    uint64_t low_s = page.time_sec + (uint64_t)offset_s, low_frac, high_frac;
+    if (past) {
+        elapsed += rest;
+        low_s -= upper(elapsed) + __builtin_sub_overflow(page.time_frac_sec, lower(elapsed), &low_frac);
+    } else
+        low_s += upper(elapsed) + __builtin_add_overflow(page.time_frac_sec, lower(elapsed), &low_frac);
     if (low_s > INT64_MAX / NS_PER_S)
         return false;
-    u128 fraction = (u128)(uint64_t)low * NS_PER_S; /* in 2^-64 ns */
-    u128 above = (u128)(uint64_t)fraction + (rest ? NS_PER_S : 0);
-    uint64_t low_ns = low_s * NS_PER_S + (uint64_t)(fraction >> 64);
-    uint64_t high_ns = low_ns + (uint64_t)((above + UINT64_MAX) >> 64);
-    u128 error_ns = page.time_maxerror_nanosec + grown_ns(ticks, rate, shift);
-    if (error_ns > low_ns || high_ns + error_ns > INT64_MAX)
+    u128 fraction = product(low_frac, NS_PER_S); /* in 2^-64 ns */
+    uint64_t low_ns = low_s * NS_PER_S + upper(fraction), growth, error_ns;
+    uint64_t high_ns = low_ns + __builtin_add_overflow(lower(fraction), rest ? NS_PER_S : 0, &high_frac);
+    high_ns += high_frac != 0;
+    if (!growth_ns(ticks, rate, shift, &growth) ||
+        __builtin_add_overflow(page.time_maxerror_nanosec, growth, &error_ns) || error_ns > low_ns ||
+        __builtin_add_overflow(high_ns, error_ns, &out->latest_ns))
         return false;
-    out->earliest_ns = (int64_t)(low_ns - (uint64_t)error_ns);
-    out->latest_ns = (int64_t)(high_ns + (uint64_t)error_ns);
+    out->earliest_ns = (int64_t)(low_ns - error_ns);
     out->status = page.clock_status;
     return true;
 }
@@ -113,9 +127,8 @@ static inline bool ticks_last_at_most(const uint64_t *copy, uint64_t ticks, u128
 {
     struct vmclock_abi page;
     memcpy(&page, copy, sizeof(page));
-    bool rest;
     return page.counter_period_shift <= LARGEST_SHIFT &&
-           shifted((u128)ticks * page.counter_period_frac_sec, page.counter_period_shift, &rest) <= most;
+           shifted(product(ticks, page.counter_period_frac_sec), page.counter_period_shift) <= most;
 }
 
 /* Day of the month of a day since 1970-01-01, from 0: 400 years of the Gregorian calendar are 146,097 days. */

@@ -21,6 +21,9 @@
 #error "a VMClock page is little-endian, so the machine that maps it must be too"
 #endif
 
+#define INLINE static inline __attribute__((always_inline))
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+
 /* type, name, offset: each field of the ABI, checked where the compiler puts it */
 #define VMCLOCK_ABI(FIELD)                                       \
     FIELD(uint32_t, magic, 0x00)                                 \
@@ -205,9 +208,11 @@ static inline void cpu_relax(void)
 #endif
 }
 
+/* What seqlock_try_read() and seqlock_read() are. */
+typedef bool seqlock_reading(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker);
+
 /* One try: true when `copy` is whole. If asked to, it reads the counter and then another page's marker inside it. */
-static inline __attribute__((always_inline)) bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter,
-                                                                   page_word *fence, uint64_t *marker)
+INLINE bool seqlock_try_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker)
 {
     copy[CONTROL] = atomic_load_explicit(&page[CONTROL], memory_order_acquire);
     if (copy[CONTROL] & SEQ_ODD)
@@ -233,8 +238,7 @@ static inline int64_t monotonic_ns(void)
 }
 
 /* Tries for at most READ_LIMIT_NS; it reads the clock only once the first try has failed. */
-static inline __attribute__((always_inline)) bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter,
-                                                               page_word *fence, uint64_t *marker)
+INLINE bool seqlock_read(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker)
 {
     if (seqlock_try_read(page, copy, counter, fence, marker))
         return true;

@@ -74,6 +74,15 @@ def elapsed_s(page: Page, counter: int) -> Fraction:
     return (ticks if ticks < 2**63 else ticks - 2**64) * page.tick_s
 
 
+def growth(page: Page, counter: int, limits: Limits) -> Fraction:
+    """By how much the error has grown since the reference, in units of 2**-shift ns."""
+    rate = page.counter_period_maxerror_rate_frac_sec
+    if not page.flags & PERIOD_MAXERROR_VALID:
+        rate = math.ceil(Fraction(page.counter_period_frac_sec * limits.drift_ppb, 10**9))
+    ticks = (counter - page.counter_value) % 2**64
+    return Fraction(min(ticks, 2**64 - ticks) * rate * 10**9, 2**64)
+
+
 def exact_bounds(page: Page, counter: int, limits: Limits = USUAL) -> tuple[int, int] | None:
     """earliest_ns and latest_ns, nanoseconds of UTC since 1970; None where nothing can be promised."""
     is_tai = page.time_type == 1
@@ -87,18 +96,15 @@ def exact_bounds(page: Page, counter: int, limits: Limits = USUAL) -> tuple[int,
     )
     if not known or not usable or not page.flags & TIME_MAXERROR_VALID:
         return None
-    rate = page.counter_period_maxerror_rate_frac_sec
-    if not page.flags & PERIOD_MAXERROR_VALID:
-        rate = math.ceil(Fraction(page.counter_period_frac_sec * limits.drift_ppb, 10**9))
-        if not limits.drift_ppb:
-            return None
+    if not page.flags & PERIOD_MAXERROR_VALID and not limits.drift_ppb:
+        return None
     elapsed = elapsed_s(page, counter)
     if (
         math.floor(elapsed * 2**64) < -limits.before_s * 2**64
         or math.ceil(elapsed * 2**64) > limits.after_s * 2**64
     ):
         return None
-    grown_ns = abs(elapsed) / page.tick_s * Fraction(rate, 2 ** (64 + page.counter_period_shift)) * 10**9
+    grown_ns = growth(page, counter, limits) / 2**page.counter_period_shift
     error_ns = page.time_maxerror_nanosec + math.ceil(grown_ns)
     offset_s = page.tai_offset_sec if is_tai else 0
     utc_s = page.time_sec + Fraction(page.time_frac_sec, 2**64) + offset_s + elapsed

@@ -290,9 +290,9 @@ def follow(function: Function, automaton: Automaton, **arguments: str) -> set[st
         event, after = step(function[address], registers)
         if event:
             state = automaton(state, event)
-        following = list(next_addresses(function, address))
+        following = [target for target in next_addresses(function, address) if target in function]
         if not following:
-            automaton(state, "return")
+            automaton(state, "return")  # to its caller, or into another function that does so
         for target in following:
             place = (target, after, state)
             if place not in seen:
