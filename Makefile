@@ -84,6 +84,7 @@ mutants: .venv/installed-test ## change each sign and term of the formulas, and 
 bench: .venv/installed-bench ## run the benchmarks
 	$(BIN)/python benchmarks/bench_core.py --fast --quiet
 	$(BIN)/python benchmarks/bench_clock.py --fast --quiet
+	$(BIN)/python benchmarks/bench_now.py
 	$(BIN)/python benchmarks/bench_events.py
 	$(BIN)/python benchmarks/bench_pipeline.py
 	$(BIN)/python benchmarks/bench_wakeup.py
