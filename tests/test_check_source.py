@@ -179,6 +179,7 @@ async def test_what_others_open_is_not_the_source_s(source: type[Good]) -> None:
     await check_source(source, patience_s=source.patience_s)
 
 
+@pytest.mark.waits
 @pytest.mark.anyio
 @pytest.mark.usefixtures("noise", "nursery")
 @pytest.mark.parametrize(
