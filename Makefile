@@ -79,7 +79,7 @@ guest-test: .venv/installed-test ## test in virtual machines with a real /dev/vm
 
 # Each sign and each term of the formulas once otherwise: a test is to notice.
 mutants: .venv/installed-test ## change each sign and term of the formulas, and see a test fail
-	$(BIN)/python tools/mutate_formulas.py
+	CFLAGS="$$(.ci/python-headers $(BIN)/python .headers)" $(BIN)/python tools/mutate_formulas.py
 
 bench: .venv/installed-bench ## run the benchmarks
 	$(BIN)/python benchmarks/bench_core.py --fast --quiet

@@ -100,7 +100,7 @@ INLINE bool reckon(const uint64_t *copy, uint64_t counter, const struct limits *
     bool rest = lower(span) & dropped(shift);
     if (elapsed >= (past ? limits->before : limits->after))
         return false;
-    /* From `low` on, true time is later by at most `rest`. Seconds are modulo 2^64: before 1970 they are large. */
+    /* True time is later than low_s and low_frac by at most `rest`. Modulo 2^64 s, a time before 1970 is large. */
     uint64_t low_s = page.time_sec + (uint64_t)offset_s, low_frac, high_frac;
     if (past) {
         elapsed += rest;

@@ -552,6 +552,42 @@ RESTORE: Final = (
     Mutant("    return marker_before != marker_after\n", "    return True\n", "take a counter that appears for a restore"),
 )  # fmt: skip
 
+RECKON: Final = (
+    Mutant("elapsed >= (past", "elapsed > (past", "let an age be exactly the limit"),
+    Mutant("past ? limits->before : limits->after", "limits->after", "let a reading be as early as it may be late"),
+    Mutant("past ? limits->before : limits->after", "limits->before", "let a reading be as late as it may be early"),
+    Mutant("past ? -(uint64_t)difference", "past ? (uint64_t)difference", "sign of the ticks"),
+    Mutant("lower(span) & dropped(shift)", "0", "drop the remainder of the ticks"),
+    Mutant("elapsed += rest;", "", "round an earlier time up"),
+    Mutant("low_s -= upper(elapsed) + __builtin_sub", "low_s -= __builtin_sub", "drop the whole seconds before the reference"),
+    Mutant("low_s += upper(elapsed) + __builtin_add", "low_s += __builtin_add", "drop the whole seconds after the reference"),
+    Mutant("__builtin_sub_overflow(page", "0 * __builtin_sub_overflow(page", "drop the borrow of the seconds"),
+    Mutant("__builtin_add_overflow(page.time_frac_sec", "0 * __builtin_add_overflow(page.time_frac_sec", "drop the carry of the seconds"),
+    Mutant("page.time_sec + (uint64_t)offset_s, low_frac", "page.time_sec, low_frac", "drop the offset of TAI"),
+    Mutant("page.time_sec + (uint64_t)offset_s, low_frac", "page.time_sec - (uint64_t)offset_s, low_frac", "sign of the offset of TAI"),
+    Mutant("!(page.flags & TAI_OFFSET_VALID) ||", "", "believe an offset of TAI that is not valid"),
+    Mutant("page.tai_offset_sec >= 0", "page.tai_offset_sec > 0", "take TAI for UTC"),
+    Mutant("page.time_sec >= FARTHEST_S", "0", "reckon from any time"),
+    Mutant("low_s > INT64_MAX / NS_PER_S", "0", "let nanoseconds wrap"),
+    Mutant("low_s * NS_PER_S + upper(fraction)", "low_s * NS_PER_S", "drop the fraction of the second"),
+    Mutant("low_ns + __builtin_add_overflow(lower", "low_ns + 0 * __builtin_add_overflow(lower", "drop the carry of the remainder"),
+    Mutant("rest ? NS_PER_S : 0", "0", "drop the remainder from the latest time"),
+    Mutant("high_ns += high_frac != 0;", "", "round the latest time down"),
+    Mutant("__builtin_add_overflow(page.time_maxerror_nanosec, growth, &error_ns)", "((error_ns = page.time_maxerror_nanosec + growth), 0)", "let the error wrap"),
+    Mutant("growth, &error_ns)", "0, &error_ns)", "drop the growth of the error"),
+    Mutant("page.time_maxerror_nanosec, growth", "0, growth", "drop the error at the reference"),
+    Mutant(" || error_ns > low_ns", "", "begin before 1970"),
+    Mutant("__builtin_add_overflow(high_ns, error_ns, &out->latest_ns)", "((out->latest_ns = (int64_t)(high_ns + error_ns)), 0)", "let the latest time wrap"),
+    Mutant("low_ns - error_ns", "low_ns + error_ns", "sign of the error before"),
+    Mutant("(drift + NS_PER_S - 1) / NS_PER_S", "drift / NS_PER_S", "round the assumed drift down"),
+    Mutant("upper(high) || ", "", "let the growth be of more than 64 bits"),
+    Mutant("__builtin_add_overflow(lower(high), upper(low), &sum)", "((sum = lower(high) + upper(low)), 0)", "let the growth wrap"),
+    Mutant("__builtin_add_overflow(sum, dropped(shift) + (lower(low) != 0), &sum)", "((sum += dropped(shift) + (lower(low) != 0)), 0)", "let the rounding of the growth wrap"),
+    Mutant(" + (lower(low) != 0)", "", "drop what is below the growth"),
+    Mutant("dropped(shift) + (lower", "(lower", "round the growth down"),
+    Mutant("high << 1 << (LARGEST_SHIFT - shift)", "high << (LARGEST_SHIFT - shift)", "shift the upper word by one less"),
+)  # fmt: skip
+
 _WORLD: Final = (
     "test_ageing.py",
     "test_choice.py",
@@ -581,6 +617,7 @@ TABLE: Final[dict[str, tuple[tuple[str, ...], tuple[Mutant, ...]]]] = {
     "src/vmclock_ptp/measure.py": (("test_ptp_measure.py",), PTP),
     "src/vmclock_ptp/source.py": (("test_ptp_source.py",), CLAIM),
     "src/vmclock_ptp/pairing.py": (("test_ptp_reading.py",), CROSSING),
+    "csrc/reckon.h": (("test_clock_core.py",), RECKON),
     "src/vmclock_async/reckoning.py": (("test_reckoning.py", "test_reckoning_cases.py"), RECKONING),
     "src/vmclock_async/_publishing/nesting.py": (_WORLD, NESTING),
     "src/vmclock_async/_publishing/agreement.py": (("test_agreement.py",), AGREEMENT),
@@ -632,6 +669,25 @@ def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
     return done.returncode == 0
 
 
+def put(tree: Path, path: str, text: str) -> None:
+    """Make *text* the contents of the file *path* of *tree*; the core is compiled if it is a part of that."""
+    (tree / path).write_text(text)
+    if path.startswith("csrc/"):
+        build(tree)
+
+
+def build(tree: Path) -> None:
+    """Compile the core of *tree*, without optimizing it; a mutant may make warnings."""
+    subprocess.run(
+        [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
+        cwd=tree,
+        env={**os.environ, "VMCLOCK_ASYNC_DEBUG": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=True,
+    )
+
+
 def is_imported_from(tree: Path) -> bool:
     """Whether tests import from the copy, rather than from the installed tree."""
     script = "import vmclock_async, vmclock_chrony, vmclock_kernel as k; print(vmclock_async.__file__, k.__file__)"
@@ -659,9 +715,10 @@ def main(words: list[str]) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
         tree = Path(directory)
-        for name in ("src", "tests"):
+        for name in ("csrc", "src", "tests"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        for name in ("pyproject.toml", "setup.py", "README.md"):
+            shutil.copy(ROOT / name, tree)
         if not is_imported_from(tree):
             say("the copy is not what is imported: is something of ours on sys.path before PYTHONPATH?\n")
             return 1
@@ -675,9 +732,9 @@ def main(words: list[str]) -> int:
             if original.count(mutant.text) != 1:
                 verdict = f"NO MATCH ({original.count(mutant.text)} times)"
             else:
-                (tree / path).write_text(original.replace(mutant.text, mutant.changed))
+                put(tree, path, original.replace(mutant.text, mutant.changed))
                 verdict = "SURVIVED" if tests_pass(tree, tests) else "killed"
-                (tree / path).write_text(original)
+                put(tree, path, original)
             say(f"{verdict}\n")
             if verdict != "killed":
                 bad.append(f"{verdict}: {path}: {mutant.description}")
