@@ -287,11 +287,9 @@ class Exiting(Good):
 class OfOneEpoch(Good):
     """Reads the epoch once, for all measurements."""
 
-    patience_s = PATIENCE_S
-
     async def run(self, emit: Emit) -> None:
         epoch = emit.epoch
-        while True:
+        for _ in range(3):
             await anyio.sleep(0.001)
             await emit(measurement(), epoch=epoch)
 
@@ -299,13 +297,12 @@ class OfOneEpoch(Good):
 class Remembering(Good):
     """Reads the epoch each time, and passes on what it read first."""
 
-    patience_s = PATIENCE_S
-
     async def run(self, emit: Emit) -> None:
-        first = emit.epoch
-        while emit.epoch >= first:
+        epochs = []
+        for _ in range(3):
+            epochs.append(emit.epoch)
             await anyio.sleep(0.001)
-            await emit(measurement(), epoch=first)
+            await emit(measurement(), epoch=epochs[0])
 
 
 class InNanoseconds(Good):
