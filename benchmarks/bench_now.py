@@ -1,4 +1,4 @@
-"""``clock.now()`` in ``time.time_ns()``s, the two timed in turn: what the machine does meanwhile slows both.
+"""``clock.now()`` in ``time.time_ns()``s, the two timed in turn: a slow moment of the machine slows both.
 
     python benchmarks/bench_now.py [--processes 5]
 
@@ -30,7 +30,7 @@ _TURNS, _CALLS = 250, 20_000
 
 
 def measure() -> dict[str, float]:
-    """The medians over all turns: nanoseconds for the first; for the others, by that in the same turn."""
+    """The medians over all turns: nanoseconds for the first; for the others, their ratio to it in the same turn."""
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(dir=directory) as folder,

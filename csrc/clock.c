@@ -134,6 +134,8 @@ static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyO
 /* Not inlined, so that now() without a limit stays short. */
 static __attribute__((noinline)) bool number_of(PyObject *object, uint64_t *number)
 {
+    if (PyBool_Check(object))
+        return false;
     *number = PyLong_AsUnsignedLongLong(object);
     if (*number != UINT64_MAX || !PyErr_Occurred())
         return true;
@@ -161,8 +163,8 @@ INLINE bool quick_now(Clock *self, seqlock_reading *read, PyObject *max_error_ns
     return plain && (max_error_ns == Py_None || interval_error_ns(found) <= limit_ns);
 }
 
-/* After a first try that gave none: the page may be within a commit. Not inlined, and with an interval of its own, so
- * that what the first try read and computes stays in registers. */
+/* clock_now() calls this when its first try gave no interval: the page may be within a commit. It is not inlined and
+ * has an interval of its own, so that the values of the first try stay in registers. */
 static __attribute__((noinline)) PyObject *now_again(Clock *self, PyObject *max_error_ns)
 {
     struct interval found;

@@ -3,10 +3,11 @@
  *
  * This is the arithmetic of reckoning.py, which has the formulas and gives the reason where there is no interval.
  * Here the answer is then a mere false, and it is false in rare cases too (a leap second announced, in progress or just
- * over; an age that is exactly the limit; an error that grew by 2^64 / 2^shift ns): the caller asks reckoning.py.
+ * over; an age that is exactly the limit; an error that grew by 2^64 / 2^shift ns or more; a reference 2^34 s after
+ * 1970 or later): the caller asks reckoning.py.
  *
- * Integers are exact; every rounding goes outward. Times without a unit are in 2^-64 s. Beside the counter, this is
- * what now() takes longest for. So a sum is 128 bits wide only where it has to be: elsewhere it is checked for a carry.
+ * Integers are exact; every rounding goes outward. Times without a unit are in 2^-64 s. Only the counter takes more
+ * of now()'s time. So a sum is 128 bits wide only where it has to be: elsewhere it is checked for a carry.
  */
 #ifndef VMCLOCK_ASYNC_RECKON_H
 #define VMCLOCK_ASYNC_RECKON_H
@@ -54,7 +55,7 @@ INLINE u128 shifted(u128 number, unsigned shift)
     return (u128)(high >> shift) << 64 | low >> shift | high << 1 << (LARGEST_SHIFT - shift);
 }
 
-/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). */
+/* Growth of the error, rounded up: ticks * rate * 10^9 / 2^(64 + shift). False: it is 2^64 / 2^shift ns or more. */
 INLINE bool growth_ns(uint64_t ticks, uint64_t rate, unsigned shift, uint64_t *growth)
 {
     u128 rate_ns = product(rate, NS_PER_S);

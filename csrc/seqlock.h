@@ -208,7 +208,7 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* What seqlock_try_read() and seqlock_read() are. */
+/* The type of seqlock_try_read() and seqlock_read(). */
 typedef bool seqlock_reading(page_word *page, uint64_t *copy, uint64_t *counter, page_word *fence, uint64_t *marker);
 
 /* One try: true when `copy` is whole. If asked to, it reads the counter and then another page's marker inside it. */

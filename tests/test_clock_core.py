@@ -1,12 +1,13 @@
 """The arithmetic of now() in the core, and a real clock's readings, against exact fractions.
 
 The oracle is ``exact_time``: it knows neither the core's words of 64 bits nor ``reckoning``'s integers. Both give an
-interval exactly where it does, and the same one, over the whole range of every field; what is rare, the core leaves to
+interval exactly where it does, and the same one, over the whole range of every field; the core leaves rare cases to
 Python.
 """
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -171,6 +172,7 @@ def both_ways(page: Page, counter: int, limits: Limits) -> str:
 @example((FINE, 2**63 // 10**9 + 1, Limits()))
 @example((replace(FINE, counter_period_maxerror_rate_frac_sec=2**128 // 10**20 + 1), 10**11, Limits()))
 @example((Page(time_type=1, tai_offset_sec=-37), 10**12, Limits()))
+@example((Page(time_type=2, flags=BOUNDED | TAI_OFFSET_VALID, tai_offset_sec=-37), 10**12, Limits()))
 def test_core_and_python_give_what_fractions_give(reading: tuple[Page, int, Limits]) -> None:
     """An interval exactly where every condition holds, to the nanosecond; never one where bounds_at raises."""
     event(both_ways(*reading))
@@ -283,6 +285,18 @@ def page_of(page: Page) -> _core.Page:
     return _core.Page(fd, writable=True)
 
 
+def test_core_waits_for_a_commit_to_end() -> None:
+    """It reads a page that is within a commit again and again, for READ_LIMIT_NS, and then leaves it to Python."""
+    clock = Quick(page_of(Page(disruption_marker=7, seq_count=3)), None)
+    taken_ns = []
+    for _ in range(50):
+        start = time.perf_counter_ns()
+        assert clock.now() is None
+        taken_ns.append(time.perf_counter_ns() - start)
+    # The least of many: what is longer than that, other processes took.
+    assert _core.READ_LIMIT_NS * 0.9 <= min(taken_ns) < _core.READ_LIMIT_NS * 2
+
+
 @pytest.mark.parametrize(
     ("changes", "quick"),
     [
@@ -337,6 +351,15 @@ def test_core_answers_up_to_the_error_that_is_allowed() -> None:
     error_ns = clock.now().error_ns
     assert clock.now(max_error_ns=error_ns) is not None
     assert clock.now(max_error_ns=error_ns - 1) is None
+
+
+def test_core_takes_no_bool_for_an_error() -> None:
+    """True is not 1 here, as in Python, even where an error of 1 ns would do."""
+    slow = {"counter_period_frac_sec": 1, "counter_period_shift": 63, "time_maxerror_nanosec": 0}
+    sound = Page(counter_id=COUNTER_ID, counter_value=_core.counter(), disruption_marker=7, **slow)
+    clock = Quick(page_of(sound), None)
+    assert clock.now(max_error_ns=1) is not None
+    assert clock.now(max_error_ns=True) is None
 
 
 # A real clock on a real counter.

@@ -565,6 +565,7 @@ RECKON: Final = (
     Mutant("__builtin_add_overflow(page.time_frac_sec", "0 * __builtin_add_overflow(page.time_frac_sec", "drop the carry of the seconds"),
     Mutant("page.time_sec + (uint64_t)offset_s, low_frac", "page.time_sec, low_frac", "drop the offset of TAI"),
     Mutant("page.time_sec + (uint64_t)offset_s, low_frac", "page.time_sec - (uint64_t)offset_s, low_frac", "sign of the offset of TAI"),
+    Mutant("constants != control_word(0, TAI, limits->counter_id, 1) ||", "", "take any type of time for TAI"),
     Mutant("!(page.flags & TAI_OFFSET_VALID) ||", "", "believe an offset of TAI that is not valid"),
     Mutant("page.tai_offset_sec >= 0", "page.tai_offset_sec > 0", "take TAI for UTC"),
     Mutant("page.time_sec >= FARTHEST_S", "0", "reckon from any time"),

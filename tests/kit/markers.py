@@ -1,7 +1,8 @@
 """Which tests are marked ``process``, ``rig`` and ``long``: those that reach what starts one, or takes long.
 
 A test reaches what its function names, what its fixtures name, and what the functions of the tests name that these
-reach. No list is kept by hand, so a new test has its marker before anybody thinks of it.
+reach. No list is kept by hand, so a new test has its marker before anybody thinks of it. Only ``waits``, which nothing
+but the order of the tests depends on, is set by hand.
 """
 
 import inspect

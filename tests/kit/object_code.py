@@ -290,12 +290,12 @@ def follow(function: Function, automaton: Automaton, **arguments: str) -> set[st
         event, after = step(function[address], registers)
         if event:
             state = automaton(state, event)
-        following = [target for target in next_addresses(function, address) if target in function]
-        if not following:
-            automaton(state, "return")  # to its caller, or into another function that does so
+        following = list(next_addresses(function, address))
+        if not following or any(target not in function for target in following):
+            automaton(state, "return")  # it returns, or branches to another function, which returns for it
         for target in following:
             place = (target, after, state)
-            if place not in seen:
+            if target in function and place not in seen:
                 seen.add(place)
                 waiting.append(place)
     return {state for _, _, state in seen}
