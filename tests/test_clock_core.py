@@ -171,6 +171,10 @@ def both_ways(page: Page, counter: int, limits: Limits) -> str:
 @example((FINE, 2**63 // 10**9, Limits()))
 @example((FINE, 2**63 // 10**9 + 1, Limits()))
 @example((replace(FINE, counter_period_maxerror_rate_frac_sec=2**128 // 10**20 + 1), 10**11, Limits()))
+@example((Page(time_frac_sec=2**64 - 1), 10**12 + 10**8, Limits()))
+@example((Page(time_frac_sec=0), 10**12 - 10**8, Limits()))
+@example((Page(time_type=1, flags=BOUNDED | TAI_OFFSET_VALID, tai_offset_sec=-37), 10**12, Limits()))
+@example((Page(time_type=1, flags=BOUNDED | TAI_OFFSET_VALID, tai_offset_sec=0), 10**12, Limits()))
 @example((Page(time_type=1, tai_offset_sec=-37), 10**12, Limits()))
 @example((Page(time_type=2, flags=BOUNDED | TAI_OFFSET_VALID, tai_offset_sec=-37), 10**12, Limits()))
 def test_core_and_python_give_what_fractions_give(reading: tuple[Page, int, Limits]) -> None:
