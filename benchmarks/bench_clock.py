@@ -15,6 +15,8 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -77,12 +79,9 @@ class PlainReader:
         return math.floor(utc_ns) - error_ns, math.ceil(utc_ns) + error_ns
 
 
-def main() -> None:
-    """Run the benchmarks that pyperf's options choose."""
-    runner = pyperf.Runner()
-    for name, program in IMPORTS.items():
-        runner.bench_command(name, [sys.executable, "-c", program])
-    command = Path(sys.executable).with_name("vmclock-async")
+@contextmanager
+def clocks() -> Iterator[tuple[Clock, Clock]]:
+    """Two clocks on a segment in memory that tells the time: without a fence, and with one."""
     directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(dir=directory) as folder,
@@ -91,35 +90,44 @@ def main() -> None:
     ):
         device.write(VMClockBody(disruption_marker=1))
         writer.write(body_now(), counter_id=COUNTER_ID)
-        runner.bench_command("vmclock-async now", [str(command), "now", writer.path])
         with (
             # No reading of a long run may take the slow way because of its reference's age.
             Clock(writer.path, fence=None, max_age=10**6) as unfenced,
             Clock(writer.path, fence=device.path, max_age=10**6) as fenced,
-            SegmentReader(writer.path) as reader,
         ):
-            names = {
-                "unfenced": unfenced,
-                "fenced": fenced,
-                "sample": reader.sample,
-                "plain": PlainReader(writer.path),
-                "bounds_at": bounds_at,
-                "counter_id": COUNTER_ID,
-                "counter": _core.counter,
-            }
-            runner.timeit("time.time_ns()", "time.time_ns()", globals={"time": time})
-            runner.timeit("time_ns(), from time", "time_ns()", setup="from time import time_ns")
-            runner.timeit("the counter alone", "counter()", globals=names)
-            runner.timeit("clock.now(), unfenced", "unfenced.now()", globals=names)
-            runner.timeit("clock.now(), fenced", "fenced.now()", globals=names)
-            runner.timeit("clock.now(max_error_ns=..), fenced", "fenced.now(max_error_ns=10**9)", globals=names)
-            runner.timeit("clock.now().earliest_ns, fenced", "fenced.now().earliest_ns", globals=names)
-            slowly = "bounds_at(*sample(), counter_id=counter_id, max_age_s=10**6)"
-            runner.timeit("sample() + bounds_at()", slowly, globals=names)
-            runner.timeit("struct + Fraction", "plain.now()", globals=names)
-            runner.timeit("clock.at(stamp), fenced", "fenced.at(counter())", globals=names)
-            with LeaseHeld(fenced) as lease:
-                runner.timeit("lease.check(), fenced", "lease.check()", globals={"lease": lease})
+            yield unfenced, fenced
+
+
+def main() -> None:
+    """Run the benchmarks that pyperf's options choose."""
+    runner = pyperf.Runner()
+    for name, program in IMPORTS.items():
+        runner.bench_command(name, [sys.executable, "-c", program])
+    command = Path(sys.executable).with_name("vmclock-async")
+    with clocks() as (unfenced, fenced), SegmentReader(unfenced.path) as reader:
+        runner.bench_command("vmclock-async now", [str(command), "now", unfenced.path])
+        names = {
+            "unfenced": unfenced,
+            "fenced": fenced,
+            "sample": reader.sample,
+            "plain": PlainReader(unfenced.path),
+            "bounds_at": bounds_at,
+            "counter_id": COUNTER_ID,
+            "counter": _core.counter,
+        }
+        runner.timeit("time.time_ns()", "time.time_ns()", globals={"time": time})
+        runner.timeit("time_ns(), from time", "time_ns()", setup="from time import time_ns")
+        runner.timeit("the counter alone", "counter()", globals=names)
+        runner.timeit("clock.now(), unfenced", "unfenced.now()", globals=names)
+        runner.timeit("clock.now(), fenced", "fenced.now()", globals=names)
+        runner.timeit("clock.now(max_error_ns=..), fenced", "fenced.now(max_error_ns=10**9)", globals=names)
+        runner.timeit("clock.now().earliest_ns, fenced", "fenced.now().earliest_ns", globals=names)
+        slowly = "bounds_at(*sample(), counter_id=counter_id, max_age_s=10**6)"
+        runner.timeit("sample() + bounds_at()", slowly, globals=names)
+        runner.timeit("struct + Fraction", "plain.now()", globals=names)
+        runner.timeit("clock.at(stamp), fenced", "fenced.at(counter())", globals=names)
+        with LeaseHeld(fenced) as lease:
+            runner.timeit("lease.check(), fenced", "lease.check()", globals={"lease": lease})
 
 
 class LeaseHeld:

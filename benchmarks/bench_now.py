@@ -8,18 +8,13 @@ code and objects elsewhere, which alone makes a difference of a hundredth.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from statistics import median
 from timeit import Timer
 
-from bench_clock import body_now
-
-from vmclock_async import Clock, SegmentWriter, VMClockBody
-from vmclock_async.timebase import COUNTER_ID
+from bench_clock import clocks
 
 _STATEMENTS = {
     "time.time_ns()": "time.time_ns()",
@@ -31,18 +26,10 @@ _TURNS, _CALLS = 250, 20_000
 
 def measure() -> dict[str, float]:
     """The medians over all turns: nanoseconds for the first; for the others, their ratio to it in the same turn."""
-    directory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with (
-        tempfile.TemporaryDirectory(dir=directory) as folder,
-        SegmentWriter(f"{folder}/shm0") as writer,
-        SegmentWriter(f"{folder}/vmclock0") as device,
-    ):
-        device.write(VMClockBody(disruption_marker=1))
-        writer.write(body_now(), counter_id=COUNTER_ID)
-        with Clock(writer.path, fence=None) as unfenced, Clock(writer.path, fence=device.path) as fenced:
-            names = {"time": time, "unfenced": unfenced, "fenced": fenced}
-            timers = [Timer(statement, globals=names) for statement in _STATEMENTS.values()]
-            turns = [[timer.timeit(_CALLS) for timer in timers] for _ in range(_TURNS)]
+    with clocks() as (unfenced, fenced):
+        names = {"time": time, "unfenced": unfenced, "fenced": fenced}
+        timers = [Timer(statement, globals=names) for statement in _STATEMENTS.values()]
+        turns = [[timer.timeit(_CALLS) for timer in timers] for _ in range(_TURNS)]
     unit_ns = median(turn[0] for turn in turns) / _CALLS * 1e9
     ratios = [median(turn[i] / turn[0] for turn in turns) for i in range(1, len(timers))]
     return dict(zip(_STATEMENTS, [unit_ns, *ratios], strict=True))

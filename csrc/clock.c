@@ -119,7 +119,7 @@ static PyObject *slowly(Clock *self, const char *name, PyObject *stamp, PyObject
 static PyObject *only_max_error_ns(const char *usage, Py_ssize_t positional, PyObject *const *args, Py_ssize_t count,
                                    PyObject *names)
 {
-    if (LIKELY(count == positional && !names))
+    if (LIKELY(count == positional && !names)) /* before any call: now() without a limit stays short */
         return Py_None;
     Py_ssize_t keywords = names ? PyTuple_Size(names) : 0;
     if (count == positional && keywords == 0)

@@ -51,10 +51,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(4 * len(os.sched_getaffinity(0)), 8)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start processes, before ``-m`` chooses by markers; those that wait long begin first."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Mark the tests that start processes, before ``-m`` chooses; of the chosen, long waits begin first."""
     markers.mark(items)
+    yield
     items[:] = markers.with_long_waits_first(items)
 
 
